@@ -1,0 +1,127 @@
+"""Training data on the device, and which pairs go into a step."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow.lib.dual_encoder import Standardize
+from workflow.lib.rows import RowFile, open_rows
+from workflow.lib.splits import SplitIndex
+
+
+@dataclass(frozen=True)
+class ResidentPairs:
+    """Pairs held in memory, images once: images (n, D_image), texts (m, D_text), text_image (m,) index into images."""
+
+    images: Tensor
+    texts: Tensor
+    text_image: Tensor
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def batch(self, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image rows (B, D_image), text rows (B, D_text) and image indices (B,) of the pairs (B,)."""
+        index = self.text_image[pairs]
+        return self.images[index], self.texts[pairs], index
+
+    def to(self, device: torch.device) -> "ResidentPairs":
+        """Return the same pairs on a device."""
+        return ResidentPairs(self.images.to(device), self.texts.to(device), self.text_image.to(device))
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """The embedding files of a data set and the index of one split."""
+
+    images: RowFile
+    texts: RowFile
+    split: SplitIndex
+
+    @classmethod
+    def open(cls, images: str | Path, texts: str | Path, split: str | Path) -> "PairFiles":
+        """Open two embedding files and a split's index file, reading no embedding."""
+        return cls(open_rows(images), open_rows(texts), SplitIndex.load(split))
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and scale (D,) of a modality's training rows; a dimension that never varies has scale one."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def fill(self, layer: Standardize) -> None:
+        """Write the values into a head's buffers."""
+        layer.mean.copy_(self.mean)
+        layer.scale.copy_(self.scale)
+
+
+RAW = Statistics(torch.zeros(()), torch.ones(()))
+
+
+def row_statistics(file: RowFile, rows: np.ndarray) -> Statistics:
+    """Return the mean and standard deviation of the given rows of a file, summed in float64."""
+    total = torch.zeros(file.width, dtype=torch.float64)
+    squares = torch.zeros(file.width, dtype=torch.float64)
+    shift = file.read(int(rows[0]), int(rows[0]) + 1)[0].float()
+    for _, chunk in file.select(rows):
+        shifted = chunk.float() - shift
+        total += shifted.sum(0)
+        squares += shifted.square().sum(0)
+    mean = total / len(rows)
+    scale = (squares / len(rows) - mean.square()).clamp(min=0).sqrt()
+    constant = scale <= 1e-6 * (shift.abs() + 1e-30)
+    return Statistics((shift + mean).float(), torch.where(constant, 1.0, scale).float())
+
+
+def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
+    """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk are held."""
+    loaded = torch.empty(len(rows), file.width, dtype=dtype)
+    for where, chunk in file.select(rows):
+        loaded[where] = ((chunk.float() - statistics.mean) / statistics.scale).to(dtype)
+    return loaded
+
+
+def load_pairs(files: PairFiles, image: Statistics, text: Statistics, dtype: torch.dtype) -> ResidentPairs:
+    """Read the pairs of a split, standardised by the training statistics."""
+    return ResidentPairs(
+        load_rows(files.images, files.split.image_rows, image, dtype),
+        load_rows(files.texts, files.split.text_rows, text, dtype),
+        torch.from_numpy(files.split.text_image),
+    )
+
+
+def deal_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the batches of an epoch: every pair once, sizes equal within one, no image twice in a batch.
+
+    pair_image: (M,) image of each pair. The pairs are dealt like cards, one to every batch in a lap, each lap in an
+    order of its own; the captions of an image lie together in the deck, so only an image that straddles two laps could
+    meet itself, and the second lap's order is made so that it does not. An image with more captions than there are
+    batches raises the number of batches.
+    """
+    pairs = len(pair_image)
+    captions = np.bincount(pair_image)
+    batches = max(-(-pairs // batch_size), int(captions.max()))
+    deck = _shuffled_by_image(pair_image, generator)
+    images = pair_image[deck]
+    dealt = np.empty(pairs, dtype=np.int64)
+    for start in range(0, pairs, batches):
+        stop = min(start + batches, pairs)
+        keys = generator.random(batches)
+        if start:
+            previous = slice(start - batches, start)
+            keys[dealt[previous][images[previous] == images[start]]] += 1.0
+        dealt[start:stop] = np.argsort(keys)[: stop - start]
+    by_batch = deck[np.argsort(dealt, kind="stable")]
+    yield from np.split(by_batch, np.cumsum(np.bincount(dealt, minlength=batches))[:-1])
+
+
+def _shuffled_by_image(pair_image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return all pairs (M,) with the images in random order and the captions of an image side by side, shuffled."""
+    image_keys = generator.permutation(int(pair_image.max()) + 1)
+    return np.lexsort((generator.random(len(pair_image)), image_keys[pair_image]))

@@ -1,0 +1,123 @@
+"""The model: two towers of one type with the input statistics of each modality, saved and loaded as one file."""
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from workflow.lib.errors import UserError
+from workflow.lib.files import replacing
+from workflow.lib.heads import HEADS
+
+FORMAT = 1
+
+
+class Standardize(nn.Module):
+    """Subtracts the mean of the training rows and divides by their scale, per dimension."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("scale", torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map raw embeddings (N, dim) to standardised float32 ones (N, dim)."""
+        return (x.float() - self.mean) / self.scale
+
+
+class DualEncoder(nn.Module):
+    """Two projection heads that share a type, not weights; `scorer` is set where the head re-ranks.
+
+    model: the `model` section of an experiment: type, output_dim and the parameters of that type.
+    """
+
+    def __init__(self, model: Mapping[str, Any], image_dim: int, text_dim: int) -> None:
+        super().__init__()
+        self.settings = dict(model)
+        self.dims = {"image": image_dim, "text": text_dim}
+        parameters = {name: value for name, value in model.items() if name not in ("type", "output_dim")}
+        tower = HEADS[model["type"]]
+        self.image_statistics, self.text_statistics = Standardize(image_dim), Standardize(text_dim)
+        self.image_tower = tower(image_dim, model["output_dim"], **parameters)
+        self.text_tower = tower(text_dim, model["output_dim"], **parameters)
+        self.scorer = self.image_tower.pair_scorer() if hasattr(self.image_tower, "pair_scorer") else None
+
+    def encode_images(self, x: Tensor) -> Tensor:
+        """Map raw image embeddings (N, D_image) to unit vectors (N, output_dim)."""
+        return unit(self.image_tower(self.image_statistics(self._checked(x, "image"))))
+
+    def encode_texts(self, x: Tensor) -> Tensor:
+        """Map raw text embeddings (N, D_text) to unit vectors (N, output_dim)."""
+        return unit(self.text_tower(self.text_statistics(self._checked(x, "text"))))
+
+    def _checked(self, x: Tensor, modality: str) -> Tensor:
+        if x.shape[-1] != self.dims[modality]:
+            raise UserError(
+                f"the model takes {modality} embeddings of {self.dims[modality]} dimensions but got {x.shape[-1]}: "
+                "use the embeddings it was trained on, or train again"
+            )
+        return x
+
+
+def unit(x: Tensor) -> Tensor:
+    """Scale rows (N, D) to length one, in float32."""
+    return functional.normalize(x.float(), dim=-1)
+
+
+class MomentumCopy(nn.Module):
+    """A copy of a model's towers that follows them slowly: copy = m copy + (1 - m) towers, buffers included."""
+
+    def __init__(self, model: DualEncoder, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.image_tower = copy.deepcopy(model.image_tower).requires_grad_(False)
+        self.text_tower = copy.deepcopy(model.text_tower).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: DualEncoder) -> None:
+        """Move towards the model's present weights and floating-point buffers; counters are copied."""
+        for own, other in ((self.image_tower, model.image_tower), (self.text_tower, model.text_tower)):
+            sources = other.state_dict()
+            for name, value in own.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(sources[name], 1.0 - self.momentum)
+                else:
+                    value.copy_(sources[name])
+
+
+def save_heads(path: str | Path, model: DualEncoder, facts: Mapping[str, Any]) -> None:
+    """Write a model with plain facts about it (settings, hashes, epoch) so that `load_heads` needs no other file."""
+    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    described = {"format": FORMAT, "model": model.settings, "input_dims": model.dims, "facts": dict(facts)}
+    with replacing(path) as temporary:
+        torch.save(described | {"state": state}, temporary)
+
+
+def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
+    """Rebuild a saved model in evaluation mode, on the CPU, and return it with the facts saved beside it."""
+    content = read_checkpoint(path)
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} has format {content.get('format')!r}, this version reads {FORMAT}: train it again")
+    if content["model"]["type"] not in HEADS:
+        raise UserError(f"{path} holds the head {content['model']['type']!r}, which is not registered: add it back")
+    model = DualEncoder(content["model"], content["input_dims"]["image"], content["input_dims"]["text"])
+    model.load_state_dict(content["state"])
+    return model.eval(), content["facts"]
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a file of tensors and plain values; no object is ever unpickled."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} not found: run the training step first") from error
+    except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{path} is damaged or not a model of this project: delete it and train again") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a model of this project: delete it and train again")
+    return content

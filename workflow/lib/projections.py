@@ -1,0 +1,62 @@
+"""Embeddings of a split projected by a model, and their retrieval ranks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow.lib.batches import PairFiles, ResidentPairs
+from workflow.lib.dual_encoder import DualEncoder, unit
+from workflow.lib.retrieval import Ranks, retrieval_ranks
+from workflow.lib.rows import RowFile
+
+ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Unit vectors of images (n, D) and texts (m, D); text_image (m,) indexes the images."""
+
+    images: Tensor
+    texts: Tensor
+    text_image: Tensor
+
+    def ranks(self) -> Ranks:
+        """Return the exact retrieval ranks."""
+        return retrieval_ranks(self.images, self.texts, self.text_image)
+
+    def of_images(self, start: int, stop: int) -> "Projections":
+        """Return images start to stop - 1 with their texts."""
+        texts = (self.text_image >= start) & (self.text_image < stop)
+        return Projections(self.images[start:stop], self.texts[texts], self.text_image[texts] - start)
+
+
+@torch.no_grad()
+def project_standardized(model: DualEncoder, pairs: ResidentPairs) -> Projections:
+    """Project standardised rows as training holds them; the towers compute in the rows' number format."""
+    model.eval()
+    images = torch.cat([_tower_output(model.image_tower, rows) for rows in pairs.images.split(ROWS_AT_ONCE)])
+    texts = torch.cat([_tower_output(model.text_tower, rows) for rows in pairs.texts.split(ROWS_AT_ONCE)])
+    return Projections(images, texts, pairs.text_image)
+
+
+def _tower_output(tower: torch.nn.Module, rows: Tensor) -> Tensor:
+    with torch.autocast(rows.device.type, dtype=rows.dtype, enabled=rows.dtype == torch.bfloat16):
+        return unit(tower(rows))
+
+
+def project_files(model: DualEncoder, files: PairFiles, device: torch.device) -> Projections:
+    """Project the raw rows of a split in float32, reading a few MB at a time."""
+    return Projections(
+        map_rows(model.encode_images, files.images, files.split.image_rows, device),
+        map_rows(model.encode_texts, files.texts, files.split.text_rows, device),
+        torch.from_numpy(files.split.text_image).to(device),
+    )
+
+
+@torch.no_grad()
+def map_rows(function: Callable[[Tensor], Tensor], file: RowFile, rows: np.ndarray, device: torch.device) -> Tensor:
+    """Return `function` of the given rows of a file, (len(rows), …), computed chunk by chunk."""
+    return torch.cat([function(chunk.to(device)) for _, chunk in file.select(rows)])

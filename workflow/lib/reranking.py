@@ -1,0 +1,59 @@
+"""Two-stage retrieval: the dual towers propose candidates, the pair scorer puts them in a new order."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from workflow.lib.dual_encoder import DualEncoder
+from workflow.lib.projections import Projections
+from workflow.lib.retrieval import Ranks, top_candidates
+
+QUERIES_AT_ONCE = 64
+
+
+@torch.no_grad()
+def reranked_ranks(
+    model: DualEncoder, projections: Projections, image_tokens: Tensor, text_tokens: Tensor, dual: Ranks, rerank_k: int
+) -> Ranks:
+    """Return the ranks after the scorer has ordered each query's best `rerank_k` candidates of the dual retrieval.
+
+    image_tokens (n, tokens, width), text_tokens (m, tokens, width). A match that is not among the candidates keeps its
+    dual rank; candidates are found without knowing the match, and a tie counts against it.
+    """
+    images, texts = model.scorer.image_parts(image_tokens), model.scorer.text_parts(text_tokens)
+    text_image = projections.text_image
+    t2i, captions = torch.from_numpy(dual.t2i.copy()), torch.from_numpy(dual.captions.copy())
+    for rows, candidates, similarity in _candidates(projections.texts, projections.images, rerank_k):
+        scores = model.scorer(images.rows(candidates), texts.rows(_query_numbers(rows, candidates)), similarity)
+        _place(t2i, _query_numbers(rows, candidates), candidates == text_image[rows][:, None], scores)
+    for rows, candidates, similarity in _candidates(projections.images, projections.texts, rerank_k):
+        scores = model.scorer(images.rows(_query_numbers(rows, candidates)), texts.rows(candidates), similarity)
+        _place(captions, candidates, text_image[candidates] == _query_numbers(rows, candidates), scores)
+    return Ranks(t2i.numpy(), captions.numpy(), dual.caption_image)
+
+
+def _candidates(queries: Tensor, gallery: Tensor, k: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield (query rows, candidate indices (Q, k), their similarities (Q, k))."""
+    for start in range(0, len(queries), QUERIES_AT_ONCE):
+        rows = slice(start, min(start + QUERIES_AT_ONCE, len(queries)))
+        similarity, candidates = top_candidates(queries[rows], gallery, k)
+        yield rows, candidates, similarity
+
+
+def _query_numbers(rows: slice, candidates: Tensor) -> Tensor:
+    """Return the number of each candidate's query, (Q, k)."""
+    return torch.arange(rows.start, rows.stop, device=candidates.device)[:, None].expand_as(candidates)
+
+
+def _place(ranks: Tensor, entries: Tensor, own: Tensor, scores: Tensor) -> None:
+    """Overwrite the ranks of the matches among the candidates.
+
+    own, scores: (Q, k) which candidates are matches, and what the scorer gives them. entries: (Q, k) the entry of
+    `ranks` that a match stands for.
+    """
+    query, slot = torch.nonzero(own, as_tuple=True)
+    score = scores[query, slot][:, None]
+    rivals_above = (~own[query] & (scores[query] >= score)).sum(1)
+    own_above = (own[query] & (scores[query] > score)).sum(1)
+    ranks[entries[query, slot].cpu()] = (rivals_above + own_above).cpu()

@@ -1,0 +1,202 @@
+"""Experiments and studies as frozen dataclasses, read from validated YAML."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from workflow.lib.errors import UserError
+from workflow.lib.registrations import Registration, baselines, heads, losses
+from workflow.lib.validation import describe, read_schema, read_yaml, validated
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a head is trained; experiment.schema.yaml describes each field."""
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    num_epochs: int
+    patience: int
+    warmup_steps: int
+    gradient_clip: float
+    monitor: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One projection head with its loss and training; `model` and `loss` hold `type` and that type's parameters."""
+
+    description: str
+    model: dict[str, Any]
+    loss: dict[str, Any]
+    training: TrainingSettings
+
+    def as_document(self) -> dict[str, Any]:
+        """Return the experiment as the content of its YAML file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SearchEntry:
+    """One varied value: where it goes, what it may be, and when it applies."""
+
+    key: str
+    name: str
+    type: str
+    choices: tuple[Any, ...]
+    low: float | None
+    high: float | None
+    log: bool
+    step: float | None
+    when: dict[str, list[Any]]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A tuning study: its budget, sampler, pruner, base experiment and search space."""
+
+    description: str
+    trials: int
+    n_jobs: int
+    data: str
+    sampler: dict[str, Any]
+    pruner: dict[str, Any]
+    base: dict[str, Any]
+    search_space: tuple[SearchEntry, ...]
+
+
+def load_experiment(path: str | Path) -> Experiment:
+    """Read and check one file of config/experiments/."""
+    return experiment_from(read_yaml(path), str(path))
+
+
+def experiment_from(document: Any, where: str) -> Experiment:
+    """Return the checked experiment that a YAML document describes; `where` names it in messages."""
+    schema = read_schema("experiment")
+    filled = validated(document, schema, where)
+    for section, registered in (("model", heads()), ("loss", losses())):
+        part = schema["properties"][section]
+        specific = typed_schema(part, registered, filled[section]["type"], f"{where}: {section}")
+        filled[section] = validated(filled[section], specific, f"{where}: {section}")
+    refuse_mismatch(filled["model"]["type"], filled["loss"]["type"], where)
+    training = TrainingSettings(**filled["training"])
+    return Experiment(filled["description"], filled["model"], filled["loss"], training)
+
+
+def typed_schema(
+    part: Mapping[str, Any], registered: Mapping[str, Registration], name: str, where: str
+) -> dict[str, Any]:
+    """Return a section's schema with the parameters of the registered type `name`; an unknown type is refused."""
+    if name not in registered:
+        raise UserError(f"{where}.type: found {name!r}; allowed: {', '.join(sorted(registered))}")
+    properties = part["properties"] | registered[name].parameters
+    return {**part, "properties": properties, "additionalProperties": False}
+
+
+def refuse_mismatch(head: str, loss: str, where: str) -> None:
+    """Refuse a head whose momentum copies the loss would never look at."""
+    users = sorted(name for name, item in losses().items() if "momentum" in item.parameters)
+    if "momentum" in heads()[head].parameters and loss not in users:
+        raise UserError(
+            f"{where}: the head {head!r} keeps momentum copies, which the loss {loss!r} does not use; "
+            f"take the loss {' or '.join(users)}, or the head mlp, whose towers are the same"
+        )
+
+
+def load_study(path: str | Path) -> Study:
+    """Read and check one file of config/tuning/: its keys, its base experiment and every entry of the search space."""
+    filled = validated(read_yaml(path), read_schema("tuning"), str(path))
+    experiment_from(copy.deepcopy(filled["base"]), f"{path}: base")
+    entries = tuple(
+        _search_entry(entry, f"{path}: search_space[{i}]") for i, entry in enumerate(filled["search_space"])
+    )
+    names = [entry.name for entry in entries]
+    if repeated := {name for name in names if names.count(name) > 1}:
+        raise UserError(
+            f"{path}: search_space: {sorted(repeated)[0]!r} stands twice; give each entry a `name` of its own"
+        )
+    return Study(**(filled | {"search_space": entries}))
+
+
+def _search_entry(entry: dict[str, Any], where: str) -> SearchEntry:
+    if entry["type"] == "categorical":
+        if not entry.get("choices"):
+            raise UserError(f"{where} ({entry['key']}): a categorical entry needs `choices`: add a list of values")
+        values = entry["choices"]
+    else:
+        if entry.get("low") is None or entry.get("high") is None or entry["low"] > entry["high"]:
+            raise UserError(f"{where} ({entry['key']}): an entry of type {entry['type']} needs `low` ≤ `high`")
+        if entry["log"] and (entry["low"] <= 0 or entry.get("step")):
+            raise UserError(f"{where} ({entry['key']}): `log` needs `low` above 0 and no `step`")
+        values = [entry["low"], entry["high"]]
+    for value in values:
+        _check_value(entry["key"], value, where)
+    fields = {"name": entry["key"], "low": None, "high": None, "step": None, "when": {}} | entry
+    return SearchEntry(**(fields | {"choices": tuple(entry.get("choices", ()))}))
+
+
+def _check_value(key: str, value: Any, where: str) -> None:
+    """Refuse a value that no head, loss or training section would take under `key`."""
+    schemas = parameter_schemas(key)
+    if not schemas:
+        raise UserError(f"{where}: nothing takes the key {key!r}; allowed: {', '.join(searchable_keys())}")
+    for schema in schemas:
+        try:
+            validated(value, schema, where)
+            return
+        except UserError:
+            continue
+    raise UserError(f"{where} ({key}): found {value!r}; allowed: {' or '.join(describe(item) for item in schemas)}")
+
+
+def parameter_schemas(key: str) -> list[dict[str, Any]]:
+    """Return the schemas that the parameter `section.name` has over all registered types."""
+    section, name = key.split(".")
+    if section == "training":
+        properties = read_schema("experiment")["properties"]["training"]["properties"]
+        return [properties[name]] if name in properties else []
+    registered = heads() if section == "model" else losses()
+    if name == "type":
+        return [{"enum": sorted(registered)}]
+    common = read_schema("experiment")["properties"][section]["properties"]
+    own = [item.parameters[name] for item in registered.values() if name in item.parameters]
+    return own + ([common[name]] if name in common else [])
+
+
+def searchable_keys() -> list[str]:
+    """Return every key that a search space may vary."""
+    sections = read_schema("experiment")["properties"]
+    keys = {f"training.{name}" for name in sections["training"]["properties"]}
+    for section, registered in (("model", heads()), ("loss", losses())):
+        keys |= {f"{section}.{name}" for name in sections[section]["properties"]}
+        keys |= {f"{section}.{name}" for item in registered.values() for name in item.parameters}
+    return sorted(keys)
+
+
+def applies(key: str, experiment: Mapping[str, Any]) -> bool:
+    """Say whether the head or loss that `experiment` has chosen takes the parameter `key`."""
+    section, name = key.split(".")
+    if section == "training" or name in ("type", "output_dim"):
+        return True
+    registered = heads() if section == "model" else losses()
+    return name in registered[experiment[section]["type"]].parameters
+
+
+def checked_run(document: Any, where: str) -> dict[str, Any]:
+    """Return the run configuration with defaults; names of data set and baselines are checked as well."""
+    run = validated(document, read_schema("config"), where)
+    if run["dataset"] not in run["datasets"]:
+        raise UserError(f"{where}: dataset: found {run['dataset']!r}; allowed: {', '.join(sorted(run['datasets']))}")
+    for name in run["baselines"]:
+        if name not in baselines():
+            raise UserError(f"{where}: baselines: found {name!r}; allowed: {', '.join(sorted(baselines()))}")
+    split = run["datasets"][run["dataset"]]["split"]
+    if split.get("counts") and split.get("assignments"):
+        raise UserError(f"{where}: datasets.{run['dataset']}.split: give `counts` or `assignments`, not both")
+    if sum(split["fractions"].values()) > 1 + 1e-9:
+        total = sum(split["fractions"].values())
+        raise UserError(f"{where}: datasets.{run['dataset']}.split.fractions: they add up to {total:g}; at most 1")
+    return run

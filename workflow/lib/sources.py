@@ -1,0 +1,36 @@
+"""The import closure of a script, so that a rule can name the code that it depends on."""
+
+import ast
+from pathlib import Path
+
+
+def import_closure(script: Path, root: Path) -> list[Path]:
+    """Return `script` and every module of the package `workflow` that it imports, directly or not, sorted.
+
+    `root` is the folder that holds the package. Only absolute imports are followed, wherever in a file they stand.
+    """
+    found: set[Path] = set()
+    waiting = [script]
+    while waiting:
+        path = waiting.pop()
+        if path in found:
+            continue
+        found.add(path)
+        waiting += [target for name in _imported_names(path) if (target := _module_path(name, root))]
+    return sorted(found)
+
+
+def _imported_names(path: Path) -> set[str]:
+    """Return the dotted names that may be modules of the package; `from a import b` gives `a` and `a.b`."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.split(".")[0] == "workflow"}
+
+
+def _module_path(name: str, root: Path) -> Path | None:
+    path = root.joinpath(*name.split(".")).with_suffix(".py")
+    return path if path.is_file() else None

@@ -1,0 +1,147 @@
+"""Configuration files: YAML in, checked values with defaults out, or one sentence that names file, key and remedy."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+
+from workflow.lib.errors import UserError
+
+SCHEMAS = Path(__file__).parents[1] / "schemas"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which 1e-4 is a number (YAML 1.1 asks for a dot) and a key may stand only once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for position, key in enumerate(keys):
+            if key in keys[:position]:
+                mark = node.value[position][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def read_yaml(path: str | Path) -> Any:
+    """Read a YAML file; a missing or malformed one is a UserError that names the place."""
+    try:
+        return _Loader(Path(path).read_text()).get_single_data()
+    except FileNotFoundError as error:
+        raise UserError(f"{path} not found: check the name, or write the file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
+        raise UserError(f"{path} is not valid YAML ({line}{error.problem}): correct that line") from error
+
+
+def read_schema(name: str) -> dict[str, Any]:
+    """Return the JSON schema `workflow/schemas/NAME.schema.yaml`."""
+    return read_yaml(SCHEMAS / f"{name}.schema.yaml")
+
+
+def validated(document: Any, schema: Mapping[str, Any], where: str) -> Any:
+    """Return a copy of `document` with the schema's defaults filled in.
+
+    `where` names the file in messages. The first violation is a UserError: key, what was found, what is allowed.
+    """
+    error = best_match(Draft202012Validator(schema).iter_errors(document), key=lambda error: -len(error.path))
+    if error:
+        raise UserError(f"{where}: {_sentence(error)}")
+    return _with_defaults(document, schema)
+
+
+def _with_defaults(document: Any, schema: Mapping[str, Any]) -> Any:
+    if isinstance(document, list):
+        return [_with_defaults(item, schema.get("items", {})) for item in document]
+    if isinstance(document, float) and schema.get("type") == "integer":
+        return int(document)
+    if not isinstance(document, Mapping):
+        return document
+    properties = schema.get("properties", {})
+    others = schema.get("additionalProperties")
+    filled = {
+        key: _with_defaults(value, properties.get(key) or (others if isinstance(others, Mapping) else {}))
+        for key, value in document.items()
+    }
+    for key, value in properties.items():
+        if key not in filled and "default" in value:
+            filled[key] = _with_defaults(value["default"], value)
+    return filled
+
+
+def _sentence(error: ValidationError) -> str:
+    key = ".".join(str(part) for part in error.absolute_path)
+    at = f"{key}: " if key else ""
+    if error.validator == "additionalProperties":
+        allowed = list(error.schema.get("properties", {}))
+        unknown = next(name for name in error.instance if name not in allowed)
+        near = difflib.get_close_matches(str(unknown), allowed, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        return f"{at}unknown key {unknown!r}; {hint}allowed: {', '.join(sorted(allowed))}"
+    if error.validator == "required":
+        missing = next(name for name in error.validator_value if name not in error.instance)
+        return f"{at}the key {missing!r} is missing: add it ({describe(error.schema['properties'].get(missing, {}))})"
+    return f"{at or 'the document: '}found {_found(error.instance)}; allowed: {describe(error.schema)}"
+
+
+def _found(value: Any) -> str:
+    text = repr(value)
+    return f"{text if len(text) <= 80 else text[:77] + '...'} ({_type_name(value)})"
+
+
+def _type_name(value: Any) -> str:
+    names = {
+        bool: "true or false",
+        int: "an integer",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "a mapping",
+    }
+    return (
+        "nothing" if value is None else names.get(type(value), "a mapping" if isinstance(value, Mapping) else "a value")
+    )
+
+
+_TYPES = {
+    "integer": "an integer",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "nothing (null)",
+    "array": "a list",
+    "object": "a mapping",
+}
+_BOUNDS = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+
+
+def describe(schema: Mapping[str, Any]) -> str:
+    """Say in words which values a schema allows."""
+    if "const" in schema:
+        return str(schema["const"])
+    if "enum" in schema:
+        return ", ".join(str(value) for value in schema["enum"])
+    for several in ("anyOf", "oneOf"):
+        if several in schema:
+            return " or ".join(describe(option) for option in schema[several])
+    text = _TYPES.get(schema.get("type", ""), "any value")
+    bounds = [f"{sign} {schema[name]}" for name, sign in _BOUNDS.items() if name in schema]
+    if "pattern" in schema:
+        bounds.append(f"matching {schema['pattern']}")
+    if schema.get("minItems"):
+        bounds.append(f"with at least {schema['minItems']} entries")
+    if "properties" in schema:
+        bounds.append(f"with the keys {', '.join(schema['properties'])}")
+    return " ".join([text, *bounds])

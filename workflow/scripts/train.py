@@ -1,0 +1,100 @@
+"""Train one projection head and keep the weights of its best validation epoch."""
+
+import argparse
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from workflow.lib.batches import PairFiles
+from workflow.lib.devices import choose_device, choose_precision
+from workflow.lib.dual_encoder import save_heads
+from workflow.lib.embeddings import EmbeddingFiles
+from workflow.lib.errors import run
+from workflow.lib.figures import training_curves
+from workflow.lib.files import file_hash, save_figure, text_hash, write_json, write_yaml
+from workflow.lib.provenance import run_facts
+from workflow.lib.settings import Experiment, load_experiment
+from workflow.lib.training import Fit, fit, load_training_data
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write best_model.pt, loss_history.json, training_curves.png, resolved_config.yaml and run.json."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    experiment = load_experiment(arguments.experiment)
+    name = arguments.name or arguments.experiment.stem
+    device = choose_device(arguments.device)
+    precision = choose_precision(arguments.precision, device)
+    began = time.perf_counter()
+    files = EmbeddingFiles.of(arguments.data_dir, "train2017")
+    train, val = (
+        PairFiles.open(files.images, files.texts, arguments.split_dir / f"{split}.npz")
+        for split in (arguments.train_split, "val")
+    )
+    logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
+    data = load_training_data(train, val, precision).to(device)
+    inputs = file_hash(arguments.split_dir / "manifest.json")
+    fingerprint = text_hash(f"{experiment} {arguments.seed} {inputs} {arguments.train_split} {device} {precision}")
+    arguments.output_dir.mkdir(parents=True, exist_ok=True)
+    checkpoint = arguments.output_dir / "checkpoint.pt"
+    trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, fingerprint=fingerprint)
+    seconds = time.perf_counter() - began
+    _save(arguments, experiment, name, inputs, trained)
+    parameters = sum(value.numel() for value in trained.model.parameters())
+    write_json(arguments.output_dir / "run.json", run_facts(device, precision, seconds, parameters))
+    logger.info("best epoch %d, val %s %.1f, %.1f s", trained.best_epoch, *_chosen_by(experiment, trained), seconds)
+    logger.info("written to %s", arguments.output_dir)
+
+
+def _chosen_by(experiment: Experiment, trained: Fit) -> tuple[str, float]:
+    return experiment.training.monitor, trained.best_value
+
+
+def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, trained: Fit) -> None:
+    best = next(record for record in trained.history if record["epoch"] == trained.best_epoch)
+    facts = {
+        "dataset": arguments.dataset,
+        "experiment": name,
+        "kind": "head",
+        "seed": arguments.seed,
+        "epoch": trained.best_epoch,
+        "selected": {"split": "val", "RSUM": best["val"]["RSUM"]},
+        "inputs_hash": inputs,
+    }
+    document = experiment.as_document()
+    save_heads(arguments.output_dir / "best_model.pt", trained.model, facts | {"settings": document})
+    described = {key: facts[key] for key in ("experiment", "kind", "seed")}
+    write_yaml(arguments.output_dir / "resolved_config.yaml", described | document)
+    history = {
+        "format": 1,
+        "monitor": experiment.training.monitor,
+        "best_epoch": trained.best_epoch,
+        "stopped_early": trained.epoch < experiment.training.num_epochs,
+        "epochs": trained.history,
+    }
+    write_json(arguments.output_dir / "loss_history.json", history)
+    save_figure(arguments.output_dir / "training_curves.png", training_curves(history, f"{name}, seed {arguments.seed}"))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workflow.scripts.train", description=__doc__)
+    parser.add_argument("--experiment", required=True, type=Path, help="experiment file, config/experiments/NAME.yaml")
+    parser.add_argument("--name", help="name in the report (the file's name)")
+    parser.add_argument("--dataset", default="", help="name of the data set, for the report")
+    parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
+    parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
+    parser.add_argument("--train-split", default="train", choices=["train", "train_tuning"], help="rows to train on (train)")
+    parser.add_argument("--output-dir", required=True, type=Path, help="folder for the model and its history")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and dropout (0)")
+    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="matrix products (auto)")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)
