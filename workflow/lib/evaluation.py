@@ -50,8 +50,7 @@ def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
 
 
 def evaluate(model: DualEncoder, files: PairFiles, name: str, rule: str, device: torch.device) -> Evaluation:
-    """Evaluate a model on the split `name` under a captions rule; scores are float32 whatever training used."""
-    files = replace(files, split=captions_by_rule(files.split, rule))
+    """Evaluate a model on the split `name`, whose captions the rule has chosen; scores are float32."""
     model.to(device)
     projections = project_files(model, files, device)
     ranks = projections.ranks()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from workflow.lib.errors import UserError
 
@@ -57,6 +58,11 @@ def write_json(path: str | Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
+def write_yaml(path: str | Path, content: Any) -> None:
+    """Write plain values as YAML atomically; keys keep their order."""
+    write_text(path, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
     """Write named arrays as a compressed NPZ file, atomically; the same arrays give the same bytes."""
     with replacing(path) as temporary:
@@ -101,3 +107,8 @@ def file_hash(path: str | Path) -> str:
         while chunk := stream.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def text_hash(text: str) -> str:
+    """Return the SHA-256 of a text, as hexadecimal text."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -34,6 +34,11 @@ class SplitIndex:
     @classmethod
     def load(cls, path: str | Path) -> "SplitIndex":
         """Read an index file."""
+        if not Path(path).exists():
+            raise UserError(
+                f"{Path(path).stem} set not found: {path} is missing; run `snakemake splits` or "
+                "`python -m workflow.scripts.split` first"
+            )
         arrays = read_arrays(path)
         if set(arrays) != {"image_rows", "text_rows", "text_image"}:
             raise UserError(f"{path} is not a split index: run the split step again")

@@ -104,7 +104,7 @@ def _start(experiment: Experiment, data: TrainingData) -> Fit:
     model = DualEncoder(experiment.model, data.train.images.shape[1], data.train.texts.shape[1])
     data.image.fill(model.image_statistics)
     data.text.fill(model.text_statistics)
-    start_from_closed_form(model, data.train)
+    start_from_closed_form(model, data.train, data.val)
     model.to(device)
     loss = build_loss(experiment.loss, settings.batch_size).to(device)
     if not getattr(model.image_tower, "learnable_temp", True):

@@ -6,8 +6,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from workflow.lib.batches import PairFiles
 from workflow.lib.devices import choose_device, choose_precision
 from workflow.lib.dual_encoder import save_heads
@@ -78,7 +76,9 @@ def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inpu
         "epochs": trained.history,
     }
     write_json(arguments.output_dir / "loss_history.json", history)
-    save_figure(arguments.output_dir / "training_curves.png", training_curves(history, f"{name}, seed {arguments.seed}"))
+    save_figure(
+        arguments.output_dir / "training_curves.png", training_curves(history, f"{name}, seed {arguments.seed}")
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -88,10 +88,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dataset", default="", help="name of the data set, for the report")
     parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
     parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
-    parser.add_argument("--train-split", default="train", choices=["train", "train_tuning"], help="rows to train on (train)")
+    parser.add_argument(
+        "--train-split", default="train", choices=["train", "train_tuning"], help="rows to train on (train)"
+    )
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the model and its history")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and dropout (0)")
-    parser.add_argument("--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)")
+    parser.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"
+    )
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="matrix products (auto)")
     return parser
 

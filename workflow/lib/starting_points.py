@@ -1,0 +1,91 @@
+"""Closed-form maps as models: a baseline saved like any head, and the start of a head from a closed form."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from workflow.lib.baselines import BASELINES, Candidate, LinearPair, Moments
+from workflow.lib.batches import PairFiles, ResidentPairs
+from workflow.lib.dual_encoder import DualEncoder, unit
+from workflow.lib.heads import LinearTower
+from workflow.lib.metrics import summarize
+from workflow.lib.retrieval import retrieval_ranks
+
+PAIRS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True)
+class ChosenMaps:
+    """The candidate of a baseline with the highest validation RSUM."""
+
+    candidate: Candidate
+    rsum: float
+
+
+def resident_chunks(pairs: ResidentPairs) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs."""
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        chunk = slice(start, start + PAIRS_AT_ONCE)
+        yield pairs.images[pairs.text_image[chunk]], pairs.texts[chunk]
+
+
+def file_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs, holding the images but no more texts."""
+    images = torch.cat([chunk for _, chunk in files.images.select(files.split.image_rows)])
+    text_image = torch.from_numpy(files.split.text_image)
+    for where, texts in files.texts.select(files.split.text_rows):
+        yield images[text_image[where]], texts
+
+
+def choose_maps(name: str, chunks: Iterable[tuple[Tensor, Tensor]], val: ResidentPairs) -> ChosenMaps:
+    """Fit a baseline to chunks of training pairs and return its best candidate by the RSUM of the validation pairs."""
+    best: ChosenMaps | None = None
+    for candidate in BASELINES[name](Moments.of(chunks)):
+        rsum = _rsum(candidate.pair, val)
+        if best is None or rsum > best.rsum:
+            best = ChosenMaps(candidate, rsum)
+    if best is None:
+        raise ValueError(f"the baseline {name!r} yields no candidate")
+    return best
+
+
+def _rsum(pair: LinearPair, val: ResidentPairs) -> float:
+    images = unit((val.images.float() - pair.image_mean) @ pair.image_map.T)
+    texts = unit((val.texts.float() - pair.text_mean) @ pair.text_map.T)
+    return summarize(retrieval_ranks(images, texts, val.text_image))["RSUM"]
+
+
+def model_of(pair: LinearPair) -> DualEncoder:
+    """Return the linear head that computes exactly these maps of raw embeddings."""
+    output_dim, image_dim = pair.image_map.shape
+    model = DualEncoder({"type": "linear", "output_dim": output_dim}, image_dim, pair.text_map.shape[1])
+    model.image_statistics.mean.copy_(pair.image_mean)
+    model.text_statistics.mean.copy_(pair.text_mean)
+    with torch.no_grad():
+        for tower, weights in ((model.image_tower, pair.image_map), (model.text_tower, pair.text_map)):
+            tower.weight.copy_(weights)
+            tower.bias.zero_()
+    return model.eval()
+
+
+def _start_from_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPairs) -> None:
+    """Give linear towers the regularised CCA of the standardised training pairs; spare outputs start at zero."""
+    pair = choose_maps("cca", resident_chunks(train), val).candidate.pair
+    scale = model.image_tower.weight.std() / pair.image_map.std()
+    with torch.no_grad():
+        for tower, weights, mean in (
+            (model.image_tower, pair.image_map, pair.image_mean),
+            (model.text_tower, pair.text_map, pair.text_mean),
+        ):
+            kept = scale * weights[: tower.out_features]
+            tower.weight.copy_(functional.pad(kept, (0, 0, 0, tower.out_features - len(kept))))
+            tower.bias.copy_(-tower.weight @ mean)
+
+
+def start_from_closed_form(model: DualEncoder, train: ResidentPairs, val: ResidentPairs) -> None:
+    """Replace random weights where the head's `init` asks for it; validation pairs choose the regularisers."""
+    if isinstance(model.image_tower, LinearTower) and model.image_tower.init == "cca":
+        _start_from_cca(model, train, val)
