@@ -5,9 +5,8 @@ from typing import Any
 
 import torch
 
-from workflow.lib.dual_encoder import read_checkpoint
+from workflow.lib.dual_encoder import read_checkpoint, write_checkpoint
 from workflow.lib.errors import UserError
-from workflow.lib.files import replacing
 
 _MODULES = ("model", "loss", "momentum_copy", "optimizer", "schedule")
 _VALUES = ("epoch", "history", "best_epoch", "best_value", "best_state")
@@ -20,8 +19,7 @@ def write_training_state(path: Path, fit: Any, fingerprint: str) -> None:
     content |= {"fingerprint": fingerprint, "random": torch.get_rng_state()}
     if torch.cuda.is_available():
         content["random_cuda"] = torch.cuda.get_rng_state()
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+    write_checkpoint(path, content)
 
 
 def read_training_state(path: Path, fit: Any, fingerprint: str) -> bool:

@@ -94,8 +94,7 @@ def save_heads(path: str | Path, model: DualEncoder, facts: Mapping[str, Any]) -
     """Write a model with plain facts about it (settings, hashes, epoch) so that `load_heads` needs no other file."""
     state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     described = {"format": FORMAT, "model": model.settings, "input_dims": model.dims, "facts": dict(facts)}
-    with replacing(path) as temporary:
-        torch.save(described | {"state": state}, temporary)
+    write_checkpoint(path, described | {"state": state})
 
 
 def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
@@ -108,6 +107,13 @@ def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
     model = DualEncoder(content["model"], content["input_dims"]["image"], content["input_dims"]["text"])
     model.load_state_dict(content["state"])
     return model.eval(), content["facts"]
+
+
+def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values atomically; the same content gives the same bytes."""
+    # Given a path, torch.save would write the temporary file's random name into the archive.
+    with replacing(path) as temporary, temporary.open("wb") as stream:
+        torch.save(dict(content), stream)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

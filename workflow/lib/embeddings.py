@@ -103,8 +103,9 @@ def _refuse_differing_rows(path: Path, digests: np.ndarray, index: PairIndex) ->
     differing = np.flatnonzero(digests != digests[first_rows])
     if len(differing):
         row = differing[0]
+        image_id = str(index.image_ids[index.pair_image[row]])
         raise UserError(
-            f"{path}: rows {first_rows[row]} and {row} belong to image id {index.image_ids[index.pair_image[row]]!r} "
+            f"{path}: rows {first_rows[row]} and {row} belong to image id {image_id!r} "
             f"but differ ({len(differing)} such rows): give every image one embedding, or different ids"
         )
 
@@ -138,7 +139,8 @@ def _ids(values: Any, where: str) -> np.ndarray:
         raise UserError(f"{where} must be a list with at least one id")
     kinds = {type(value) for value in values}
     if kinds not in ({int}, {str}):
-        wrong = next(i for i, value in enumerate(values) if type(value) is not type(values[0]) or type(value) is bool)
+        known = type(values[0]) if type(values[0]) in (int, str) else None
+        wrong = next(i for i, value in enumerate(values) if type(value) is not known)
         raise UserError(f"{where}[{wrong}] is {values[wrong]!r}: ids must be all integers or all text")
     return np.array([str(value) for value in values])
 
@@ -158,9 +160,11 @@ def _index_into_unique(image_ids: np.ndarray, unique_ids: np.ndarray, path: Path
     order = np.argsort(unique_ids, kind="stable")
     ordered = unique_ids[order]
     if len(twice := ordered[1:][ordered[1:] == ordered[:-1]]):
-        raise UserError(f"{path}: unique_image_ids lists {twice[0]!r} twice: list every image once")
+        raise UserError(f"{path}: unique_image_ids lists {str(twice[0])!r} twice: list every image once")
     place = np.minimum(np.searchsorted(ordered, image_ids), len(ordered) - 1)
     if len(unknown := np.flatnonzero(ordered[place] != image_ids)):
-        raise UserError(f"{path}: image_ids[{unknown[0]}] is {image_ids[unknown[0]]!r}, which unique_image_ids lacks")
+        raise UserError(
+            f"{path}: image_ids[{unknown[0]}] is {str(image_ids[unknown[0]])!r}, which unique_image_ids lacks"
+        )
     used, pair_image = np.unique(order[place], return_inverse=True)
     return PairIndex(unique_ids[used], used, pair_image)

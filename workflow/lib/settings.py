@@ -200,3 +200,13 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
         total = sum(split["fractions"].values())
         raise UserError(f"{where}: datasets.{run['dataset']}.split.fractions: they add up to {total:g}; at most 1")
     return run
+
+
+def checked_files(run: Mapping[str, Any], folder: Path) -> None:
+    """Read every experiment and study file that a run names below `folder`, so that a mistake stops it before a job."""
+    for name in run["experiments"]:
+        if name in baselines():
+            raise UserError(f"experiments: {name!r} is the name of a baseline: rename {folder}/experiments/{name}.yaml")
+        load_experiment(folder / "experiments" / f"{name}.yaml")
+    for name in run["tuning"]:
+        load_study(folder / "tuning" / f"{name}.yaml")

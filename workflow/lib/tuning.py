@@ -242,7 +242,7 @@ def _run_trial(run: StudyRun, data: TrainingData, study: optuna.Study, trial: Tr
         state, outcome = TrialState.FAIL, f"failed: {error}"
     seconds = time.perf_counter() - began
     trial.set_user_attr("seconds", seconds)
-    study.tell(trial, None if state == TrialState.FAIL else best, state=state)
+    study.tell(trial, best if state == TrialState.COMPLETE else None, state=state)
     logger.info("trial %d: %s in %.1f s  %s", trial.number, outcome, seconds, _shown(trial.params))
 
 

@@ -1,6 +1,7 @@
 """Configuration files: YAML in, checked values with defaults out, or one sentence that names file, key and remedy."""
 
 import difflib
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,6 +47,7 @@ def read_yaml(path: str | Path) -> Any:
         raise UserError(f"{path} is not valid YAML ({line}{error.problem}): correct that line") from error
 
 
+@functools.cache
 def read_schema(name: str) -> dict[str, Any]:
     """Return the JSON schema `workflow/schemas/NAME.schema.yaml`."""
     return read_yaml(SCHEMAS / f"{name}.schema.yaml")

@@ -1,0 +1,47 @@
+VENV := .venv
+PYTHON ?= python3
+CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
+BIN := $(abspath $(VENV))/bin
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help setup demo test lint bench clean
+
+help:
+	@echo "make setup   install the pinned packages into $(VENV)"
+	@echo "make demo    run the default workflow on generated data, to the report"
+	@echo "make test    run the tests"
+	@echo "make lint    check style: ruff, snakefmt, snakemake --lint"
+	@echo "make bench   time training, evaluation and memory"
+	@echo "make clean   remove results/ and data/demo/"
+
+setup: $(VENV)/installed
+
+$(VENV)/installed: envs/requirements.txt envs/requirements-dev.txt
+	@echo "Setting up $(VENV) from envs/requirements-dev.txt"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": run make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
+	@touch $@
+
+demo: setup
+	@echo "Running the workflow of config/config.yaml on $(CORES) cores"
+	snakemake --cores $(CORES)
+	@echo "The report: results/demo/report/index.html"
+	@echo "The numbers: results/demo/report/leaderboard.csv"
+
+test: setup
+	@echo "Running the tests in tests/"
+	python -m pytest tests
+	@echo "All tests passed. Time benchmarks: make bench"
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+
+bench: setup
+	python -m tests.benchmarks
+
+clean:
+	rm -rf results data/demo

@@ -1,0 +1,67 @@
+"""Align two frozen encoders: split, tune, train, evaluate, report."""
+
+from snakemake.utils import min_version
+
+from workflow.lib.errors import UserError
+from workflow.lib.settings import checked_files, checked_run
+
+min_version("9.20")
+
+
+configfile: "config/config.yaml"
+
+
+report: "workflow/report/workflow.rst"
+
+
+include: "workflow/rules/common.smk"
+
+
+try:
+    config.update(checked_run(config, "configuration"))
+    checked_files(config, Path("config"))
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+put_this_python_first()
+
+
+wildcard_constraints:
+    dataset="|".join(map(re.escape, config["datasets"])),
+    experiment=rf"(?!(?:split|tuning|report|logs|benchmarks)/){NAME}",
+    study=NAME,
+    seed=r"\d+",
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/split.smk"
+include: "workflow/rules/tune.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        report_files(config["dataset"]),
+
+
+rule splits:
+    input:
+        f"results/{config['dataset']}/split/manifest.json",
+
+
+rule tuned:
+    input:
+        [f"results/{config['dataset']}/tuning/{study}/best_config.yaml" for study in config["tuning"]],
+
+
+rule trained:
+    input:
+        [f"{folder}/best_model.pt" for folder in head_folders(config["dataset"])],
+
+
+rule evaluated:
+    input:
+        [f"{folder}/evaluation_results/metrics.json" for folder in head_folders(config["dataset"])],

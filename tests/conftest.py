@@ -1,0 +1,60 @@
+"""A small data set in the input layout, and the split that goes with it."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from workflow.scripts.split import main as split
+
+IMAGES, CAPTIONS = 60, 3
+
+
+def write_set(
+    folder: Path, images: torch.Tensor, texts: torch.Tensor, metadata: dict, prefix: str = "train2017"
+) -> None:
+    """Write a set in the input layout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(images, folder / f"{prefix}_image_embeddings.pt")
+    torch.save(texts, folder / f"{prefix}_text_embeddings.pt")
+    (folder / f"{prefix}_metadata.json").write_text(json.dumps(metadata))
+
+
+def related_embeddings(images: int, captions: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Return images (N, 12) repeated over captions, texts (N, 9) that are related to them, and image ids."""
+    generator = torch.Generator().manual_seed(seed)
+    facts = torch.randn(images, 6, generator=generator)
+    x = facts @ torch.randn(6, 12, generator=generator) + 0.1 * torch.randn(images, 12, generator=generator)
+    ids = [1000 + i for i in range(images) for _ in range(captions)]
+    y = facts.repeat_interleave(captions, 0) @ torch.randn(6, 9, generator=generator)
+    y = y + 0.3 * torch.randn(y.shape, generator=generator)
+    return x.repeat_interleave(captions, 0), y, ids
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory) -> Path:
+    """60 images with 3 captions each; the first image's content stands a second time under another id."""
+    folder = tmp_path_factory.mktemp("data")
+    images, texts, ids = related_embeddings(IMAGES, CAPTIONS)
+    images[3:6] = images[0]
+    captions = [f"caption {i}" for i in range(len(ids))]
+    files = {str(image_id): f"images/{image_id}.png" for image_id in set(ids)}
+    write_set(folder, images, texts, {"image_ids": ids, "captions": captions, "image_files": files})
+    return folder
+
+
+@pytest.fixture(scope="session")
+def split_dir(data_dir, tmp_path_factory) -> Path:
+    """The data set divided 40 : 10 : 10."""
+    folder = tmp_path_factory.mktemp("split")
+    counts = json.dumps({"train": 40, "val": 10, "test": 10})
+    arguments = ["--dataset", "small", "--data-dir", data_dir, "--output-dir", folder, "--counts", counts]
+    split([str(argument) for argument in [*arguments, "--tuning-pairs", 45]])
+    return folder
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

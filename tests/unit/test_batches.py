@@ -1,0 +1,83 @@
+"""Batches: every pair once an epoch, never two captions of one image; rows standardised as they are loaded."""
+
+import numpy as np
+import pytest
+import torch
+
+from workflow.lib.batches import RAW, PairFiles, deal_pairs, load_pairs, row_statistics
+from workflow.lib.rows import open_rows
+
+
+def pairs_of(captions) -> np.ndarray:
+    return np.repeat(np.arange(len(captions)), captions)
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [[5] * 200, list(range(1, 8)) * 30, [1] * 97, [40] + [1] * 60, [5, 5]],
+    ids=["five each", "one to seven", "one each", "one with forty", "two images"],
+)
+@pytest.mark.parametrize("batch_size", [2, 7, 64, 5000])
+def test_an_epoch_deals_every_pair_once_and_no_image_twice_in_a_batch(captions, batch_size, rng):
+    pair_image = rng.permutation(pairs_of(captions))
+    batches = list(deal_pairs(pair_image, batch_size, rng))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(len(pair_image)))
+    for batch in batches:
+        assert len(set(pair_image[batch].tolist())) == len(batch) <= batch_size
+    sizes = [len(batch) for batch in batches]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_the_generator_decides_the_batches_and_epochs_differ():
+    pair_image = pairs_of([5] * 40)
+    first, again, other = (
+        np.concatenate(list(deal_pairs(pair_image, 16, np.random.default_rng([0, epoch])))) for epoch in (1, 1, 2)
+    )
+    assert (first == again).all()
+    assert (first != other).any()
+
+
+def test_any_two_images_meet_about_as_often_as_chance_has_it(rng):
+    pair_image = pairs_of([5] * 60)
+    meetings = np.zeros((60, 60))
+    for _ in range(200):
+        for batch in deal_pairs(pair_image, 30, rng):
+            images = pair_image[batch]
+            meetings[images[:, None], images[None, :]] += 1
+    off_diagonal = meetings[~np.eye(60, dtype=bool)]
+    assert off_diagonal.std() / off_diagonal.mean() < 0.1
+
+
+@pytest.fixture
+def train(data_dir, split_dir) -> PairFiles:
+    names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
+    return PairFiles.open(*names, split_dir / "train.npz")
+
+
+def test_loaded_pairs_are_the_rows_of_the_files(train, data_dir):
+    pairs = load_pairs(train, RAW, RAW, torch.float32)
+    texts = torch.load(data_dir / "train2017_text_embeddings.pt", weights_only=True)
+    images = torch.load(data_dir / "train2017_image_embeddings.pt", weights_only=True)
+    assert torch.equal(pairs.texts, texts[train.split.text_rows])
+    found, _, _ = pairs.batch(torch.arange(len(pairs)))
+    assert torch.equal(found, images[train.split.text_rows])
+
+
+def test_statistics_standardise_the_training_rows(train):
+    image, text = (
+        row_statistics(train.images, train.split.image_rows),
+        row_statistics(train.texts, train.split.text_rows),
+    )
+    pairs = load_pairs(train, image, text, torch.float32)
+    for rows in (pairs.images, pairs.texts):
+        torch.testing.assert_close(rows.mean(0), torch.zeros(rows.shape[1]), atol=1e-5, rtol=0)
+        torch.testing.assert_close(rows.std(0, correction=0), torch.ones(rows.shape[1]), atol=1e-4, rtol=0)
+
+
+def test_a_dimension_that_never_varies_stays_finite(tmp_path):
+    rows = torch.randn(50, 3)
+    rows[:, 1] = 123.456
+    torch.save(rows, tmp_path / "rows.pt")
+    statistics = row_statistics(open_rows(tmp_path / "rows.pt"), np.arange(50))
+    assert statistics.scale[1] == 1.0
+    assert statistics.mean[1].item() == pytest.approx(123.456, rel=1e-6)

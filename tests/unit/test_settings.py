@@ -1,0 +1,147 @@
+"""Configuration: numbers are numbers, defaults are filled, and every mistake is named with what is allowed."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from workflow.lib.errors import UserError
+from workflow.lib.settings import TrainingSettings, checked_files, checked_run, load_experiment, load_study
+from workflow.lib.validation import read_schema, read_yaml
+
+ROOT = Path(__file__).parents[2]
+VALID = """
+model: {type: mlp, output_dim: 64}
+loss: {type: siglip, bias_init: auto}
+training: {learning_rate: 1e-4, batch_size: 32}
+"""
+
+
+def experiment(tmp_path, text: str):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    return load_experiment(path)
+
+
+def test_every_shipped_file_is_valid():
+    for path in (ROOT / "config" / "experiments").glob("*.yaml"):
+        load_experiment(path)
+    for path in (ROOT / "config" / "tuning").glob("*.yaml"):
+        load_study(path)
+    for name in ("config", "coco"):
+        run = checked_run(read_yaml(ROOT / "config" / f"{name}.yaml"), name)
+        checked_files(run, ROOT / "config")
+
+
+def test_the_studies_have_the_promised_budgets():
+    budgets = {path.stem: load_study(path).trials for path in (ROOT / "config" / "tuning").glob("*.yaml")}
+    assert {**budgets, "quick": 0} == {"default": 150, "siglip": 50, "clip": 50, "attention": 75, "mlp": 40, "quick": 0}
+
+
+def test_scientific_notation_without_a_dot_is_a_number(tmp_path):
+    assert experiment(tmp_path, VALID).training.learning_rate == 1e-4
+
+
+def test_defaults_come_from_the_schema_and_from_the_head(tmp_path):
+    found = experiment(tmp_path, VALID)
+    assert found.model == {"type": "mlp", "output_dim": 64, "hidden_dim": 1024, "dropout": 0.1}
+    assert found.loss == {"type": "siglip", "temperature": 0.1, "bias_init": "auto"}
+    assert found.training.num_epochs == 50
+
+
+def test_the_dataclass_and_the_schema_have_the_same_keys():
+    properties = read_schema("experiment")["properties"]["training"]["properties"]
+    assert [field.name for field in fields(TrainingSettings)] == list(properties)
+    assert all("description" in value for value in properties.values())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("batch_size: 32", "batchsize: 32", ["training", "unknown key 'batchsize'", "did you mean batch_size?"]),
+        ("output_dim: 64", "hiden_dim: 64", ["model", "unknown key 'hiden_dim'", "hidden_dim"]),
+        ("output_dim: 64", "num_tokens: 4", ["model", "unknown key 'num_tokens'", "dropout"]),
+        ("batch_size: 32", "batch_size: lots", ["training.batch_size", "'lots' (text)", "an integer ≥ 2"]),
+        ("batch_size: 32", "batch_size: true", ["training.batch_size", "true or false", "an integer ≥ 2"]),
+        ("1e-4", "-1", ["training.learning_rate", "found -1", "a number > 0"]),
+        ("type: mlp", "type: mpl", ["model.type", "'mpl'", "attention", "mlp"]),
+        ("type: siglip", "type: sigmoid", ["loss.type", "'sigmoid'", "siglip"]),
+        ("bias_init: auto", "bias_init: never", ["bias_init", "'never'", "a number or auto"]),
+        ("loss:", "los:", ["unknown key 'los'", "did you mean loss?"]),
+        ("{learning_rate: 1e-4, batch_size: 32}", "nothing", ["training", "'nothing'", "a mapping"]),
+    ],
+)
+def test_a_mistake_is_named_with_file_key_finding_and_remedy(tmp_path, old, new, said):
+    with pytest.raises(UserError) as caught:
+        experiment(tmp_path, VALID.replace(old, new))
+    message = str(caught.value)
+    assert "mine.yaml" in message
+    assert "\n" not in message
+    for part in said:
+        assert part in message
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"line 3: the key 'model' stands twice"):
+        experiment(tmp_path, "model: {type: mlp}\nloss: {type: clip}\nmodel: {type: clip}\n")
+
+
+def test_a_head_with_momentum_copies_needs_a_loss_that_uses_them(tmp_path):
+    with pytest.raises(UserError, match=r"'blip' keeps momentum copies.*'clip'.*blip or queue"):
+        experiment(tmp_path, "model: {type: blip}\nloss: {type: clip}\n")
+    assert experiment(tmp_path, "model: {type: mlp}\nloss: {type: queue}\n").loss["momentum"] is None
+
+
+STUDY = """
+trials: 5
+base: {model: {type: mlp}, loss: {type: clip}}
+search_space:
+  - {key: training.learning_rate, type: float, low: 1e-4, high: 1e-2, log: true}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("training.learning_rate", "training.learning_speed", "nothing takes the key 'training.learning_speed'"),
+        ("low: 1e-4", "low: -1.0", "`log` needs `low` above 0"),
+        ("high: 1e-2", "high: 1e-9", "needs `low` ≤ `high`"),
+        ("type: float, low: 1e-4, high: 1e-2, log: true", "type: categorical", "needs `choices`"),
+        ("training.learning_rate, type: float", "training.batch_size, type: int", "training.batch_size.*found 0.0001"),
+        ("type: clip", "type: clap", "base: loss.type: found 'clap'"),
+        ("trials: 5", "trials: 0", "trials: found 0"),
+    ],
+)
+def test_mistakes_in_a_study(tmp_path, old, new, said):
+    path = tmp_path / "study.yaml"
+    path.write_text(STUDY.replace(old, new))
+    with pytest.raises(UserError, match=said):
+        load_study(path)
+
+
+RUN = {"dataset": "a", "datasets": {"a": {"dir": "data/a"}}}
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"dataset": "b"}, "dataset: found 'b'; allowed: a"),
+        ({"baselines": ["cca", "magic"]}, "baselines: found 'magic'"),
+        ({"seed": 1}, "unknown key 'seed'; did you mean seeds?"),
+        (
+            {"datasets": {"a": {"dir": "x", "split": {"fractions": {"train": 0.9, "val": 0.1, "test": 0.1}}}}},
+            "add up to 1.1",
+        ),
+        ({"datasets": {"a": {}}}, "the key 'dir' is missing"),
+        ({"device": "tpu"}, "device: found 'tpu'.*auto, cpu, cuda, mps"),
+    ],
+)
+def test_mistakes_in_a_run(change, said):
+    with pytest.raises(UserError, match=said):
+        checked_run(RUN | change, "configuration")
+
+
+def test_an_experiment_file_that_does_not_exist_is_named(tmp_path):
+    run = checked_run(RUN | {"experiments": ["absent"]}, "configuration")
+    with pytest.raises(UserError, match=r"absent.yaml not found"):
+        checked_files(run, tmp_path)

@@ -1,0 +1,109 @@
+"""Pictures of a run, all in one style; each function returns a matplotlib figure."""
+
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+IMAGE, TEXT = "#0072B2", "#D55E00"
+I2T, T2I = "#0072B2", "#D55E00"
+NEUTRAL, MARK = "#6B7280", "#111827"
+RECALLS = {"R@1": "-", "R@5": "--", "R@10": ":"}
+
+
+def new_axes(columns: int = 1, width: float = 6.0, height: float = 3.8) -> tuple[Figure, list[Axes]]:
+    """Return a figure with axes side by side, with a light grid and no frame at the top and right."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = list(np.atleast_1d(figure.subplots(1, columns)))
+    for each in axes:
+        each.grid(color="#E5E7EB", linewidth=0.8)
+        each.set_axisbelow(True)
+        each.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def training_curves(history: dict[str, Any], title: str) -> Figure:
+    """Draw loss, validation recalls, learning rate and learned temperature by epoch; the chosen one is marked."""
+    records = history["epochs"]
+    terms = sorted({name for record in records for name in record["loss_terms"]})
+    figure, (loss, recall, rate) = new_axes(3, width=13.0)
+    figure.suptitle(f"{title}: training, epoch {history['best_epoch']} chosen by validation {history['monitor']}")
+    trained = [record for record in records if "loss" in record]
+    steps = [record["epoch"] for record in trained]
+    loss.plot(steps, [record["loss"] for record in trained], color=NEUTRAL, marker="o", markersize=3)
+    loss.set(title="Training loss", xlabel="epoch", ylabel="loss")
+    epochs = [record["epoch"] for record in records]
+    for direction, color in (("i2t", I2T), ("t2i", T2I)):
+        for name, style in RECALLS.items():
+            values = [record["val"][direction][name] for record in records]
+            recall.plot(epochs, values, style, color=color, label=f"{direction} {name}")
+    recall.set(title="Validation recall", xlabel="epoch", ylabel="recall, %", ylim=(0, None))
+    recall.legend(fontsize=8, ncols=2, frameon=False)
+    rate.plot(steps, [record["learning_rate"] for record in trained], color=NEUTRAL, marker="o", markersize=3)
+    rate.set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
+    if terms:
+        learned = rate.twinx()
+        learned.spines[["top"]].set_visible(False)
+        for name, color in zip(terms, ("#009E73", "#CC79A7", "#56B4E9"), strict=False):
+            learned.plot(
+                epochs, [record["loss_terms"].get(name, np.nan) for record in records], color=color, label=name
+            )
+        learned.set_ylabel(" and ".join(terms))
+        learned.legend(fontsize=8, frameon=False)
+        rate.set_title(f"Learning rate, {' and '.join(terms)}")
+    for each in (loss, recall, rate):
+        each.axvline(history["best_epoch"], color=MARK, linewidth=1, linestyle=(0, (1, 2)))
+        each.xaxis.get_major_locator().set_params(integer=True)
+    return figure
+
+
+def recall_at_k(i2t_ranks: np.ndarray, t2i_ranks: np.ndarray, title: str) -> Figure:
+    """Draw the share of queries whose match is among the first K, for K = 1 … 100, from 0-based ranks (Q,)."""
+    figure, (axes,) = new_axes()
+    k = np.arange(1, 101)
+    named = (("image to text", i2t_ranks, I2T), ("text to image", t2i_ranks, T2I))
+    for label, ranks, color in named:
+        axes.plot(k, [100 * (ranks < each).mean() for each in k], color=color, label=label)
+    gallery = len(i2t_ranks)
+    axes.plot(
+        k, 100 * np.minimum(1, k / gallery), color=NEUTRAL, linestyle=":", label=f"chance, text to {gallery} images"
+    )
+    axes.set(
+        title=f"{title}: recall at K", xlabel="K", ylabel="recall at K, %", xscale="log", ylim=(0, 102), xlim=(1, 100)
+    )
+    axes.set_xticks([1, 5, 10, 50, 100], ["1", "5", "10", "50", "100"])
+    axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def similarity_histogram(matches: np.ndarray, non_matches: np.ndarray, title: str) -> Figure:
+    """Draw the densities of the cosine similarities of matching (M,) and non-matching pairs (R,), and their overlap."""
+    figure, (axes,) = new_axes()
+    edges = np.linspace(min(matches.min(), non_matches.min()), max(matches.max(), non_matches.max(), 1e-6), 80)
+    densities = []
+    for values, color, label in ((non_matches, NEUTRAL, "non-matching"), (matches, T2I, "matching")):
+        density, *_ = axes.hist(values, edges, density=True, color=color, alpha=0.55, label=f"{label} pairs")
+        densities.append(density)
+    overlap = 100 * float(np.minimum(*densities) @ np.diff(edges))
+    axes.set(
+        title=f"{title}: similarity of pairs, overlap {overlap:.0f} %", xlabel="cosine similarity", ylabel="density"
+    )
+    axes.legend(frameon=False)
+    return figure
+
+
+def embedding_map(image_xy: np.ndarray, text_xy: np.ndarray, title: str, method: str) -> Figure:
+    """Draw images (n, 2) and their texts (n, 2) in the plane, a line between the two of a pair."""
+    figure, (axes,) = new_axes(width=6.0, height=5.2)
+    lines = np.stack([image_xy, text_xy, np.full_like(image_xy, np.nan)], axis=1).reshape(-1, 2)
+    axes.plot(lines[:, 0], lines[:, 1], color="#9CA3AF", linewidth=0.6, zorder=1)
+    for points, color, marker, label in ((image_xy, IMAGE, "o", "image"), (text_xy, TEXT, "^", "text")):
+        axes.scatter(points[:, 0], points[:, 1], s=16, color=color, marker=marker, label=label, zorder=2, linewidths=0)
+    axes.set(
+        title=f"{title}: {len(image_xy)} pairs, {method}",
+        xlabel=f"{method} dimension 1",
+        ylabel=f"{method} dimension 2",
+    )
+    axes.legend(frameon=False)
+    return figure

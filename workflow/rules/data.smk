@@ -1,0 +1,32 @@
+"""Demo data, for data sets that the configuration asks to generate."""
+
+if "generate" in config["datasets"][config["dataset"]]:
+
+    DEMO = config["datasets"][config["dataset"]]
+
+    rule demo_data:
+        input:
+            code=code("demo_data"),
+        output:
+            images=f"{DEMO['dir']}/train2017_image_embeddings.pt",
+            texts=f"{DEMO['dir']}/train2017_text_embeddings.pt",
+            metadata=f"{DEMO['dir']}/train2017_metadata.json",
+            pictures=directory(f"{DEMO['dir']}/images"),
+        log:
+            f"results/{config['dataset']}/logs/demo_data.log",
+        benchmark:
+            f"results/{config['dataset']}/benchmarks/demo_data.tsv"
+        conda:
+            "../../envs/environment.yaml"
+        threads: 2
+        resources:
+            mem_mb=2000,
+            runtime=10,
+        params:
+            dir=DEMO["dir"],
+            images=DEMO["generate"]["images"],
+            captions=DEMO["generate"]["captions"],
+            seed=DEMO["generate"]["seed"],
+        shell:
+            "python -m workflow.scripts.demo_data --output-dir {params.dir:q} --images {params.images}"
+            " --captions {params.captions} --seed {params.seed} > {log:q} 2>&1"

@@ -1,0 +1,28 @@
+"""Check the embeddings and divide the images."""
+
+
+checkpoint split:
+    input:
+        code=code("split"),
+        data=data_files,
+        assignments=assignment_file,
+    output:
+        index=[f"results/{{dataset}}/split/{name}.npz" for name in SPLITS],
+        manifest="results/{dataset}/split/manifest.json",
+    log:
+        "results/{dataset}/logs/split.log",
+    benchmark:
+        "results/{dataset}/benchmarks/split.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 2
+    resources:
+        mem_mb=1500,
+        runtime=30,
+    params:
+        data_dir=data_dir,
+        output_dir="results/{dataset}/split",
+        division=division_arguments,
+    shell:
+        "python -m workflow.scripts.split --dataset {wildcards.dataset:q} --data-dir {params.data_dir:q}"
+        " --output-dir {params.output_dir:q} {params.division:q} > {log:q} 2>&1"
