@@ -3,6 +3,7 @@
 from snakemake.utils import min_version
 
 from workflow.lib.errors import UserError
+from workflow.lib.interpreter import put_first
 from workflow.lib.settings import checked_files, checked_run
 
 min_version("9.20")
@@ -15,6 +16,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/targets.smk"
 
 
 try:
@@ -23,7 +25,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-put_this_python_first()
+put_first(BASE)
 
 
 wildcard_constraints:
@@ -54,7 +56,7 @@ rule splits:
 
 rule tuned:
     input:
-        [f"results/{config['dataset']}/tuning/{study}/best_config.yaml" for study in config["tuning"]],
+        [f"{folder}/best_config.yaml" for folder in study_folders(config["dataset"])],
 
 
 rule trained:

@@ -1,19 +1,28 @@
 """Closed-form aligners: second moments of the training pairs in, linear maps of both modalities out.
 
-A baseline yields candidates over its regularisers; the caller keeps the one that is best on the validation split.
+A baseline yields candidates over its hyperparameters; the caller keeps the one that is best on the validation split.
+Regularisers are relative to the mean eigenvalue of the covariance, so that one grid serves any width and scale.
 """
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from workflow.lib.errors import UserError
 
-RELATIVE_REGULARIZERS = (0.03, 0.1, 0.3, 1.0, 3.0)
-CORRELATION_POWERS = (0.5, 0.75, 1.0)
+PAIRS_AT_ONCE = 1024
+PANEL_ROWS = 512
+RIDGE_REGULARIZERS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+IMAGE_REGULARIZERS = (0.03, 0.3, 3.0, 10.0)
+TEXT_REGULARIZERS = (0.03, 1.0)
+# Power of the correlations, and the part of the directions that is kept: steep weights need no more than a third.
+CORRELATION_WEIGHTINGS = ((0.5, 3), (0.5, 1), (1.0, 3))
+PROCRUSTES_PARTS = (8, 4, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -31,47 +40,84 @@ class Moments:
 
     @classmethod
     def of(cls, chunks: Iterable[tuple[Tensor, Tensor]]) -> "Moments":
-        """Sum over chunks of pairs, images (b, D_image) and texts (b, D_text); only sums and one chunk are held."""
-        count, shifts, sums, products = 0, None, None, None
+        """Sum over chunks of pairs, images (b, D_image) and texts (b, D_text), of any floating type.
+
+        Beside one chunk, memory holds the sums, (D_image + D_text)² of float64, and some tens of megabytes.
+        """
+        sums = None
         for images, texts in chunks:
-            x, y = images.float(), texts.float()
-            if shifts is None:
-                shifts = (x.mean(0), y.mean(0))
-            x, y = x - shifts[0], y - shifts[1]
-            chunk_sums = [x.sum(0).double(), y.sum(0).double()]
-            chunk_products = [(x.T @ x).double(), (y.T @ y).double(), (x.T @ y).double()]
-            sums = chunk_sums if sums is None else [a + b for a, b in zip(sums, chunk_sums, strict=True)]
-            products = chunk_products if products is None else _added(products, chunk_products)
-            count += len(x)
-        if shifts is None:
+            image_dim = images.shape[1]
+            for x, y in zip(images.split(PAIRS_AT_ONCE), texts.split(PAIRS_AT_ONCE), strict=True):
+                rows = torch.cat([x, y], dim=1).float()
+                sums = sums or _Sums(rows)
+                sums.add(rows)
+        if sums is None:
             raise ValueError("moments of no pairs")
-        x_mean, y_mean = (total / count for total in sums)
+        mean, covariance = sums.mean_and_covariance()
         return cls(
-            shifts[0].double() + x_mean,
-            shifts[1].double() + y_mean,
-            products[0] / count - torch.outer(x_mean, x_mean),
-            products[1] / count - torch.outer(y_mean, y_mean),
-            products[2] / count - torch.outer(x_mean, y_mean),
+            mean[:image_dim],
+            mean[image_dim:],
+            covariance[:image_dim, :image_dim],
+            covariance[image_dim:, image_dim:],
+            covariance[:image_dim, image_dim:],
         )
 
+    @classmethod
+    def of_rows(cls, images: Tensor, texts: Tensor, text_image: Tensor) -> "Moments":
+        """Sum over all pairs of unique images (N, D_image) and texts (M, D_text); text j shows image text_image[j]."""
+        owners = text_image.split(PAIRS_AT_ONCE)
+        parts = zip(owners, texts.split(PAIRS_AT_ONCE), strict=True)
+        return cls.of((images.index_select(0, owner), part) for owner, part in parts)
 
-def _added(sums: list[Tensor], more: list[Tensor]) -> list[Tensor]:
-    for total, part in zip(sums, more, strict=True):
-        total += part
-    return sums
+
+class _Sums:
+    """Sums of rows (N, D) and of their outer products about a fixed point near the mean, so that little cancels.
+
+    Products are float32, of one chunk; the sums are float64. Of the symmetric matrix only panels from the diagonal
+    rightwards are summed.
+    """
+
+    def __init__(self, rows: Tensor) -> None:
+        # The mean of equal numbers may be off by a rounding: the number itself makes a constant dimension exactly zero.
+        constant = (rows == rows[0]).all(0)
+        self.origin = torch.where(constant, rows[0], rows.mean(0))
+        self.count = 0
+        self.total = torch.zeros_like(self.origin, dtype=torch.float64)
+        self.products = self.total.new_zeros(len(self.total), len(self.total))
+
+    def add(self, rows: Tensor) -> None:
+        rows = rows - self.origin
+        self.count += len(rows)
+        self.total += rows.sum(0)
+        for start in range(0, rows.shape[1], PANEL_ROWS):
+            end = start + PANEL_ROWS
+            self.products[start:end, start:] += rows[:, start:end].T @ rows[:, start:]
+
+    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
+        """Return mean (D,) and covariance (D, D); the sums are used up."""
+        for end in range(PANEL_ROWS, len(self.total), PANEL_ROWS):
+            self.products[end:, end - PANEL_ROWS : end] = self.products[end - PANEL_ROWS : end, end:].T
+        offset = self.total / self.count
+        return self.origin + offset, self.products.div_(self.count).addr_(offset, offset, alpha=-1)
 
 
 @dataclass(frozen=True)
 class LinearPair:
-    """Linear maps of both modalities into one space of K dimensions, as nn.Linear holds them: y = W (x - mean).
+    """Linear maps of both modalities into one space of K dimensions, as nn.Linear holds them, in float32.
 
-    image_map (K, D_image), text_map (K, D_text); the means have D entries.
+    image_mean (D_image,), image_map (K, D_image), text_mean (D_text,), text_map (K, D_text).
     """
 
     image_mean: Tensor
     image_map: Tensor
     text_mean: Tensor
     text_map: Tensor
+
+    def project(self, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+        """Map images (N, D_image) and texts (M, D_text) to unit vectors (N, K) and (M, K): (x - mean) mapᵀ, scaled."""
+        projected_images = (images.float() - self.image_mean) @ self.image_map.T
+        projected_texts = (texts.float() - self.text_mean) @ self.text_map.T
+        return functional.normalize(projected_images, dim=1), functional.normalize(projected_texts, dim=1)
 
 
 @dataclass(frozen=True)
@@ -82,12 +128,16 @@ class Candidate:
     pair: LinearPair
 
 
-Baseline = Callable[[Moments], Iterator[Candidate]]
+Baseline = Callable[..., Iterator[Candidate]]
 BASELINES: dict[str, Baseline] = {}
 
 
 def register_baseline(name: str) -> Callable[[Baseline], Baseline]:
-    """Register a baseline under the name that `baselines:` gives; a name is taken once."""
+    """Register a baseline under the name that `baselines:` gives; a name is taken once.
+
+    A baseline is called as baseline(moments) or baseline(moments, output_dim) and yields candidates. output_dim is the
+    most dimensions K that may be kept; raw_cosine and ridge compare in the space of the texts, whatever its width.
+    """
 
     def register(baseline: Baseline) -> Baseline:
         if name in BASELINES:
@@ -98,77 +148,118 @@ def register_baseline(name: str) -> Callable[[Baseline], Baseline]:
     return register
 
 
+def baseline_names() -> tuple[str, ...]:
+    """Return the names of the registered baselines, sorted."""
+    return tuple(sorted(BASELINES))
+
+
 @register_baseline("raw_cosine")
-def raw_cosine(moments: Moments) -> Iterator[Candidate]:
+def raw_cosine(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
     """Cosine of the raw embeddings, which must have one width."""
     image_dim, text_dim = len(moments.image_mean), len(moments.text_mean)
     if image_dim != text_dim:
         raise UserError(
             f"raw_cosine needs embeddings of one width, but images have {image_dim} dimensions and texts {text_dim}: "
-            "take it out of `baselines`"
+            "remove raw_cosine from `baselines`"
         )
-    identity, zero = torch.eye(image_dim), torch.zeros(image_dim)
+    zero = torch.zeros_like(moments.image_mean, dtype=torch.float32)
+    identity = torch.diag(zero + 1)
     yield Candidate({}, LinearPair(zero, identity, zero, identity))
 
 
 @register_baseline("ridge")
-def ridge(moments: Moments) -> Iterator[Candidate]:
+def ridge(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
     """Ridge regression from image to text embeddings, compared in the centred text space (Hoerl and Kennard 1970)."""
-    values, vectors = torch.linalg.eigh(moments.image_covariance)
-    rotated = vectors.T @ moments.cross_covariance
-    for relative in RELATIVE_REGULARIZERS:
-        shrunk = rotated / (values.clamp(min=0) + relative * _mean_variance(moments.image_covariance))[:, None]
-        weights = (vectors @ shrunk).T
-        yield Candidate({"regularizer": relative}, _pair(moments, weights, torch.eye(len(moments.text_mean))))
+    image = PrincipalAxes.of(moments.image_covariance)
+    rotated = image.vectors.T @ moments.cross_covariance
+    identity = torch.diag(torch.ones_like(moments.text_mean))
+    for regularizer in RIDGE_REGULARIZERS:
+        weights = image.vectors @ (image.whitening(regularizer).square()[:, None] * rotated)
+        yield Candidate({"regularizer": regularizer}, _pair(moments, weights.T, identity))
 
 
 @register_baseline("procrustes")
-def procrustes(moments: Moments) -> Iterator[Candidate]:
+def procrustes(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
     """Orthogonal map between the principal components of both modalities, cut to one width (Schönemann 1966)."""
-    image_axes, text_axes = (_principal_axes(c) for c in (moments.image_covariance, moments.text_covariance))
-    most = min(len(image_axes), len(text_axes))
-    for width in sorted({max(1, most // part) for part in (1, 2, 4, 8)}):
-        x, y = image_axes[:width], text_axes[:width]
-        left, _, right = torch.linalg.svd(x @ moments.cross_covariance @ y.T)
-        yield Candidate({"width": width}, _pair(moments, (left @ right).T @ x, y))
+    image, text = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
+    rotated = image.vectors.T @ moments.cross_covariance @ text.vectors
+    most = _most_dimensions(moments, output_dim)
+    for width in sorted({max(1, most // part) for part in PROCRUSTES_PARTS}):
+        left, _, right = torch.linalg.svd(rotated[:width, :width])
+        image_map = (left @ right).T @ image.vectors.T[:width]
+        yield Candidate({"width": width}, _pair(moments, image_map, text.vectors.T[:width]))
 
 
 @register_baseline("cca")
-def cca(moments: Moments) -> Iterator[Candidate]:
+def cca(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
     """Regularised canonical correlation analysis, each direction weighted by a power of its correlation.
 
-    Hotelling 1936; ridge form: Vinod 1976; weighting: Gong et al. 2014, A Multi-View Embedding Space.
+    Hotelling 1936, Relations Between Two Sets of Variates; ridge form: Vinod 1976, Canonical Ridge and Econometrics of
+    Joint Production; weighting: Gong et al. 2014, A Multi-View Embedding Space for Modeling Internet Images.
     """
-    image_eigen, text_eigen = (torch.linalg.eigh(c) for c in (moments.image_covariance, moments.text_covariance))
-    for image_regularizer in RELATIVE_REGULARIZERS:
-        for text_regularizer in RELATIVE_REGULARIZERS:
-            image_whitening = _whitening(image_eigen, image_regularizer)
-            text_whitening = _whitening(text_eigen, text_regularizer)
-            between = image_whitening @ moments.cross_covariance @ text_whitening.T
-            left, correlations, right = torch.linalg.svd(between, full_matrices=False)
-            for power in CORRELATION_POWERS:
-                weights = correlations.clamp(0, 1)[:, None] ** power
-                chosen = {"image_regularizer": image_regularizer, "text_regularizer": text_regularizer, "power": power}
-                image_map, text_map = weights * (left.T @ image_whitening), weights * (right @ text_whitening)
-                yield Candidate(chosen, _pair(moments, image_map, text_map))
+    image, text = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
+    rotated = image.vectors.T @ moments.cross_covariance @ text.vectors
+    most = _most_dimensions(moments, output_dim)
+    for image_regularizer, text_regularizer in product(IMAGE_REGULARIZERS, TEXT_REGULARIZERS):
+        canonical = canonical_directions(image, text, rotated, image_regularizer, text_regularizer)
+        for power, part in CORRELATION_WEIGHTINGS:
+            width = max(1, most // part)
+            weights = canonical.correlations[:width, None] ** power
+            chosen = {
+                "image_regularizer": image_regularizer,
+                "text_regularizer": text_regularizer,
+                "power": power,
+                "width": width,
+            }
+            image_map, text_map = weights * canonical.image[:width], weights * canonical.text[:width]
+            yield Candidate(chosen, _pair(moments, image_map, text_map))
 
 
-def _mean_variance(covariance: Tensor) -> Tensor:
-    """Return the mean eigenvalue, the natural unit of a regulariser; one where nothing varies."""
-    mean = covariance.diagonal().mean()
-    return torch.where(mean > 0, mean, torch.ones_like(mean))
+@dataclass(frozen=True)
+class PrincipalAxes:
+    """Eigenvalues (D,), largest first and none negative, and eigenvectors as columns (D, D) of a covariance."""
+
+    values: Tensor
+    vectors: Tensor
+
+    @classmethod
+    def of(cls, covariance: Tensor) -> "PrincipalAxes":
+        """Decompose a covariance (D, D)."""
+        values, vectors = torch.linalg.eigh(covariance)
+        return cls(values.flip(0).clamp(min=0), vectors.flip(1))
+
+    def whitening(self, regularizer: float) -> Tensor:
+        """Return (value + regularizer · mean value)^(-1/2) by axis, (D,); zero where nothing varies at all."""
+        values = self.values + regularizer * self.values.mean()
+        return torch.where(values > 0, values, torch.inf).rsqrt()
 
 
-def _whitening(eigen: tuple[Tensor, Tensor], relative: float) -> Tensor:
-    """Return the rows (D, D) of a whitening map by principal axis, with a regulariser relative to the mean variance."""
-    values, vectors = eigen
-    unit = values.mean() if values.mean() > 0 else torch.ones_like(values.mean())
-    return (vectors * (values.clamp(min=0) + relative * unit).rsqrt()).T
+@dataclass(frozen=True)
+class CanonicalDirections:
+    """Correlations (K,), largest first, and the directions as rows, image (K, D_image) and text (K, D_text)."""
+
+    correlations: Tensor
+    image: Tensor
+    text: Tensor
 
 
-def _principal_axes(covariance: Tensor) -> Tensor:
-    """Return the principal axes as rows (D, D), largest variance first."""
-    return torch.linalg.eigh(covariance)[1].T.flip(0)
+def canonical_directions(
+    image: PrincipalAxes, text: PrincipalAxes, rotated: Tensor, image_regularizer: float, text_regularizer: float
+) -> CanonicalDirections:
+    """Whiten both modalities and decompose what is left between them: K = min(D_image, D_text) directions.
+
+    rotated (D_image, D_text): the cross-covariance in both principal axes. A regulariser of zero gives plain CCA.
+    """
+    image_whitening, text_whitening = image.whitening(image_regularizer), text.whitening(text_regularizer)
+    between = image_whitening[:, None] * rotated * text_whitening
+    left, correlations, right = torch.linalg.svd(between, full_matrices=False)
+    image_rows = (left.T * image_whitening) @ image.vectors.T
+    return CanonicalDirections(correlations, image_rows, (right * text_whitening) @ text.vectors.T)
+
+
+def _most_dimensions(moments: Moments, output_dim: int | None) -> int:
+    widest = min(len(moments.image_mean), len(moments.text_mean))
+    return widest if output_dim is None else min(widest, output_dim)
 
 
 def _pair(moments: Moments, image_map: Tensor, text_map: Tensor) -> LinearPair:

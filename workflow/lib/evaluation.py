@@ -12,8 +12,8 @@ from workflow.lib.batches import PairFiles
 from workflow.lib.dual_encoder import DualEncoder
 from workflow.lib.metrics import bootstrap_intervals, mean_of_folds, summarize
 from workflow.lib.projections import Projections, map_rows, project_files
+from workflow.lib.ranks import Ranks
 from workflow.lib.reranking import reranked_ranks
-from workflow.lib.retrieval import Ranks
 from workflow.lib.splits import SplitIndex
 
 FOLD_IMAGES = 1000

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from workflow.lib.retrieval import Ranks
+from workflow.lib.ranks import Ranks
 
 METRICS: dict[str, tuple[Callable[[Ranks, np.ndarray], float], tuple[str, ...]]] = {}
 DIRECTIONS = ("i2t", "t2i")

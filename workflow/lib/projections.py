@@ -9,7 +9,8 @@ from torch import Tensor
 
 from workflow.lib.batches import PairFiles, ResidentPairs
 from workflow.lib.dual_encoder import DualEncoder, unit
-from workflow.lib.retrieval import Ranks, retrieval_ranks
+from workflow.lib.ranks import Ranks
+from workflow.lib.retrieval import retrieval_ranks
 from workflow.lib.rows import RowFile
 
 ROWS_AT_ONCE = 4096

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from workflow.lib.dual_encoder import DualEncoder
 from workflow.lib.projections import Projections
-from workflow.lib.retrieval import Ranks, top_candidates
+from workflow.lib.ranks import Ranks
+from workflow.lib.retrieval import top_candidates
 
 QUERIES_AT_ONCE = 64
 

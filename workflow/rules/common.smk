@@ -3,7 +3,7 @@
 import json
 import os
 import re
-import sys
+import shutil
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -15,12 +15,6 @@ BASE = Path(workflow.basedir)
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 SPLITS = ["train", "train_tuning", "val", "test"]
 TUNED = "tuned-"
-
-
-def put_this_python_first():
-    """Let `python` in a rule be the one that runs Snakemake, and let it find the package from any folder."""
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(BASE), os.environ.get("PYTHONPATH")]))
 
 
 def code(script, *others):
@@ -56,6 +50,21 @@ def assignment_file(wildcards):
     return split_settings(wildcards).get("assignments", [])
 
 
+def split_dir(wildcards):
+    """Return the folder of a data set's split."""
+    return f"results/{wildcards.dataset}/split"
+
+
+def run_dir(wildcards):
+    """Return the folder of an experiment or baseline and a seed."""
+    return f"results/{wildcards.dataset}/{wildcards.experiment}/seed{wildcards.seed}"
+
+
+def study_dir(wildcards):
+    """Return the folder of a study."""
+    return f"results/{wildcards.dataset}/tuning/{wildcards.study}"
+
+
 def division_arguments(wildcards):
     """Return the command-line arguments that say how images are divided."""
     split = split_settings(wildcards)
@@ -77,26 +86,18 @@ def experiment_file(wildcards):
     return f"config/experiments/{wildcards.experiment}.yaml"
 
 
-def head_folders(dataset):
-    """Return the folder of every head and seed of the run."""
-    names = [*config["experiments"], *(f"{TUNED}{study}" for study in config["tuning"])]
-    return [f"results/{dataset}/{name}/seed{seed}" for name in names for seed in config["seeds"]]
-
-
-def baseline_folders(wildcards):
-    """Return the folder of every baseline; raw_cosine counts only where the split found both widths equal."""
-    with checkpoints.split.get(dataset=wildcards.dataset).output.manifest.open() as stream:
-        manifest = json.load(stream)
-    names = [n for n in config["baselines"] if n != "raw_cosine" or manifest["image_dim"] == manifest["text_dim"]]
-    return [f"results/{wildcards.dataset}/{name}/seed0" for name in names]
-
-
-def report_files(dataset):
-    """Return the pages that a run ends with."""
-    return [f"results/{dataset}/report/index.html", f"results/{dataset}/report/leaderboard.csv"]
-
-
 def gpus():
     """Return 1 where a job will take a GPU of this machine, so that two never share it; profiles ask for more."""
-    there = os.path.exists("/dev/nvidia0")
+    there = shutil.which("nvidia-smi") is not None
     return int(config["device"] == "cuda" or (config["device"] == "auto" and there))
+
+
+def evaluation_figure(name):
+    """Return a picture of an evaluation, flagged for `snakemake --report`."""
+    return report(
+        f"results/{{dataset}}/{{experiment}}/seed{{seed}}/evaluation_results/{name}.png",
+        caption=f"../report/{name}.rst",
+        category="Evaluation",
+        subcategory="{experiment}",
+        labels={"experiment": "{experiment}", "seed": "{seed}", "figure": name.replace("_", " ")},
+    )

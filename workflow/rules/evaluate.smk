@@ -1,17 +1,6 @@
 """Exact retrieval metrics, examples and pictures of a head or a baseline."""
 
 
-def figure(name):
-    """Return a picture of an evaluation, flagged for `snakemake --report`."""
-    return report(
-        f"results/{{dataset}}/{{experiment}}/seed{{seed}}/evaluation_results/{name}.png",
-        caption=f"../report/{name}.rst",
-        category="Evaluation",
-        subcategory="{experiment}",
-        labels={"experiment": "{experiment}", "seed": "{seed}", "figure": name.replace("_", " ")},
-    )
-
-
 rule evaluate:
     input:
         code=code("evaluate"),
@@ -23,10 +12,10 @@ rule evaluate:
         metrics="results/{dataset}/{experiment}/seed{seed}/evaluation_results/metrics.json",
         ranks="results/{dataset}/{experiment}/seed{seed}/evaluation_results/ranks.npz",
         examples="results/{dataset}/{experiment}/seed{seed}/evaluation_results/examples.json",
-        recall=figure("recall_at_k"),
-        similarity=figure("similarity_histogram"),
-        pca=figure("embedding_pca"),
-        tsne=figure("embedding_tsne"),
+        recall=evaluation_figure("recall_at_k"),
+        similarity=evaluation_figure("similarity_histogram"),
+        pca=evaluation_figure("embedding_pca"),
+        tsne=evaluation_figure("embedding_tsne"),
     log:
         "results/{dataset}/logs/evaluate-{experiment}-seed{seed}.log",
     benchmark:
@@ -40,8 +29,8 @@ rule evaluate:
         gpu=gpus(),
     params:
         data_dir=data_dir,
-        split_dir="results/{dataset}/split",
-        output_dir="results/{dataset}/{experiment}/seed{seed}/evaluation_results",
+        split_dir=split_dir,
+        output_dir=lambda wildcards: f"{run_dir(wildcards)}/evaluation_results",
         captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
         device=config["device"],
     shell:

@@ -21,7 +21,7 @@ checkpoint split:
         runtime=30,
     params:
         data_dir=data_dir,
-        output_dir="results/{dataset}/split",
+        output_dir=split_dir,
         division=division_arguments,
     shell:
         "python -m workflow.scripts.split --dataset {wildcards.dataset:q} --data-dir {params.data_dir:q}"

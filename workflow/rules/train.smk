@@ -1,5 +1,6 @@
 """Train heads, and fit the closed-form baselines that they are held against."""
 
+
 ruleorder: baseline > train
 
 
@@ -34,8 +35,8 @@ rule train:
         gpu=gpus(),
     params:
         data_dir=data_dir,
-        split_dir="results/{dataset}/split",
-        output_dir="results/{dataset}/{experiment}/seed{seed}",
+        split_dir=split_dir,
+        output_dir=run_dir,
         device=config["device"],
         precision=config["precision"],
     shell:
@@ -59,18 +60,18 @@ rule baseline:
         "results/{dataset}/logs/baseline-{experiment}-seed{seed}.log",
     benchmark:
         "results/{dataset}/benchmarks/baseline-{experiment}-seed{seed}.tsv"
-    conda:
-        "../../envs/environment.yaml"
     wildcard_constraints:
         experiment="|".join(baselines()),
+    conda:
+        "../../envs/environment.yaml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
     params:
         data_dir=data_dir,
-        split_dir="results/{dataset}/split",
-        output_dir="results/{dataset}/{experiment}/seed{seed}",
+        split_dir=split_dir,
+        output_dir=run_dir,
     shell:
         "python -m workflow.scripts.baseline --baseline {wildcards.experiment:q} --dataset {wildcards.dataset:q}"
         " --data-dir {params.data_dir:q} --split-dir {params.split_dir:q} --output-dir {params.output_dir:q}"

@@ -36,8 +36,8 @@ rule tune:
         gpu=gpus(),
     params:
         data_dir=data_dir,
-        split_dir="results/{dataset}/split",
-        output_dir="results/{dataset}/tuning/{study}",
+        split_dir=split_dir,
+        output_dir=study_dir,
         device=config["device"],
         precision=config["precision"],
     shell:

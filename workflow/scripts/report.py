@@ -1,1 +1,41 @@
-"""Placeholder."""
+"""Write the report of a run: one self-contained page, and the leaderboard as a table."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from workflow.lib.errors import run
+from workflow.lib.files import write_text
+from workflow.lib.leaderboard import leaderboard, read_run
+from workflow.lib.report import ReportInput, render
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write index.html and leaderboard.csv."""
+    arguments = _parser().parse_args(argv)
+    runs = [read_run(folder) for folder in arguments.runs]
+    source = ReportInput(arguments.dataset_name, arguments.data_dir, arguments.manifest, arguments.studies)
+    write_text(arguments.output_dir / "index.html", render(source, runs))
+    write_text(arguments.output_dir / "leaderboard.csv", leaderboard(runs).to_csv(index=False, float_format="%.4f"))
+    print(f"report written to {arguments.output_dir / 'index.html'}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workflow.scripts.report", description=__doc__)
+    parser.add_argument("--dataset-name", required=True, help="name of the data set, for the title")
+    parser.add_argument(
+        "--data-dir", required=True, type=Path, help="folder that the metadata's picture paths start from"
+    )
+    parser.add_argument("--manifest", required=True, type=Path, help="manifest.json of the split")
+    parser.add_argument(
+        "--runs", nargs="*", default=[], type=Path, help="run folders, results/DATASET/EXPERIMENT/seedK"
+    )
+    parser.add_argument(
+        "--studies", nargs="*", default=[], type=Path, help="study folders, results/DATASET/tuning/STUDY"
+    )
+    parser.add_argument("--output-dir", required=True, type=Path, help="folder for index.html and leaderboard.csv")
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)

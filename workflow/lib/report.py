@@ -1,0 +1,165 @@
+"""The report of a run: one page that needs no network, from the files that the steps wrote."""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+from workflow.lib.figures import leaderboard_figure
+from workflow.lib.files import read_json
+from workflow.lib.leaderboard import RunResult, chance, fold_board, leaderboard, verdict
+from workflow.lib.pictures import embedded_figure, embedded_plot, thumbnail
+
+TEMPLATES = Path(__file__).parents[1] / "report"
+TOP_TRIALS = 5
+PLOTS = {
+    "Recall at K": "recall_at_k",
+    "Similarity": "similarity_histogram",
+    "PCA": "embedding_pca",
+    "t-SNE": "embedding_tsne",
+}
+
+
+@dataclass(frozen=True)
+class ReportInput:
+    """What a report is about besides its runs: data set, folder of its pictures, split manifest, folders of studies."""
+
+    dataset: str
+    data_dir: Path
+    manifest: Path
+    studies: list[Path]
+
+
+def render(source: ReportInput, runs: list[RunResult]) -> str:
+    """Return the page, HTML with every picture, style and script inside."""
+    table = leaderboard(runs)
+    found = verdict(table)
+    folds = fold_board(runs)
+    shown = _run_of(runs, found.head if found else table["experiment"][0])
+    style, script = ((TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
+    protocol = runs[0].metrics["protocol"]
+    return _template().render(
+        dataset=source.dataset,
+        manifest=read_json(source.manifest),
+        protocol=protocol,
+        verdict=found,
+        rows=table.to_dict("records"),
+        folds=None if folds is None else folds.to_dict("records"),
+        chance=chance(protocol["images"], protocol["captions"]),
+        extra=_extra_sets(runs),
+        board_picture=embedded_figure(leaderboard_figure(table)),
+        examples=_examples(shown, source.data_dir),
+        heads=[_training(run) for run in runs if run.is_head],
+        studies=[_study(folder) for folder in source.studies],
+        models=[_pictures(run) for run in _one_a_name(runs)],
+        **_circumstances(runs),
+        style=style,
+        style_hash=_content_hash(style),
+        script=script,
+        script_hash=_content_hash(script),
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+    )
+    environment.globals["missing"] = pd.isna
+    return environment.get_template("report.html.jinja")
+
+
+def _content_hash(text: str) -> str:
+    """Return the hash by which a Content-Security-Policy admits an inline style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _run_of(runs: list[RunResult], experiment: str) -> RunResult:
+    """Return the first run of an experiment, which the leaderboard may call re-ranked."""
+    return next(run for run in runs if run.experiment == experiment.removesuffix(", re-ranked"))
+
+
+def _one_a_name(runs: list[RunResult]) -> list[RunResult]:
+    """Return each experiment's first run: the pictures of further seeds look the same."""
+    return list({run.experiment: run for run in reversed(runs)}.values())[::-1]
+
+
+def _circumstances(runs: list[RunResult]) -> dict[str, Any]:
+    """Return the seeds, devices, number formats and versions of all runs."""
+    heads = [run for run in runs if run.is_head]
+    return {
+        "seeds": sorted({run.seed for run in heads}),
+        "devices": sorted({f"{run.facts['device']} ({run.facts['device_name']})" for run in runs}),
+        "precisions": sorted({run.facts["precision"] for run in heads}),
+        "versions": runs[0].facts["versions"],
+    }
+
+
+def _extra_sets(runs: list[RunResult]) -> dict[str, list[dict[str, Any]]]:
+    """Return the results of the extra evaluation sets by name, best first."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for run in runs:
+        for name, metrics in (run.metrics["extra"] or {}).items():
+            found.setdefault(name, []).append(metrics | {"experiment": run.experiment, "seed": run.seed})
+    return {name: sorted(results, key=lambda result: -result["full"]["RSUM"]) for name, results in found.items()}
+
+
+def _training(run: RunResult) -> dict[str, Any]:
+    history = read_json(run.folder / "loss_history.json")
+    described = ("description", "experiment", "kind", "seed")
+    settings = {key: value for key, value in run.settings.items() if key not in described}
+    return {
+        "name": run.experiment,
+        "seed": run.seed,
+        "description": run.settings["description"],
+        "best_epoch": history["best_epoch"],
+        "epochs": history["epochs"][-1]["epoch"],
+        "seconds": run.facts["seconds"],
+        "curves": embedded_plot(run.folder / "training_curves.png"),
+        "settings": yaml.safe_dump(settings, sort_keys=False),
+    }
+
+
+def _study(folder: Path) -> dict[str, Any]:
+    trials = pd.read_csv(folder / "trials.csv")
+    fixed = ("number", "state", "value", "epochs", "seconds", "reason")
+    complete = trials[trials["state"] == "COMPLETE"]
+    return {
+        "name": folder.name,
+        "trials": len(trials),
+        "seconds": float(trials["seconds"].sum()),
+        "states": trials["state"].value_counts().to_dict(),
+        "reasons": sorted(set(trials["reason"].dropna())),
+        "parameters": [name for name in trials.columns if name not in fixed],
+        "top": complete.nlargest(TOP_TRIALS, "value").to_dict("records"),
+        "history": embedded_plot(folder / "optimization_history.png"),
+        "importance": embedded_plot(folder / "parameter_importance.png"),
+        "best": (folder / "best_config.yaml").read_text(),
+    }
+
+
+def _pictures(run: RunResult) -> dict[str, Any]:
+    folder = run.folder / "evaluation_results"
+    plots = {title: embedded_plot(folder / f"{name}.png") for title, name in PLOTS.items()}
+    return {"name": run.experiment, "kind": run.metrics["kind"], "seed": run.seed, "plots": plots}
+
+
+def _examples(run: RunResult, data_dir: Path) -> dict[str, Any]:
+    """Return a run's retrieval examples with a picture wherever the data folder has one."""
+    examples = read_json(run.folder / "evaluation_results" / "examples.json")
+    for example in examples["t2i"]:
+        example["candidates"] = [_with_picture(item, data_dir) for item in example["candidates"]]
+    for example in examples["i2t"]:
+        example["query"] = _with_picture(example["query"], data_dir)
+    return examples | {"experiment": run.experiment, "seed": run.seed}
+
+
+def _with_picture(item: dict[str, Any], data_dir: Path) -> dict[str, Any]:
+    return item | {"picture": thumbnail(data_dir, item["image_file"])}
