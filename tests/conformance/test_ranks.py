@@ -7,7 +7,8 @@ from torch.nn import functional
 
 from workflow.lib import retrieval
 from workflow.lib.metrics import mean_average_precision_at_r, summarize
-from workflow.lib.retrieval import Ranks, retrieval_ranks, top_candidates
+from workflow.lib.ranks import Ranks
+from workflow.lib.retrieval import retrieval_ranks, top_candidates
 
 
 def brute_force(images: torch.Tensor, texts: torch.Tensor, caption_image: torch.Tensor) -> Ranks:

@@ -1,0 +1,225 @@
+"""The model and its file: what goes in comes out, other files are refused and never unpickled; momentum copies."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from workflow.lib import dual_encoder
+from workflow.lib.dual_encoder import (
+    DualEncoder,
+    MomentumCopy,
+    Standardize,
+    load_heads,
+    read_checkpoint,
+    save_heads,
+    unit,
+    write_checkpoint,
+)
+from workflow.lib.errors import UserError
+
+IMAGE_DIM, TEXT_DIM = 12, 9
+ALIGN = {"type": "align", "output_dim": 4, "hidden_dim": 8, "use_bn": True, "dropout": 0.1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Products this small are quickest without a second thread to wait for."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def used_model() -> DualEncoder:
+    """Return a model whose statistics and running means are not those of a new one."""
+    torch.manual_seed(0)
+    model = DualEncoder(ALIGN, IMAGE_DIM, TEXT_DIM)
+    for statistics in (model.image_statistics, model.text_statistics):
+        statistics.mean.normal_()
+        statistics.scale.uniform_(0.5, 2.0)
+    for _ in range(3):
+        model.encode_images(torch.randn(20, IMAGE_DIM))
+        model.encode_texts(torch.randn(20, TEXT_DIM))
+    return model
+
+
+def test_standardising_is_by_dimension_and_in_float32():
+    layer = Standardize(2)
+    layer.mean.copy_(torch.tensor([1.0, 2.0]))
+    layer.scale.copy_(torch.tensor([0.5, 4.0]))
+    found = layer(torch.tensor([[1.0, 2.0], [2.0, 10.0]], dtype=torch.float16))
+    assert found.dtype == torch.float32
+    assert found.tolist() == [[0.0, 0.0], [2.0, 2.0]]
+    assert list(layer.parameters()) == []
+
+
+def test_unit_vectors_have_length_one_and_keep_their_direction():
+    found = unit(torch.tensor([[3.0, 4.0], [0.0, -1e-3]], dtype=torch.bfloat16))
+    torch.testing.assert_close(found, torch.tensor([[0.6, 0.8], [0.0, -1.0]]))
+
+
+def test_an_encoder_standardises_then_projects_then_normalises():
+    model = DualEncoder({"type": "linear", "output_dim": 3}, 2, 2)
+    model.image_statistics.mean.fill_(1.0)
+    model.image_statistics.scale.fill_(2.0)
+    x = torch.randn(5, 2)
+    weight, bias = (value.detach().double().numpy() for value in model.image_tower.parameters())
+    expected = (x.double().numpy() - 1) / 2 @ weight.T + bias
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(model.encode_images(x).detach().numpy(), expected, atol=1e-6)
+
+
+def test_a_saved_model_comes_back_with_weights_statistics_and_facts(tmp_path):
+    model, facts = used_model(), {"epoch": 7, "selected": {"split": "val", "RSUM": 12.5}, "hash": "abc", "note": None}
+    save_heads(tmp_path / "best_model.pt", model, facts)
+    loaded, loaded_facts = load_heads(tmp_path / "best_model.pt")
+    assert loaded_facts == facts
+    assert loaded.settings == ALIGN
+    assert not loaded.training
+    assert list(loaded.state_dict()) == list(model.state_dict())
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value), name
+    x, y = torch.randn(6, IMAGE_DIM), torch.randn(6, TEXT_DIM)
+    model.eval()
+    assert torch.equal(loaded.encode_images(x), model.encode_images(x))
+    assert torch.equal(loaded.encode_texts(y), model.encode_texts(y))
+
+
+def test_a_file_holds_tensors_and_plain_values_only_and_the_same_model_gives_the_same_bytes(tmp_path):
+    for name in ("first.pt", "second.pt"):
+        save_heads(tmp_path / name, used_model(), {"epoch": 1})
+    assert (tmp_path / "first.pt").read_bytes() == (tmp_path / "second.pt").read_bytes()
+    content = torch.load(tmp_path / "first.pt", weights_only=True)
+    assert content["input_dims"] == {"image": IMAGE_DIM, "text": TEXT_DIM}
+    assert all(isinstance(value, torch.Tensor) and not value.requires_grad for value in content["state"].values())
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "best_model.pt"
+    save_heads(path, used_model(), {"epoch": 1})
+
+    def full_disk(content, stream) -> None:
+        stream.write(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(dual_encoder.torch, "save", full_disk)
+    with pytest.raises(OSError, match="no space left"):
+        save_heads(path, used_model(), {"epoch": 2})
+    assert load_heads(path)[1] == {"epoch": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("modality", ["image", "text"])
+def test_a_loaded_model_refuses_embeddings_of_another_width(modality, tmp_path):
+    save_heads(tmp_path / "best_model.pt", used_model(), {})
+    loaded, _ = load_heads(tmp_path / "best_model.pt")
+    encode, width = {"image": (loaded.encode_images, IMAGE_DIM), "text": (loaded.encode_texts, TEXT_DIM)}[modality]
+    with pytest.raises(UserError, match=rf"takes {modality} embeddings of {width} dimensions but got {width + 1}"):
+        encode(torch.randn(2, width + 1))
+
+
+class Trap:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("form", ["pickle", "archive", "archive, inside a dictionary"])
+def test_a_file_with_objects_is_refused_without_unpickling_them(form, tmp_path):
+    path, mark = tmp_path / "best_model.pt", tmp_path / "mark"
+    if form == "pickle":
+        path.write_bytes(pickle.dumps(Trap(mark), protocol=2))
+    else:
+        torch.save({"format": 1, "facts": Trap(mark)} if "dictionary" in form else Trap(mark), path)
+    with pytest.raises(UserError, match=r"best_model.pt is damaged or not a model of this project: .* train again"):
+        load_heads(path)
+    assert not mark.exists()
+
+
+def test_the_trap_of_the_test_above_works(tmp_path):
+    pickle.loads(pickle.dumps(Trap(tmp_path / "mark")))
+    assert (tmp_path / "mark").exists()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.99])
+def test_a_file_that_was_cut_off_is_refused(share, tmp_path):
+    path = tmp_path / "best_model.pt"
+    save_heads(path, used_model(), {})
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(UserError, match="damaged"):
+        load_heads(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([1, 2], "is not a model of this project"),
+        ({"epoch": 3}, "has format None, this version reads 1"),
+        ({"format": 2}, "has format 2, this version reads 1"),
+        ({"format": 1, "model": {"type": "vanished"}}, "holds the head 'vanished', which is not registered"),
+    ],
+)
+def test_a_file_that_is_no_model_of_this_version_says_why(content, said, tmp_path):
+    torch.save(content, tmp_path / "best_model.pt")
+    with pytest.raises(UserError, match=said):
+        load_heads(tmp_path / "best_model.pt")
+
+
+def test_a_file_that_is_not_there_says_which_step_makes_it(tmp_path):
+    with pytest.raises(UserError, match=r"best_model.pt not found: run the training step first"):
+        load_heads(tmp_path / "best_model.pt")
+
+
+def test_a_checkpoint_comes_back_as_it_was_written(tmp_path):
+    content = {"weights": torch.randn(3), "history": [{"epoch": 0, "loss": 0.5}], "best": -float("inf")}
+    write_checkpoint(tmp_path / "folder" / "checkpoint.pt", content)
+    found = read_checkpoint(tmp_path / "folder" / "checkpoint.pt")
+    assert torch.equal(found.pop("weights"), content.pop("weights"))
+    assert found == content
+
+
+def test_a_momentum_copy_starts_equal_and_moves_only_when_told():
+    model = used_model()
+    copy = MomentumCopy(model, 0.5)
+    before = {name: value.clone() for name, value in copy.state_dict().items()}
+    for name, value in before.items():
+        assert torch.equal(value, model.state_dict()[name]), name
+    nn.init.zeros_(model.image_tower[0].weight)
+    model.image_tower(torch.randn(5, IMAGE_DIM))
+    assert all(torch.equal(value, before[name]) for name, value in copy.state_dict().items())
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9, 0.995])
+def test_a_momentum_copy_is_the_moving_average_of_weights_and_buffers(momentum):
+    model = used_model()
+    copy = MomentumCopy(model, momentum)
+    expected = {name: value.double() for name, value in copy.state_dict().items()}
+    for _ in range(5):
+        for parameter in model.parameters():
+            parameter.data.add_(torch.randn_like(parameter))
+        model.encode_images(torch.randn(20, IMAGE_DIM))
+        model.encode_texts(3 * torch.randn(20, TEXT_DIM))
+        copy.update(model)
+        for name, value in expected.items():
+            expected[name] = momentum * value + (1 - momentum) * model.state_dict()[name].double()
+    assert any("running_var" in name for name in expected)
+    for name, value in copy.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            assert value.item() == model.state_dict()[name].item() == 8
+        else:
+            torch.testing.assert_close(value.double(), expected[name], atol=1e-5, rtol=1e-5)
+
+
+def test_a_momentum_copy_learns_nothing_by_itself():
+    copy = MomentumCopy(used_model(), 0.9)
+    assert not any(parameter.requires_grad for parameter in copy.parameters())
+    assert not copy.image_tower(torch.randn(5, IMAGE_DIM)).requires_grad

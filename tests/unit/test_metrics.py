@@ -1,0 +1,176 @@
+"""Metrics: every number from ranks that can be followed by hand, and intervals that resample whole images."""
+
+import numpy as np
+import pytest
+import torch
+
+from workflow.lib import metrics
+from workflow.lib.metrics import bootstrap_intervals, mean_of_folds, register_metric, summarize
+from workflow.lib.ranks import Ranks
+from workflow.lib.retrieval import retrieval_ranks
+
+# Three images with three, two and one captions.
+HAND_MADE = Ranks(
+    t2i=np.array([0, 1, 4, 5, 9, 10]),
+    captions=np.array([0, 2, 7, 3, 4, 12]),
+    caption_image=np.array([0, 0, 0, 1, 1, 2]),
+)
+
+
+@pytest.mark.parametrize(
+    ("direction", "metric", "expected"),
+    [
+        ("t2i", "R@1", 100 * 1 / 6),
+        ("t2i", "R@5", 100 * 3 / 6),
+        ("t2i", "R@10", 100 * 5 / 6),
+        ("t2i", "MedR", 5),
+        ("t2i", "MeanR", 29 / 6 + 1),
+        ("t2i", "MRR", 100 * (1 + 1 / 2 + 1 / 5 + 1 / 6 + 1 / 10 + 1 / 11) / 6),
+        ("i2t", "R@1", 100 * 1 / 3),
+        ("i2t", "R@5", 100 * 2 / 3),
+        ("i2t", "R@10", 100 * 2 / 3),
+        ("i2t", "MedR", 4),
+        ("i2t", "MeanR", 6),
+        ("i2t", "MRR", 100 * (1 + 1 / 4 + 1 / 13) / 3),
+        ("i2t", "mAP@R", 100 * ((1 + 2 / 3) / 3 + 0 + 0) / 3),
+    ],
+)
+def test_a_metric_of_hand_made_ranks(direction, metric, expected):
+    assert summarize(HAND_MADE)[direction][metric] == pytest.approx(expected)
+
+
+def test_rsum_adds_the_six_recalls():
+    assert summarize(HAND_MADE)["RSUM"] == pytest.approx(100 * (1 / 6 + 3 / 6 + 5 / 6 + 1 / 3 + 2 / 3 + 2 / 3))
+
+
+def test_average_precision_is_of_images_only():
+    summary = summarize(HAND_MADE)
+    assert list(summary) == ["i2t", "t2i", "RSUM"]
+    assert list(summary["i2t"]) == ["R@1", "R@5", "R@10", "MedR", "MeanR", "MRR", "mAP@R"]
+    assert list(summary["t2i"]) == ["R@1", "R@5", "R@10", "MedR", "MeanR", "MRR"]
+
+
+def test_an_image_ranks_by_its_best_caption_wherever_that_stands():
+    shuffled = np.array([4, 1, 5, 0, 3, 2])
+    ranks = Ranks(*(values[shuffled] for values in (HAND_MADE.t2i, HAND_MADE.captions, HAND_MADE.caption_image)))
+    assert ranks.i2t.tolist() == HAND_MADE.i2t.tolist() == [0, 3, 12]
+    assert summarize(ranks)["i2t"] == pytest.approx(summarize(HAND_MADE)["i2t"])
+
+
+@pytest.mark.parametrize(("ranks", "median"), [([0], 1), ([0, 1], 1), ([0, 3], 2), ([2, 2, 9], 3), ([1, 4, 7, 8], 6)])
+def test_the_median_is_rounded_down_and_then_counted_from_one(ranks, median):
+    ranks = np.array(ranks)
+    assert summarize(Ranks(ranks, ranks, np.arange(len(ranks))))["t2i"]["MedR"] == median
+
+
+def test_a_perfect_retrieval_has_the_best_value_of_every_metric():
+    owner = np.array([0, 0, 0, 1, 1, 2])
+    summary = summarize(Ranks(np.zeros(6, int), np.array([0, 1, 2, 0, 1, 0]), owner))
+    shares = {"R@1": 100.0, "R@5": 100.0, "R@10": 100.0, "MedR": 1.0, "MeanR": 1.0, "MRR": 100.0}
+    assert summary == {"i2t": shares | {"mAP@R": 100.0}, "t2i": shares, "RSUM": 600.0}
+
+
+def test_a_small_score_matrix_all_the_way():
+    """Rows are images, columns captions; captions 0 and 1 are of image 0, captions 2 and 3 of image 1."""
+    scores = torch.tensor([[0.9, 0.3, 0.8, 0.1], [0.2, 0.6, 0.7, 0.4]])
+    summary = summarize(retrieval_ranks(torch.eye(2), scores.T.contiguous(), torch.tensor([0, 0, 1, 1])))
+    assert summary["t2i"]["R@1"] == 50.0
+    assert summary["t2i"]["MeanR"] == 1.5
+    assert summary["i2t"]["R@1"] == 100.0
+    assert summary["i2t"]["mAP@R"] == pytest.approx(100 * (1 / 2 + 1 / 2) / 2)
+
+
+def test_folds_are_averaged_metric_by_metric():
+    folds = [
+        {"i2t": {"R@1": 10.0, "MedR": 3.0}, "t2i": {"R@1": 20.0}, "RSUM": 100.0},
+        {"i2t": {"R@1": 30.0, "MedR": 4.0}, "t2i": {"R@1": 50.0}, "RSUM": 250.0},
+    ]
+    assert mean_of_folds(folds) == {
+        "folds": 2,
+        "i2t": {"R@1": 20.0, "MedR": 3.5},
+        "t2i": {"R@1": 35.0},
+        "RSUM": 175.0,
+    }
+
+
+def test_one_fold_is_its_own_mean():
+    assert mean_of_folds([summarize(HAND_MADE)]) == {"folds": 1} | summarize(HAND_MADE)
+
+
+def random_ranks(images: int, captions: int, rng: np.random.Generator) -> Ranks:
+    """Every image has a caption; the other captions belong to random images. Ranks are low for some images only."""
+    owner = np.concatenate([np.arange(images), rng.integers(images, size=captions - images)])
+    difficulty = rng.integers(1, 30, size=images)[owner]
+    return Ranks(rng.integers(difficulty), rng.integers(difficulty), owner)
+
+
+def resampled_recalls(ranks: Ranks, k: int, rng: np.random.Generator) -> tuple[float, float]:
+    """Draw images with replacement, take all captions of each draw along, and count."""
+    images = rng.integers(len(ranks.i2t), size=len(ranks.i2t))
+    taken = np.concatenate([np.flatnonzero(ranks.caption_image == image) for image in images])
+    return 100 * (ranks.i2t[images] < k).mean(), 100 * (ranks.t2i[taken] < k).mean()
+
+
+@pytest.mark.parametrize("k", [1, 5, 10])
+def test_intervals_equal_those_of_a_plain_resampling_of_images(k, rng):
+    ranks = random_ranks(60, 240, rng)
+    found = bootstrap_intervals(ranks, resamples=4000)
+    draws = np.array([resampled_recalls(ranks, k, rng) for _ in range(1000)])
+    for direction, values in zip(("i2t", "t2i"), draws.T, strict=True):
+        np.testing.assert_allclose(found[direction][f"R@{k}"], np.percentile(values, [2.5, 97.5]), atol=2.0)
+
+
+def test_captions_that_agree_make_an_interval_no_narrower_than_their_images(rng):
+    """Five captions an image that are all hits or all misses tell as much as one."""
+    hits = rng.random(400) < 0.3
+    many, one = np.where(np.repeat(hits, 5), 0, 99), np.where(hits, 0, 99)
+    five = bootstrap_intervals(Ranks(many, many, np.arange(2000) // 5))["t2i"]["R@1"]
+    single = bootstrap_intervals(Ranks(one, one, np.arange(400)))["t2i"]["R@1"]
+    assert five == pytest.approx(single)
+    by_theory = 2 * 1.96 * 100 * np.sqrt(0.3 * 0.7 / 400)
+    assert five[1] - five[0] == pytest.approx(by_theory, rel=0.12)
+
+
+def test_intervals_hold_the_metric_itself_and_follow_the_seed(rng):
+    ranks = random_ranks(80, 300, rng)
+    summary, intervals = summarize(ranks), bootstrap_intervals(ranks)
+    for direction in ("i2t", "t2i"):
+        assert list(intervals[direction]) == ["R@1", "R@5", "R@10"]
+        for name, (low, high) in intervals[direction].items():
+            assert 0 <= low < summary[direction][name] < high <= 100
+    assert intervals["RSUM"][0] < summary["RSUM"] < intervals["RSUM"][1]
+    assert intervals == bootstrap_intervals(ranks)
+    assert intervals != bootstrap_intervals(ranks, seed=1)
+
+
+def test_the_interval_of_rsum_is_of_the_sum_not_a_sum_of_intervals(rng):
+    ranks = random_ranks(80, 300, rng)
+    intervals = bootstrap_intervals(ranks)
+    widths = [high - low for direction in ("i2t", "t2i") for low, high in intervals[direction].values()]
+    assert max(widths) < intervals["RSUM"][1] - intervals["RSUM"][0] < sum(widths)
+
+
+def test_without_a_miss_there_is_no_uncertainty():
+    intervals = bootstrap_intervals(Ranks(np.zeros(30, int), np.arange(30) % 3, np.arange(30) // 3))
+    assert intervals["i2t"] == intervals["t2i"] == {"R@1": [100, 100], "R@5": [100, 100], "R@10": [100, 100]}
+    assert intervals["RSUM"] == [600, 600]
+
+
+@pytest.fixture
+def registry(monkeypatch) -> None:
+    monkeypatch.setattr(metrics, "METRICS", dict(metrics.METRICS))
+
+
+def test_a_registered_metric_stands_in_every_summary_of_its_directions(registry):
+    @register_metric("R@3", directions=("t2i",))
+    def recall_at_3(ranks: Ranks, queries: np.ndarray) -> float:
+        return metrics.recall(queries, 3)
+
+    summary = summarize(HAND_MADE)
+    assert summary["t2i"]["R@3"] == pytest.approx(100 * 2 / 6)
+    assert "R@3" not in summary["i2t"]
+
+
+def test_a_name_is_registered_once(registry):
+    with pytest.raises(ValueError, match="'MRR' is registered twice"):
+        register_metric("MRR")(metrics.median_rank)

@@ -1,0 +1,92 @@
+"""The scripts: importing does nothing, --help explains every option, a mistake ends in one sentence."""
+
+import importlib
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workflow.lib.errors import UserError, run
+
+ROOT = Path(__file__).parents[2]
+SOURCES = {path.stem: path for path in sorted((ROOT / "workflow" / "scripts").glob("[!_]*.py"))}
+MISTAKES = {
+    "baseline": "--baseline ridge --data-dir absent --split-dir absent --output-dir out",
+    "demo_data": "--images 1 --output-dir out",
+    "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
+    "report": "--dataset-name demo --data-dir absent --manifest absent.json --runs absent/seed0 --output-dir out",
+    "split": '--dataset demo --data-dir absent --counts {"train":1,"val":1,"test":1} --output-dir out',
+    "train": "--experiment absent.yaml --data-dir absent --split-dir absent --output-dir out",
+    "tune": "--study absent.yaml --data-dir absent --split-dir absent --output-dir out",
+}
+
+
+def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_importing_the_scripts_prints_nothing_writes_nothing_and_leaves_logging_alone(tmp_path):
+    imports = "; ".join(f"from workflow.scripts.{name} import main" for name in SOURCES)
+    ended = python("-c", f"{imports}; import logging; assert not logging.getLogger().handlers", folder=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_help_names_every_option_and_says_what_it_is_for(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "500")
+    script = importlib.import_module(f"workflow.scripts.{name}")
+    with pytest.raises(SystemExit) as ended:
+        script.main(["--help"])
+    assert not ended.value.code
+    usage, _, options = capsys.readouterr().out.partition("\noptions:\n")
+    assert f"python -m workflow.scripts.{name} " in usage
+    assert script.__doc__.split("\n")[0] in usage
+    entries = [entry.partition("  ") for entry in re.split(r"^  (?=-)", options, flags=re.MULTILINE)[1:]]
+    explained = {invocation.split()[0]: explanation.strip() for invocation, _, explanation in entries}
+    written = re.findall(r'add_argument\(\s*"(-[\w-]+)"', SOURCES[name].read_text())
+    assert list(explained) == ["-h,", *written]
+    assert [option for option, explanation in explained.items() if len(explanation) < 10] == []
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_a_mistake_ends_a_script_with_one_sentence_and_no_output(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [name, *MISTAKES[name].split()])
+    monkeypatch.delitem(sys.modules, f"workflow.scripts.{name}", raising=False)
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module(f"workflow.scripts.{name}", run_name="__main__")
+    assert re.fullmatch(r"error: [^\n]*(absent|--images)[^\n]*", ended.value.code)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shell_sees_the_sentence_on_standard_error_and_exit_status_1(tmp_path):
+    experiment = str(ROOT / "config" / "experiments" / "linear.yaml")
+    arguments = ["--data-dir", "absent", "--split-dir", "absent", "--output-dir", "out", "--device", "cpu"]
+    ended = python("-m", "workflow.scripts.train", "--experiment", experiment, *arguments, folder=tmp_path)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert re.fullmatch(r"error: [^\n]*absent[^\n]*\n", ended.stderr)
+
+
+@pytest.mark.parametrize(("error", "code"), [(UserError("a: b"), "error: a: b"), (KeyboardInterrupt(), "interrupted")])
+def test_what_a_person_can_act_on_ends_a_script_without_a_traceback(error, code):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as ended:
+        run(main)
+    assert ended.value.code == code
+
+
+def test_a_mistake_in_the_code_keeps_its_traceback():
+    def main() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(main)

@@ -1,0 +1,119 @@
+"""The whole chain on small demo data: results, what makes a rule run again, and what does not."""
+
+import csv
+import json
+import os
+import re
+
+import pytest
+
+from workflow.lib.leaderboard import chance
+
+pytestmark = pytest.mark.slow
+
+RUN = "results/demo"
+
+
+def leaderboard(project) -> dict[str, dict[str, str]]:
+    rows = csv.DictReader(project.read(f"{RUN}/report/leaderboard.csv").splitlines())
+    return {row["experiment"]: row for row in rows}
+
+
+def test_every_promised_file_of_a_run_is_there(finished):
+    folders = {
+        "split": ["train.npz", "train_tuning.npz", "val.npz", "test.npz", "manifest.json"],
+        "tuning/short": ["study.db", "best_config.yaml", "trials.csv", "optimization_history.png"],
+        "quick_test/seed0": ["best_model.pt", "loss_history.json", "training_curves.png", "resolved_config.yaml"],
+        "quick_test/seed0/evaluation_results": ["metrics.json", "ranks.npz", "embedding_pca.png", "embedding_tsne.png"],
+        "tuned-short/seed0": ["best_model.pt"],
+        "cca/seed0/evaluation_results": ["metrics.json"],
+        "report": ["index.html", "leaderboard.csv"],
+    }
+    for folder, names in folders.items():
+        for name in names:
+            assert (finished.folder / RUN / folder / name).is_file(), f"{folder}/{name}"
+
+
+def test_heads_and_baselines_stand_on_one_board_far_above_chance(finished):
+    board = leaderboard(finished)
+    assert set(board) == {"quick_test", "pairs", "pairs, re-ranked", "tuned-short", "cca", "raw_cosine"}
+    for name in set(board) - {"raw_cosine"}:
+        assert float(board[name]["RSUM"]) > 2 * chance(60, 180)["RSUM"], name
+
+
+def test_metrics_keep_the_contract(finished):
+    found = json.loads(finished.read(f"{RUN}/pairs/seed0/evaluation_results/metrics.json"))
+    assert found["protocol"] == {"split": "test", "images": 60, "captions": 180, "captions_rule": "all"}
+    recalls = {"R@1", "R@5", "R@10", "MedR", "MeanR", "MRR"}
+    for part in (found["full"], found["reranked"]["full"]):
+        assert set(part) == {"i2t", "t2i", "RSUM"}
+        assert set(part["t2i"]) == recalls
+        assert set(part["i2t"]) == recalls | {"mAP@R"}
+    low, high = found["intervals"]["full"]["t2i"]["R@1"]
+    assert low <= found["full"]["t2i"]["R@1"] <= high
+
+
+def test_the_page_is_whole_and_asks_nothing_of_the_network(finished):
+    page = finished.read(f"{RUN}/report/index.html")
+    for name in leaderboard(finished):
+        assert name in page
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
+    assert "data:image/jpeg;base64," in page, "the demo's pictures stand in the examples"
+    for word in ("quick_test/seed0", "nan", "None"):
+        assert word not in re.sub(r"base64,[^\"]*", "", page)
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    assert finished.stale_jobs() == {}
+
+
+def test_touched_files_rerun_nothing(finished):
+    for folder in ("workflow", "config", "data"):
+        for path in (finished.folder / folder).rglob("*"):
+            os.utime(path)
+    assert finished.stale_jobs() == {}
+
+
+@pytest.mark.parametrize(
+    ("module", "rules"),
+    [
+        ("lib/report.py", {"report": 1}),
+        ("report/report.css", {"report": 1}),
+        ("lib/reranking.py", {"evaluate": 5, "report": 1}),
+        ("lib/losses.py", {"tune": 1, "train": 3, "evaluate": 3, "report": 1}),
+        ("lib/tuning.py", {"tune": 1, "train": 1, "evaluate": 1, "report": 1}),
+    ],
+)
+def test_an_edited_module_reruns_the_rules_that_use_it_until_the_edit_is_taken_back(finished, module, rules):
+    before = finished.read(f"workflow/{module}")
+    try:
+        finished.write(f"workflow/{module}", before + "\n")
+        assert finished.stale_jobs() == rules
+    finally:
+        finished.write(f"workflow/{module}", before)
+    assert finished.stale_jobs() == {}
+
+
+def test_one_more_experiment_trains_that_one_only(finished):
+    finished.write("config/experiments/another.yaml", finished.read("config/experiments/quick_test.yaml"))
+    jobs = finished.stale_jobs("--config", "experiments=[quick_test,pairs,another]")
+    assert jobs == {"train": 1, "evaluate": 1, "report": 1}
+
+
+def test_rulegraph_summary_and_report_work(finished):
+    graph = finished.snakemake("--rulegraph")
+    for rule in ("demo_data", "split", "tune", "train", "baseline", "evaluate", "report"):
+        assert f'label = "{rule}"' in graph
+    assert "metrics.json" in finished.snakemake("--summary")
+    finished.snakemake("--report", "report.zip")
+    assert (finished.folder / "report.zip").stat().st_size > 100_000
+
+
+def test_the_same_seed_gives_the_same_metrics_byte_for_byte(finished):
+    folder = finished.folder / RUN / "quick_test/seed0/evaluation_results"
+    before = {path.name: path.read_bytes() for path in (folder / "metrics.json", folder / "ranks.npz")}
+    finished.snakemake(
+        "--forcerun", "train", "--until", "evaluate", f"{RUN}/quick_test/seed0/evaluation_results/metrics.json"
+    )
+    for name, content in before.items():
+        assert (folder / name).read_bytes() == content
