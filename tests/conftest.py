@@ -1,11 +1,13 @@
 """A small data set in the input layout, and the split that goes with it."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from threadpoolctl import threadpool_limits
 
 from workflow.scripts.split import main as split
 
@@ -31,6 +33,14 @@ def related_embeddings(images: int, captions: int, seed: int = 0) -> tuple[torch
     y = facts.repeat_interleave(captions, 0) @ torch.randn(6, 9, generator=generator)
     y = y + 0.3 * torch.randn(y.shape, generator=generator)
     return x.repeat_interleave(captions, 0), y, ids
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tiny tensors gain nothing from threads, and threads that wait for each other on a busy machine lose seconds."""
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from threadpoolctl import threadpool_limits
 
 from workflow.lib.embeddings import EmbeddingFiles, check_set
 from workflow.lib.errors import UserError
@@ -20,8 +19,8 @@ IMAGES, CAPTIONS = 40, 2
 
 @pytest.fixture(scope="module", autouse=True)
 def small_encoders():
-    """Fit the encoders on a quarter of the scenes; threads would cost more than they save."""
-    with pytest.MonkeyPatch.context() as patch, threadpool_limits(1):
+    """Fit the encoders on a quarter of the scenes."""
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo_data, "ENCODER_SCENES", 300)
         yield
 

@@ -25,15 +25,6 @@ IMAGE_DIM, TEXT_DIM = 12, 9
 ALIGN = {"type": "align", "output_dim": 4, "hidden_dim": 8, "use_bn": True, "dropout": 0.1}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small are quickest without a second thread to wait for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def used_model() -> DualEncoder:
     """Return a model whose statistics and running means are not those of a new one."""
     torch.manual_seed(0)

@@ -16,15 +16,6 @@ CPU = torch.device("cpu")
 RECALLS = ("R@1", "R@5", "R@10")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small are quickest without a second thread to wait for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def files(data_dir, split_dir) -> PairFiles:
     """The 40 training images: enough for blocks."""

@@ -25,6 +25,7 @@ def test_the_eight_heads_of_the_design_are_registered_with_their_defaults():
     assert model_section("attention") == {
         "type": "attention",
         "output_dim": 16,
+        "skip": "none",
         "hidden_dim": 1024,
         "num_tokens": 8,
         "num_heads": 8,

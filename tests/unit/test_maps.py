@@ -3,19 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from threadpoolctl import threadpool_limits
 from torch.nn import functional
 
 from workflow.lib import maps
 from workflow.lib.maps import pair_sample, pca_map, similarity_sample, tsne_map
 from workflow.lib.projections import Projections
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Maps this small are quickest without a second thread to wait for."""
-    with threadpool_limits(1):
-        yield
 
 
 def projections_of(images: int, captions: int, seed: int = 0) -> Projections:

@@ -1,7 +1,6 @@
 """The pair scorer and the loss that trains it on hard negatives of the batch."""
 
 import math
-from collections.abc import Iterator
 
 import pytest
 import torch
@@ -10,15 +9,6 @@ from torch.nn import functional
 from workflow.lib.matching import CrossModalScorer, ProjectedTokens, matching_loss
 
 WIDTH, TOKENS = 6, 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Keep threads from costing more than these few numbers do."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def tokens(rows: int, seed: int) -> torch.Tensor:

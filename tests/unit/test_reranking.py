@@ -16,15 +16,6 @@ from workflow.lib.reranking import reranked_ranks
 IMAGES, CAPTIONS, TOKENS, WIDTH = 25, 75, 2, 8
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small are quickest without a second thread to wait for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def new_model() -> DualEncoder:
     sizes = {"hidden_dim": TOKENS * WIDTH, "num_tokens": TOKENS, "num_heads": 2, "num_layers": 1}
     torch.manual_seed(0)

@@ -1,7 +1,7 @@
 """The scripts: importing does nothing, --help explains every option, a mistake ends in one sentence."""
 
 import importlib
-import os
+import logging
 import re
 import runpy
 import subprocess
@@ -25,16 +25,15 @@ MISTAKES = {
 }
 
 
-def python(*arguments: str, folder: Path) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *arguments]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-
-
-def test_importing_the_scripts_prints_nothing_writes_nothing_and_leaves_logging_alone(tmp_path):
-    imports = "; ".join(f"from workflow.scripts.{name} import main" for name in SOURCES)
-    ended = python("-c", f"{imports}; import logging; assert not logging.getLogger().handlers", folder=tmp_path)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+def test_importing_the_scripts_prints_nothing_writes_nothing_and_leaves_logging_alone(tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    before = list(root.handlers), root.level
+    for name in SOURCES:
+        monkeypatch.delitem(sys.modules, f"workflow.scripts.{name}", raising=False)
+        assert callable(importlib.import_module(f"workflow.scripts.{name}").main)
+    assert (root.handlers, root.level) == before
+    assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -67,11 +66,29 @@ def test_a_mistake_ends_a_script_with_one_sentence_and_no_output(name, tmp_path,
 
 
 def test_the_shell_sees_the_sentence_on_standard_error_and_exit_status_1(tmp_path):
-    experiment = str(ROOT / "config" / "experiments" / "linear.yaml")
-    arguments = ["--data-dir", "absent", "--split-dir", "absent", "--output-dir", "out", "--device", "cpu"]
-    ended = python("-m", "workflow.scripts.train", "--experiment", experiment, *arguments, folder=tmp_path)
+    experiment = ROOT / "config" / "experiments" / "linear.yaml"
+    arguments = [
+        "--data-dir",
+        tmp_path / "absent",
+        "--split-dir",
+        tmp_path / "absent",
+        "--output-dir",
+        tmp_path / "out",
+    ]
+    command = [
+        sys.executable,
+        "-m",
+        "workflow.scripts.train",
+        "--experiment",
+        experiment,
+        "--device",
+        "cpu",
+        *arguments,
+    ]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert re.fullmatch(r"error: [^\n]*absent[^\n]*\n", ended.stderr)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("error", "code"), [(UserError("a: b"), "error: a: b"), (KeyboardInterrupt(), "interrupted")])

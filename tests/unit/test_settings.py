@@ -44,7 +44,7 @@ def test_scientific_notation_without_a_dot_is_a_number(tmp_path):
 
 def test_defaults_come_from_the_schema_and_from_the_head(tmp_path):
     found = experiment(tmp_path, VALID)
-    assert found.model == {"type": "mlp", "output_dim": 64, "hidden_dim": 1024, "dropout": 0.1}
+    assert found.model == {"type": "mlp", "output_dim": 64, "skip": "none", "hidden_dim": 1024, "dropout": 0.1}
     assert found.loss == {"type": "siglip", "temperature": 0.1, "bias_init": "auto"}
     assert found.training.num_epochs == 50
 
@@ -90,6 +90,11 @@ def test_a_head_with_momentum_copies_needs_a_loss_that_uses_them(tmp_path):
     with pytest.raises(UserError, match=r"'blip' keeps momentum copies.*'clip'.*blip or queue"):
         experiment(tmp_path, "model: {type: blip}\nloss: {type: clip}\n")
     assert experiment(tmp_path, "model: {type: mlp}\nloss: {type: queue}\n").loss["momentum"] is None
+
+
+def test_a_linear_path_beside_a_linear_map_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"model.skip: the head 'linear' is a linear map itself: set `init: cca`"):
+        experiment(tmp_path, "model: {type: linear, skip: cca}\nloss: {type: clip}\n")
 
 
 STUDY = """

@@ -22,15 +22,6 @@ from workflow.lib.starting_points import (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small are quickest without a second thread to wait for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def pairs() -> tuple[ResidentPairs, ResidentPairs]:
     """120 training and 40 validation images with three captions each, (N, 12) and (M, 9), standardised."""
@@ -152,3 +143,21 @@ def test_a_narrow_head_starts_from_the_best_maps_of_its_own_width(output_dim, pa
 def test_other_heads_keep_their_random_weights(kind, init, pairs):
     model, before = started(4, pairs, init, kind)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("head", ["mlp", "attention", "cross_modal", "siglip", "clip", "align", "blip"])
+def test_a_tower_beside_a_path_starts_as_the_closed_form_and_learns_both(pairs, head):
+    train, val = pairs
+    sizes = {"hidden_dim": 16} if head != "siglip" else {}
+    tokens = {"num_tokens": 2, "num_heads": 2} if head in ("attention", "cross_modal") else {}
+    model = DualEncoder({"type": head, "output_dim": 9, "skip": "cca", **sizes, **tokens}, 12, 9).eval()
+    start_from_closed_form(model, train, val)
+    linear = DualEncoder({"type": "linear", "output_dim": 9, "init": "cca"}, 12, 9).eval()
+    start_from_closed_form(linear, train, val)
+    for modality in ("image", "text"):
+        rows = getattr(val, f"{modality}s")
+        found, expected = (getattr(each, f"{modality}_tower")(rows) for each in (model, linear))
+        torch.testing.assert_close(unit(found), unit(expected), atol=1e-5, rtol=0)
+    model.image_tower(val.images).square().sum().backward()
+    assert model.image_tower.gate.grad.abs().sum() > 0
+    assert model.image_tower.path.weight.grad.abs().sum() > 0

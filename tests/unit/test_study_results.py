@@ -1,10 +1,13 @@
 """What a study leaves behind: a table of its trials, an experiment file of the best, and what mattered."""
 
+import json
 import math
+import shutil
 from collections.abc import Callable
 from typing import Any
 
 import optuna
+import pandas as pd
 import pytest
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
@@ -13,6 +16,7 @@ from workflow.lib.errors import UserError
 from workflow.lib.files import write_yaml
 from workflow.lib.settings import experiment_from, load_experiment
 from workflow.lib.study_results import best_experiment, importances, trials_table
+from workflow.scripts.tune import main as tune
 
 RATE, DROPOUT = "training.learning_rate", "model.dropout"
 State = TrialState
@@ -113,3 +117,27 @@ def test_parameters_that_only_some_trials_have_take_part(study, add, rng):
         add(State.COMPLETE, 100 * value, {RATE: value})
         add(State.COMPLETE, 50.0 + value, {DROPOUT: value})
     assert set(importances(study)) == {RATE, DROPOUT}
+
+
+STUDY = {
+    "trials": 3,
+    "base": {
+        "model": {"type": "linear", "output_dim": 8},
+        "loss": {"type": "infonce"},
+        "training": {"num_epochs": 2, "batch_size": 8},
+    },
+    "search_space": [{"key": RATE, "type": "float", "low": 1e-4, "high": 1e-2, "log": True}],
+}
+
+
+def test_the_script_writes_every_result_and_needs_no_test_split(data_dir, split_dir, tmp_path):
+    shutil.copytree(split_dir, tmp_path / "split", ignore=shutil.ignore_patterns("test.npz"))
+    (tmp_path / "small.yaml").write_text(json.dumps(STUDY))
+    folders = ["--data-dir", data_dir, "--split-dir", tmp_path / "split", "--output-dir", tmp_path / "out"]
+    tune([str(argument) for argument in ["--study", tmp_path / "small.yaml", "--device", "cpu", *folders]])
+    trials = pd.read_csv(tmp_path / "out" / "trials.csv")
+    best = load_experiment(tmp_path / "out" / "best_config.yaml")
+    assert trials["state"].tolist() == ["COMPLETE"] * 3
+    assert best.training.learning_rate == trials[RATE][trials["value"].idxmax()]
+    for name in ("study.db", "optimization_history.png", "parameter_importance.png"):
+        assert (tmp_path / "out" / name).stat().st_size > 0

@@ -54,15 +54,6 @@ def experiment(head: str = "mlp", loss: dict | None = None, output_dim: int = 4,
     return experiment_from(document, "test")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Products this small are quickest without a second thread to wait for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture
 def always_better(monkeypatch) -> None:
     """Let every epoch be the best so far, so that the weights that come back are those of the last step."""

@@ -96,6 +96,11 @@ def load_pairs(files: PairFiles, image: Statistics, text: Statistics, dtype: tor
     )
 
 
+def batch_count(pair_image: np.ndarray, batch_size: int) -> int:
+    """Return the number of batches of an epoch of the pairs (M,), enough for the image with the most captions."""
+    return max(-(-len(pair_image) // batch_size), int(np.bincount(pair_image).max()))
+
+
 def deal_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield the batches of an epoch: every pair once, sizes equal within one, no image twice in a batch.
 
@@ -105,8 +110,7 @@ def deal_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Gen
     batches raises the number of batches.
     """
     pairs = len(pair_image)
-    captions = np.bincount(pair_image)
-    batches = max(-(-pairs // batch_size), int(captions.max()))
+    batches = batch_count(pair_image, batch_size)
     deck = _shuffled_by_image(pair_image, generator)
     images = pair_image[deck]
     dealt = np.empty(pairs, dtype=np.int64)

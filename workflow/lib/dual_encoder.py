@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import replacing
-from workflow.lib.heads import HEADS
+from workflow.lib.heads import HEADS, TowerBesidePath
 
 FORMAT = 1
 
@@ -33,19 +33,27 @@ class Standardize(nn.Module):
 class DualEncoder(nn.Module):
     """Two projection heads that share a type, not weights; `scorer` is set where the head re-ranks.
 
-    model: the `model` section of an experiment: type, output_dim and the parameters of that type.
+    model: the `model` section of an experiment: type, output_dim, skip and the parameters of that type.
     """
 
     def __init__(self, model: Mapping[str, Any], image_dim: int, text_dim: int) -> None:
         super().__init__()
         self.settings = dict(model)
         self.dims = {"image": image_dim, "text": text_dim}
-        parameters = {name: value for name, value in model.items() if name not in ("type", "output_dim")}
+        parameters = {name: value for name, value in model.items() if name not in ("type", "output_dim", "skip")}
         tower = HEADS[model["type"]]
         self.image_statistics, self.text_statistics = Standardize(image_dim), Standardize(text_dim)
         self.image_tower = tower(image_dim, model["output_dim"], **parameters)
         self.text_tower = tower(text_dim, model["output_dim"], **parameters)
-        self.scorer = self.image_tower.pair_scorer() if hasattr(self.image_tower, "pair_scorer") else None
+        if model.get("skip", "none") != "none":
+            self.image_tower = TowerBesidePath(self.image_tower, image_dim, model["output_dim"])
+            self.text_tower = TowerBesidePath(self.text_tower, text_dim, model["output_dim"])
+        self.scorer = self.head.pair_scorer() if hasattr(self.head, "pair_scorer") else None
+
+    @property
+    def head(self) -> nn.Module:
+        """Return the image tower without the path beside it; its parameters are those of both towers."""
+        return self.image_tower.tower if isinstance(self.image_tower, TowerBesidePath) else self.image_tower
 
     def encode_images(self, x: Tensor) -> Tensor:
         """Map raw image embeddings (N, D_image) to unit vectors (N, output_dim)."""
@@ -122,7 +130,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise UserError(f"{path} not found: run the training step first") from error
-    except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError) as error:
+    except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
         raise UserError(f"{path} is damaged or not a model of this project: delete it and train again") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a model of this project: delete it and train again")

@@ -87,19 +87,19 @@ def _reranked(
     """Return the metrics after re-ranking, of all images at once and of the 1,000-image blocks."""
     tokens = Tokens(
         map_rows(
-            lambda rows: model.image_tower.tokens(model.image_statistics(rows)),
+            lambda rows: model.image_tower.with_tokens(model.image_statistics(rows))[1],
             files.images,
             files.split.image_rows,
             device,
         ),
         map_rows(
-            lambda rows: model.text_tower.tokens(model.text_statistics(rows)),
+            lambda rows: model.text_tower.with_tokens(model.text_statistics(rows))[1],
             files.texts,
             files.split.text_rows,
             device,
         ),
     )
-    k = model.image_tower.rerank_k
+    k = model.head.rerank_k
     ranks = reranked_ranks(model, projections, tokens.images, tokens.texts, dual, k)
     folds = []
     for number, block in enumerate(_blocks(projections)):

@@ -81,7 +81,9 @@ def recall_at_k(i2t_ranks: np.ndarray, t2i_ranks: np.ndarray, title: str) -> Fig
 def similarity_histogram(matches: np.ndarray, non_matches: np.ndarray, title: str) -> Figure:
     """Draw the densities of the cosine similarities of matching (M,) and non-matching pairs (R,), and their overlap."""
     figure, (axes,) = new_axes()
-    edges = np.linspace(min(matches.min(), non_matches.min()), max(matches.max(), non_matches.max(), 1e-6), 80)
+    low, high = min(matches.min(), non_matches.min()), max(matches.max(), non_matches.max())
+    room = 0.01 if high - low < 1e-6 else 0.0
+    edges = np.linspace(low - room, high + room, 80)
     densities = []
     for values, color, label in ((non_matches, NEUTRAL, "non-matching"), (matches, T2I, "matching")):
         density, *_ = axes.hist(values, edges, density=True, color=color, alpha=0.55, label=f"{label} pairs")

@@ -30,6 +30,25 @@ def register_head(name: str) -> Callable[[type[nn.Module]], type[nn.Module]]:
     return register
 
 
+class TowerBesidePath(nn.Module):
+    """A linear path and a tower beside it that begins at zero: path(x) + gate * tower(x), a gate for each dimension."""
+
+    def __init__(self, tower: nn.Module, input_dim: int, output_dim: int) -> None:
+        super().__init__()
+        self.tower = tower
+        self.path = nn.Linear(input_dim, output_dim)
+        self.gate = nn.Parameter(torch.zeros(output_dim))
+
+    def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, input_dim) to the output (N, output_dim) and the tower's tokens."""
+        output, tokens = self.tower.with_tokens(x)
+        return self.path(x) + self.gate * output, tokens
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, input_dim) to (N, output_dim)."""
+        return self.path(x) + self.gate * self.tower(x)
+
+
 @register_head("linear")
 class LinearTower(nn.Linear):
     """One linear map.
@@ -115,13 +134,14 @@ class AttentionTower(nn.Module):
             tokens = layer(tokens)
         return tokens
 
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Map tokens (N, num_tokens, token_dim) to (N, output_dim)."""
-        return self.to_output(tokens.mean(1))
+    def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, input_dim) to the output (N, output_dim) and the tokens that it is the mean of."""
+        tokens = self.tokens(x)
+        return self.to_output(tokens.mean(1)), tokens
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, input_dim) to (N, output_dim)."""
-        return self.pool(self.tokens(x))
+        return self.with_tokens(x)[0]
 
 
 @register_head("cross_modal")

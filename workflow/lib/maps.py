@@ -36,7 +36,9 @@ def pair_sample(projections: Projections, seed: int = 0) -> tuple[np.ndarray, np
 
 def pca_map(images: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Map images (n, D) and texts (n, D) to the first two principal components of both, (n, 2) each."""
-    plane = PCA(n_components=2, random_state=0).fit_transform(np.concatenate([images, texts]))
+    both = np.concatenate([images, texts])
+    plane = PCA(n_components=min(2, both.shape[1]), random_state=0).fit_transform(both)
+    plane = np.pad(plane, ((0, 0), (0, 2 - plane.shape[1])))
     return plane[: len(images)], plane[len(images) :]
 
 

@@ -53,8 +53,11 @@ def _place(ranks: Tensor, entries: Tensor, own: Tensor, scores: Tensor) -> None:
     own, scores: (Q, k) which candidates are matches, and what the scorer gives them. entries: (Q, k) the entry of
     `ranks` that a match stands for.
     """
-    query, slot = torch.nonzero(own, as_tuple=True)
+    # A match whose dual rank lies beyond the candidates only stands among them by a tie, which must not help it.
+    placed = own & (ranks.to(own.device)[entries] < own.shape[1])
+    query, slot = torch.nonzero(placed, as_tuple=True)
     score = scores[query, slot][:, None]
     rivals_above = (~own[query] & (scores[query] >= score)).sum(1)
-    own_above = (own[query] & (scores[query] > score)).sum(1)
+    earlier = entries[query] < entries[query, slot][:, None]
+    own_above = (own[query] & ((scores[query] > score) | ((scores[query] == score) & earlier))).sum(1)
     ranks[entries[query, slot].cpu()] = (rivals_above + own_above).cpu()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from workflow.lib.errors import UserError
 from workflow.lib.ranks import Ranks
 
 TILE_IMAGES = 256
@@ -22,8 +23,10 @@ def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ran
     """Return the ranks of every match among images (N, D) and texts (M, D).
 
     Caption j belongs to image caption_image[j]; every image has a caption. Beside the inputs, memory holds one copy of
-    the texts and a tile of scores.
+    the texts and a tile of scores. NaN or infinite rows are a UserError: no comparison with them means anything.
     """
+    if not (images.isfinite().all() and texts.isfinite().all()):
+        raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
     order = torch.argsort(caption_image, stable=True)
     owner = caption_image[order]
     tiles = _Tiles(images, texts[order])

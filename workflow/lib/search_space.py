@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from workflow.lib.settings import Experiment, SearchEntry, Study, applies, experiment_from, heads, losses
+from workflow.lib.registrations import heads, losses
+from workflow.lib.settings import Experiment, SearchEntry, Study, applies, experiment_from
+from workflow.lib.validation import read_schema
 
 
 class Trial(Protocol):
@@ -37,11 +39,17 @@ def propose(trial: Trial, study: Study, where: str) -> Experiment:
 
 def _holds(conditions: Mapping[str, list[Any]], document: Mapping[str, Any]) -> bool:
     """Say whether every other key of `when` has one of its values."""
-    for key, values in conditions.items():
-        section, name = key.split(".")
-        if document[section].get(name) not in values:
-            return False
-    return True
+    return all(_value(document, key) in values for key, values in conditions.items())
+
+
+def _value(document: Mapping[str, Any], key: str) -> Any:
+    """Return what an experiment says under `section.name`, or the default of its head, loss or schema."""
+    section, name = key.split(".")
+    properties = read_schema("experiment")["properties"][section]["properties"]
+    if section != "training":
+        registered = heads() if section == "model" else losses()
+        properties = properties | registered[document[section]["type"]].parameters
+    return document[section].get(name, properties.get(name, {}).get("default"))
 
 
 def _drawn(trial: Trial, entry: SearchEntry) -> Any:
@@ -55,7 +63,8 @@ def _drawn(trial: Trial, entry: SearchEntry) -> Any:
 def _drop_foreign_parameters(document: dict[str, Any], section: str) -> None:
     """Remove the base's parameters that the drawn head or loss does not take."""
     registered = heads() if section == "model" else losses()
-    own = {"type", "output_dim"} | set(registered[document[section]["type"]].parameters)
+    common = read_schema("experiment")["properties"][section]["properties"]
+    own = set(common) | set(registered[document[section]["type"]].parameters)
     document[section] = {name: value for name, value in document[section].items() if name in own}
 
 

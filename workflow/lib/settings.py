@@ -81,7 +81,7 @@ def experiment_from(document: Any, where: str) -> Experiment:
         part = schema["properties"][section]
         specific = typed_schema(part, registered, filled[section]["type"], f"{where}: {section}")
         filled[section] = validated(filled[section], specific, f"{where}: {section}")
-    refuse_mismatch(filled["model"]["type"], filled["loss"]["type"], where)
+    refuse_mismatch(filled["model"], filled["loss"]["type"], where)
     training = TrainingSettings(**filled["training"])
     return Experiment(filled["description"], filled["model"], filled["loss"], training)
 
@@ -96,8 +96,13 @@ def typed_schema(
     return {**part, "properties": properties, "additionalProperties": False}
 
 
-def refuse_mismatch(head: str, loss: str, where: str) -> None:
-    """Refuse a head whose momentum copies the loss would never look at."""
+def refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
+    """Refuse a head whose momentum copies the loss would never look at, and a linear path beside a linear map."""
+    head = model["type"]
+    if "init" in heads()[head].parameters and model["skip"] != "none":
+        raise UserError(
+            f"{where}: model.skip: the head {head!r} is a linear map itself: set `init: {model['skip']}` instead"
+        )
     users = sorted(name for name, item in losses().items() if "momentum" in item.parameters)
     if "momentum" in heads()[head].parameters and loss not in users:
         raise UserError(
@@ -179,7 +184,7 @@ def searchable_keys() -> list[str]:
 def applies(key: str, experiment: Mapping[str, Any]) -> bool:
     """Say whether the head or loss that `experiment` has chosen takes the parameter `key`."""
     section, name = key.split(".")
-    if section == "training" or name in ("type", "output_dim"):
+    if section == "training" or name in read_schema("experiment")["properties"][section]["properties"]:
         return True
     registered = heads() if section == "model" else losses()
     return name in registered[experiment[section]["type"]].parameters

@@ -4,13 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from workflow.lib.baselines import BASELINES, Candidate, LinearPair, Moments
 from workflow.lib.batches import PairFiles, ResidentPairs
 from workflow.lib.dual_encoder import DualEncoder, unit
-from workflow.lib.heads import LinearTower
+from workflow.lib.heads import LinearTower, TowerBesidePath
 from workflow.lib.metrics import summarize
 from workflow.lib.retrieval import retrieval_ranks
 
@@ -40,10 +40,15 @@ def file_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor]]:
         yield images[text_image[where]], texts
 
 
-def choose_maps(name: str, chunks: Iterable[tuple[Tensor, Tensor]], val: ResidentPairs) -> ChosenMaps:
-    """Fit a baseline to chunks of training pairs and return its best candidate by the RSUM of the validation pairs."""
+def choose_maps(
+    name: str, chunks: Iterable[tuple[Tensor, Tensor]], val: ResidentPairs, output_dim: int | None = None
+) -> ChosenMaps:
+    """Fit a baseline to chunks of training pairs and return its best candidate by the RSUM of the validation pairs.
+
+    output_dim: the most dimensions that the maps may keep, or None for all.
+    """
     best: ChosenMaps | None = None
-    for candidate in BASELINES[name](Moments.of(chunks)):
+    for candidate in BASELINES[name](Moments.of(chunks), output_dim):
         rsum = _rsum(candidate.pair, val)
         if best is None or rsum > best.rsum:
             best = ChosenMaps(candidate, rsum)
@@ -71,21 +76,23 @@ def model_of(pair: LinearPair) -> DualEncoder:
     return model.eval()
 
 
-def _start_from_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPairs) -> None:
-    """Give linear towers the regularised CCA of the standardised training pairs; spare outputs start at zero."""
-    pair = choose_maps("cca", resident_chunks(train), val).candidate.pair
-    scale = model.image_tower.weight.std() / pair.image_map.std()
+def _start_from_cca(image_map: nn.Linear, text_map: nn.Linear, train: ResidentPairs, val: ResidentPairs) -> None:
+    """Give linear maps the regularised CCA of the standardised training pairs; spare outputs start at zero."""
+    pair = choose_maps("cca", resident_chunks(train), val, image_map.out_features).candidate.pair
+    scale = image_map.weight.std() / pair.image_map.std()
     with torch.no_grad():
         for tower, weights, mean in (
-            (model.image_tower, pair.image_map, pair.image_mean),
-            (model.text_tower, pair.text_map, pair.text_mean),
+            (image_map, pair.image_map, pair.image_mean),
+            (text_map, pair.text_map, pair.text_mean),
         ):
-            kept = scale * weights[: tower.out_features]
-            tower.weight.copy_(functional.pad(kept, (0, 0, 0, tower.out_features - len(kept))))
+            tower.weight.copy_(functional.pad(scale * weights, (0, 0, 0, tower.out_features - len(weights))))
             tower.bias.copy_(-tower.weight @ mean)
 
 
 def start_from_closed_form(model: DualEncoder, train: ResidentPairs, val: ResidentPairs) -> None:
-    """Replace random weights where the head's `init` asks for it; validation pairs choose the regularisers."""
-    if isinstance(model.image_tower, LinearTower) and model.image_tower.init == "cca":
-        _start_from_cca(model, train, val)
+    """Replace random weights where `init` or `skip` asks for it; validation pairs choose the regularisers."""
+    towers = model.image_tower, model.text_tower
+    if isinstance(model.head, LinearTower) and model.head.init == "cca":
+        _start_from_cca(*towers, train, val)
+    elif isinstance(model.image_tower, TowerBesidePath):
+        _start_from_cca(*(tower.path for tower in towers), train, val)

@@ -13,7 +13,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from workflow.lib.batches import PairFiles, ResidentPairs, Statistics, deal_pairs, load_pairs, row_statistics
+from workflow.lib.batches import (
+    PairFiles,
+    ResidentPairs,
+    Statistics,
+    batch_count,
+    deal_pairs,
+    load_pairs,
+    row_statistics,
+)
 from workflow.lib.checkpoints import read_training_state, write_training_state
 from workflow.lib.dual_encoder import DualEncoder, MomentumCopy, unit
 from workflow.lib.errors import UserError
@@ -107,12 +115,12 @@ def _start(experiment: Experiment, data: TrainingData) -> Fit:
     start_from_closed_form(model, data.train, data.val)
     model.to(device)
     loss = build_loss(experiment.loss, settings.batch_size).to(device)
-    if not getattr(model.image_tower, "learnable_temp", True):
+    if not getattr(model.head, "learnable_temp", True):
         loss.freeze_temperature()
     optimizer = torch.optim.AdamW(
         parameter_groups([model, loss], settings.weight_decay), settings.learning_rate, fused=True
     )
-    steps = settings.num_epochs * math.ceil(len(data.train) / settings.batch_size)
+    steps = settings.num_epochs * batch_count(data.train.text_image.cpu().numpy(), settings.batch_size)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(settings.warmup_steps, steps))
     return Fit(model, loss, _momentum_copy(model, loss), optimizer, schedule)
 
@@ -121,7 +129,7 @@ def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
     """Return a momentum copy if the loss needs one; the loss's own momentum goes before the head's and the default."""
     if not isinstance(loss, QueueLoss):
         return None
-    choices = (loss.momentum, getattr(model.image_tower, "momentum", None), loss.default_momentum)
+    choices = (loss.momentum, getattr(model.head, "momentum", None), loss.default_momentum)
     return MomentumCopy(model, next(value for value in choices if value is not None)).eval()
 
 
@@ -215,8 +223,9 @@ def _loss_with_matching(
 ) -> Tensor:
     """Return the contrastive loss plus the matching loss on hard negatives of the batch."""
     with _autocast(images):
-        image_tokens, text_tokens = model.image_tower.tokens(images), model.text_tower.tokens(texts)
-        x, y = unit(model.image_tower.pool(image_tokens)), unit(model.text_tower.pool(text_tokens))
+        x, image_tokens = model.image_tower.with_tokens(images)
+        y, text_tokens = model.text_tower.with_tokens(texts)
+        x, y = unit(x), unit(y)
     contrastive = loss(x, y, image_index, *keys)
     with _autocast(images):
         return contrastive + matching_loss(model.scorer, image_tokens, text_tokens, x @ y.T, image_index)

@@ -80,7 +80,7 @@ def _open(run: StudyRun, worker: int) -> optuna.Study:
     )
     study.sampler = _sampler(run.study, worker, len(study.trials))
     known = study.user_attrs
-    for key, value in (("search_space", space_text(run.study)), ("inputs_hash", run.inputs_hash)):
+    for key, value in (("search_space", space_text(run.study)), ("inputs_hash", f"{run.study.data} {run.inputs_hash}")):
         if key not in known:
             study.set_user_attr(key, value)
         elif known[key] != value:
@@ -238,7 +238,7 @@ def _run_trial(run: StudyRun, data: TrainingData, study: optuna.Study, trial: Tr
         study.enqueue_trial(trial.params)
         raise
     except (UserError, RuntimeError, ValueError) as error:
-        trial.set_user_attr(REASON, str(error).splitlines()[0])
+        trial.set_user_attr(REASON, (str(error) or type(error).__name__).splitlines()[0])
         state, outcome = TrialState.FAIL, f"failed: {error}"
     seconds = time.perf_counter() - began
     trial.set_user_attr("seconds", seconds)

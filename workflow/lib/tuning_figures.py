@@ -33,9 +33,11 @@ def parameter_importance(importances: dict[str, float], title: str) -> Figure:
     figure, (axes,) = new_axes(height=max(2.2, 0.8 + 0.32 * len(names)))
     if not names:
         axes.set_axis_off()
+        axes.set_title(f"{title}: what mattered")
         axes.text(0.5, 0.5, "Too few complete trials to tell which parameters matter.", ha="center", va="center")
+        return figure
     axes.barh(names, [100 * importances[name] for name in names], color=I2T)
     axes.grid(visible=False, axis="y")
-    shown = np.ceil(max([100 * value for value in importances.values()], default=100) / 10) * 10
+    shown = np.ceil(10 * max(importances.values())) * 10
     axes.set(title=f"{title}: what mattered", xlabel="importance, % (PED-ANOVA)", xlim=(0, max(shown, 10)))
     return figure
