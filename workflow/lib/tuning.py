@@ -3,6 +3,7 @@
 import contextlib
 import fcntl
 import logging
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ def run_study(run: StudyRun, data: TrainingData) -> optuna.Study:
     run.database.parent.mkdir(parents=True, exist_ok=True)
     with _only_one_run(run.database.with_suffix(".lock")):
         study = _open(run, worker=0)
-        _requeue_abandoned(study)
+        _requeue_abandoned(run, study)
         done = len(counted_trials(study))
         logger.info("study %s: %d of %d trials finished", run.name, done, run.study.trials)
         if run.study.n_jobs == 1:
@@ -56,6 +57,14 @@ def run_study(run: StudyRun, data: TrainingData) -> optuna.Study:
         elif done < run.study.trials:
             _work_in_processes(run, data, study)
     return study
+
+
+@contextlib.contextmanager
+def _only_one_asks(run: StudyRun) -> Iterator[None]:
+    """Hold a lock while a trial changes hands: SQLite lets two processes take one waiting trial at the same time."""
+    with run.database.with_suffix(".queue.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
 
 
 @contextlib.contextmanager
@@ -123,14 +132,18 @@ def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
     ]
 
 
-def _requeue_abandoned(study: optuna.Study, worker: int | None = None) -> None:
-    """Close running trials of a dead worker, or of all, and put their parameters first in the queue."""
-    for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        if worker is None or trial.user_attrs.get("worker") == worker:
-            study.set_user_attr(ABANDONED, [*study.user_attrs.get(ABANDONED, []), trial.number])
-            study.tell(trial.number, state=TrialState.FAIL)
-            study.enqueue_trial(trial.params)
-            logger.info("trial %d was interrupted; its parameters are tried again", trial.number)
+def _requeue_abandoned(run: StudyRun, study: optuna.Study, worker: int | None = None) -> None:
+    """Close running trials of a dead worker, or of all, and put their parameters first in the queue.
+
+    A trial without a worker was taken by one that died before it could sign; nobody else closes it.
+    """
+    with _only_one_asks(run):
+        for trial in study.get_trials(states=(TrialState.RUNNING,)):
+            if worker is None or trial.user_attrs.get("worker", worker) == worker:
+                study.set_user_attr(ABANDONED, [*study.user_attrs.get(ABANDONED, []), trial.number])
+                study.enqueue_trial(trial.params)
+                study.tell(trial.number, state=TrialState.FAIL)
+                logger.info("trial %d was interrupted; its parameters are tried again", trial.number)
 
 
 def _work_in_processes(run: StudyRun, data: TrainingData, study: optuna.Study) -> None:
@@ -146,7 +159,7 @@ def _work_in_processes(run: StudyRun, data: TrainingData, study: optuna.Study) -
             del workers[number]
             if worker.exitcode:
                 deaths += 1
-                _requeue_abandoned(study, worker=number)
+                _requeue_abandoned(run, study, worker=number)
         _refuse_hopeless(run, study, deaths)
         if len(counted_trials(study)) >= run.study.trials and not workers:
             return
@@ -175,7 +188,10 @@ def _worker_process(run: StudyRun, data: TrainingData, worker: int, threads: int
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
     torch.set_num_threads(threads)
-    _work(run, data, worker)
+    try:
+        _work(run, data, worker)
+    except UserError:
+        sys.exit(1)  # the coordinator sees the same trials and says it once
 
 
 def _work(run: StudyRun, data: TrainingData, worker: int) -> None:
@@ -183,12 +199,13 @@ def _work(run: StudyRun, data: TrainingData, worker: int) -> None:
     study = _open(run, worker)
     while len(counted_trials(study)) < run.study.trials:
         _refuse_only_failures(run, study)
-        trial = study.ask()
+        with _only_one_asks(run):
+            trial = study.ask()
+            trial.set_user_attr("worker", worker)
         if _is_surplus(study, trial.number, run.study.trials):
             trial.set_user_attr(NOT_COUNTED, "surplus")
             study.tell(trial, state=TrialState.FAIL)
             return
-        trial.set_user_attr("worker", worker)
         _run_trial(run, data, study, trial)
     _refuse_only_failures(run, study)
 
