@@ -4,7 +4,7 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench reference clean
 
 help:
 	@echo "make setup   install the pinned packages into $(VENV)"
@@ -12,6 +12,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lint    check style: ruff, snakefmt, snakemake --lint"
 	@echo "make bench   time training, evaluation and memory"
+	@echo "make reference   write config/README.md from the schemas"
 	@echo "make clean   remove results/ and data/demo/"
 
 setup: $(VENV)/installed
@@ -42,6 +43,9 @@ lint: setup
 
 bench: setup
 	python -m tests.benchmarks
+
+reference: setup
+	python -m workflow.scripts.configuration_reference
 
 clean:
 	rm -rf results data/demo

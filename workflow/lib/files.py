@@ -72,7 +72,7 @@ def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
 def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> None:
     """Write a matplotlib figure as PNG, atomically and without a time stamp."""
     with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
 
 
 def read_json(path: str | Path) -> Any:

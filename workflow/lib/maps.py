@@ -46,5 +46,6 @@ def tsne_map(images: np.ndarray, texts: np.ndarray) -> tuple[np.ndarray, np.ndar
     """Map images (n, D) and texts (n, D) to the plane by t-SNE on cosine distances, (n, 2) each."""
     both = np.concatenate([images, texts])
     perplexity = min(30.0, (len(both) - 1) / 3)
-    plane = TSNE(metric="cosine", init="random", perplexity=perplexity, random_state=0).fit_transform(both)
+    projection = TSNE(metric="cosine", init="random", perplexity=perplexity, max_iter=500, random_state=0)
+    plane = projection.fit_transform(both)
     return plane[: len(images)], plane[len(images) :]

@@ -20,7 +20,7 @@ def embedded_plot(path: Path) -> str:
 def embedded_figure(figure: Figure) -> str:
     """Return a matplotlib figure as a data URI."""
     content = io.BytesIO()
-    figure.savefig(content, dpi=150, bbox_inches="tight")
+    figure.savefig(content, dpi=150)
     with Image.open(content) as picture:
         return _with_palette(picture)
 

@@ -76,23 +76,36 @@ def model_of(pair: LinearPair) -> DualEncoder:
     return model.eval()
 
 
-def _start_from_cca(image_map: nn.Linear, text_map: nn.Linear, train: ResidentPairs, val: ResidentPairs) -> None:
-    """Give linear maps the regularised CCA of the standardised training pairs; spare outputs start at zero."""
-    pair = choose_maps("cca", resident_chunks(train), val, image_map.out_features).candidate.pair
-    scale = image_map.weight.std() / pair.image_map.std()
-    with torch.no_grad():
-        for tower, weights, mean in (
-            (image_map, pair.image_map, pair.image_mean),
-            (text_map, pair.text_map, pair.text_mean),
-        ):
-            tower.weight.copy_(functional.pad(scale * weights, (0, 0, 0, tower.out_features - len(weights))))
-            tower.bias.copy_(-tower.weight @ mean)
-
-
 def start_from_closed_form(model: DualEncoder, train: ResidentPairs, val: ResidentPairs) -> None:
-    """Replace random weights where `init` or `skip` asks for it; validation pairs choose the regularisers."""
+    """Replace random weights where `init` or `skip` asks for it; validation pairs choose the regularisers.
+
+    The pairs are standardised by the model's own statistics, which must be in place.
+    """
     towers = model.image_tower, model.text_tower
     if isinstance(model.head, LinearTower) and model.head.init == "cca":
-        _start_from_cca(*towers, train, val)
+        _start_from_cca(model, *towers, train, val)
     elif isinstance(model.image_tower, TowerBesidePath):
-        _start_from_cca(*(tower.path for tower in towers), train, val)
+        _start_from_cca(model, *(tower.path for tower in towers), train, val)
+
+
+def _start_from_cca(
+    model: DualEncoder, image_layer: nn.Linear, text_layer: nn.Linear, train: ResidentPairs, val: ResidentPairs
+) -> None:
+    """Give two layers the regularised CCA of the training pairs.
+
+    It is fitted in the encoders' own scales, like the baseline: standardising lifts directions that hold only noise.
+    """
+    scales = model.image_statistics.scale, model.text_statistics.scale
+    chunks = ((images * scales[0], texts * scales[1]) for images, texts in resident_chunks(train))
+    own_val = ResidentPairs(val.images * scales[0], val.texts * scales[1], val.text_image)
+    pair = choose_maps("cca", chunks, own_val, image_layer.out_features).candidate.pair
+    _fill(image_layer, pair.image_map * scales[0], pair.image_mean / scales[0])
+    _fill(text_layer, pair.text_map * scales[1], pair.text_mean / scales[1])
+
+
+@torch.no_grad()
+def _fill(layer: nn.Linear, weights: Tensor, mean: Tensor) -> None:
+    """Let a layer compute (x - mean) weightsᵀ in the scale of its random weights; spare outputs start at zero."""
+    weights = weights * (layer.weight.std() / weights.std())
+    layer.weight.copy_(functional.pad(weights, (0, 0, 0, layer.out_features - len(weights))))
+    layer.bias.copy_(-layer.weight @ mean)
