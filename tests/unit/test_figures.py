@@ -15,11 +15,11 @@ from workflow.lib.figures import (
     IMAGE,
     TEXT,
     embedding_map,
-    leaderboard_figure,
     recall_at_k,
     similarity_histogram,
     training_curves,
 )
+from workflow.lib.leaderboard_figure import leaderboard_figure
 from workflow.lib.tuning_figures import optimization_history, parameter_importance
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -109,20 +108,4 @@ def embedding_map(image_xy: np.ndarray, text_xy: np.ndarray, title: str, method:
         ylabel=f"{method} dimension 2",
     )
     axes.legend(frameon=False)
-    return figure
-
-
-def leaderboard_figure(table: pd.DataFrame) -> Figure:
-    """Draw the RSUM of every experiment with its 95 % interval, best at the top; heads and baselines in two colours."""
-    figure, (axes,) = new_axes(width=7.5, height=1.2 + 0.3 * len(table))
-    places = np.arange(len(table))[::-1]
-    for kind, color, marker in (("head", I2T, "o"), ("baseline", NEUTRAL, "s")):
-        these = (table["kind"] == kind).to_numpy()
-        values = table["RSUM"][these]
-        reach = np.stack([values - table["RSUM_low"][these], table["RSUM_high"][these] - values]).clip(0)
-        axes.errorbar(values, places[these], xerr=reach, fmt=marker, color=color, label=kind, capsize=2, markersize=5)
-    axes.set_yticks(places, table["experiment"])
-    axes.set(title="Test RSUM with 95 % interval", xlabel="RSUM, sum of six recalls, %")
-    axes.grid(visible=False, axis="y")
-    axes.legend(frameon=False, loc="lower right")
     return figure

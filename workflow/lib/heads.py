@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workflow.lib.dropout import Dropout
 from workflow.lib.errors import UserError
 from workflow.lib.matching import CrossModalScorer
 from workflow.lib.parameters import PositiveInt, Probability
@@ -76,9 +77,18 @@ class MLPTower(nn.Sequential):
             nn.Linear(input_dim, hidden_dim),
             nn.LayerNorm(hidden_dim),
             nn.GELU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden_dim, output_dim),
         )
+
+
+def _transformer_layer(width: int, num_heads: int, dropout: float) -> nn.TransformerEncoderLayer:
+    """Return a pre-norm layer of tokens (N, tokens, width)."""
+    layer = nn.TransformerEncoderLayer(
+        width, num_heads, 4 * width, dropout, activation=functional.gelu, batch_first=True, norm_first=True
+    )
+    layer.dropout, layer.dropout1, layer.dropout2 = (Dropout(dropout) for _ in range(3))
+    return layer
 
 
 @register_head("attention")
@@ -113,18 +123,7 @@ class AttentionTower(nn.Module):
         self.token_dim = hidden_dim // num_tokens
         self.to_tokens = nn.Linear(input_dim, hidden_dim)
         self.positions = nn.Parameter(0.02 * torch.randn(num_tokens, self.token_dim))
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                self.token_dim,
-                num_heads,
-                4 * self.token_dim,
-                dropout,
-                activation=functional.gelu,
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(num_layers)
-        )
+        self.layers = nn.ModuleList(_transformer_layer(self.token_dim, num_heads, dropout) for _ in range(num_layers))
         self.to_output = nn.Linear(self.token_dim, output_dim)
 
     def tokens(self, x: Tensor) -> Tensor:
@@ -197,7 +196,7 @@ class SigLIPTower(nn.Module):
             nn.LayerNorm(input_dim),
             nn.Linear(input_dim, 4 * input_dim),
             nn.GELU(approximate="tanh"),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(4 * input_dim, input_dim),
         )
         self.to_output = nn.Linear(input_dim, output_dim)
@@ -226,7 +225,7 @@ class CLIPTower(nn.Sequential):
         learnable_temp: bool = True,
     ) -> None:
         width = hidden_dim or max(1, input_dim // 2)
-        super().__init__(nn.Linear(input_dim, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, output_dim))
+        super().__init__(nn.Linear(input_dim, width), nn.GELU(), Dropout(dropout), nn.Linear(width, output_dim))
         self.learnable_temp = learnable_temp
 
 
@@ -252,7 +251,7 @@ class ALIGNTower(nn.Sequential):
             nn.Linear(input_dim, hidden_dim),
             nn.BatchNorm1d(hidden_dim) if use_bn else nn.Identity(),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            Dropout(dropout),
             nn.Linear(hidden_dim, output_dim),
         )
 

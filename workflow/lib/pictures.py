@@ -42,10 +42,11 @@ def thumbnail(folder: Path, name: str | None) -> str | None:
 
 
 def _with_palette(picture: Image.Image) -> str:
-    return _data_uri(picture.convert("RGB").quantize(PALETTE_COLORS, dither=Image.Dither.NONE), "PNG")
+    reduced = picture.convert("RGB").quantize(PALETTE_COLORS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+    return _data_uri(reduced, "PNG")
 
 
 def _data_uri(picture: Image.Image, kind: str) -> str:
     content = io.BytesIO()
-    picture.save(content, kind, quality=85, optimize=True)
+    picture.save(content, kind, quality=85)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"

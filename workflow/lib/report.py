@@ -10,9 +10,9 @@ import jinja2
 import pandas as pd
 import yaml
 
-from workflow.lib.figures import leaderboard_figure
 from workflow.lib.files import read_json
 from workflow.lib.leaderboard import RunResult, chance, fold_board, leaderboard, verdict
+from workflow.lib.leaderboard_figure import leaderboard_figure
 from workflow.lib.pictures import embedded_figure, embedded_plot, thumbnail
 
 TEMPLATES = Path(__file__).parents[1] / "report"

@@ -1,0 +1,82 @@
+"""The board: means over seeds, re-ranked rows, the verdict by validation alone, chance; and the page that shows it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from workflow.lib.leaderboard import RunResult, chance, fold_board, leaderboard, verdict
+
+
+def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head", images: int = 1000, reranked=None):
+    recalls = dict.fromkeys(("R@1", "R@5", "R@10", "MedR", "MRR"), rsum / 6)
+    full = {"i2t": recalls, "t2i": recalls, "RSUM": rsum}
+    interval = {"full": {"RSUM": [rsum - 10, rsum + 10]}}
+    metrics = {
+        "experiment": name,
+        "kind": kind,
+        "seed": seed,
+        "selected": {"RSUM": val},
+        "protocol": {"images": images},
+        "full": full,
+        "1k": full,
+        "intervals": interval,
+        "reranked": reranked and {"full": full | {"RSUM": reranked}, "intervals": interval},
+    }
+    return RunResult(Path("unused"), metrics, {"parameters": 10, "seconds": 2.0 + seed}, {})
+
+
+def test_rows_are_means_over_seeds_best_first():
+    board = leaderboard([result("a", 200, 210), result("b", 300, 290, 0), result("b", 304, 294, 1)])
+    assert board["experiment"].tolist() == ["b", "a"]
+    best = board.iloc[0]
+    assert (best["seeds"], best["RSUM"], best["validation_RSUM"], best["seconds"]) == (2, 302, 292, 2.5)
+    assert best["RSUM_std"] == pytest.approx(8**0.5)
+    assert (best["RSUM_low"], best["RSUM_high"]) == (292, 312)
+
+
+def test_a_pair_scorer_has_a_second_row():
+    board = leaderboard([result("pairs", 200, 210, reranked=220)])
+    assert board["experiment"].tolist() == ["pairs, re-ranked", "pairs"]
+    assert board["RSUM"].tolist() == [220, 200]
+
+
+def test_validation_alone_chooses_whom_the_verdict_compares():
+    runs = [
+        result("lucky", 400, 200),
+        result("chosen", 330, 340, reranked=500),
+        result("ridge", 350, 250, kind="baseline"),
+        result("cca", 300, 320, kind="baseline"),
+    ]
+    found = verdict(leaderboard(runs))
+    assert (found.head, found.baseline, found.difference, found.distinguishable) == ("chosen", "cca", 30.0, True)
+
+
+def test_overlapping_intervals_do_not_distinguish():
+    found = verdict(leaderboard([result("head", 310, 1), result("cca", 300, 1, kind="baseline")]))
+    assert found.distinguishable is False
+
+
+def test_without_heads_there_is_no_verdict():
+    assert verdict(leaderboard([result("cca", 300, 1, kind="baseline")])) is None
+
+
+def test_the_1k_board_is_left_out_where_it_would_repeat_the_full_one():
+    assert fold_board([result("a", 200, 210, images=1000)]) is None
+    assert len(fold_board([result("a", 200, 210, images=5000)])) == 1
+
+
+def test_chance_counts_every_caption_of_an_image():
+    found = chance(1000, 5000)
+    assert found["t2i_R@10"] == pytest.approx(1.0)
+    assert found["i2t_R@1"] == pytest.approx(0.1)
+    assert found["i2t_R@10"] == pytest.approx(100 * (1 - (1 - 10 / 5000) ** 5), rel=0.01)
+    assert found["RSUM"] == pytest.approx(sum(value for name, value in found.items() if name != "RSUM"))
+
+
+def test_chance_never_passes_certainty():
+    assert max(value for name, value in chance(3, 3).items() if name != "RSUM") == 100.0
+
+
+def test_rows_are_plain_enough_for_json():
+    json.dumps(leaderboard([result("a", 200, 210)]).to_dict("records"))

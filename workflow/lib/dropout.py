@@ -1,0 +1,31 @@
+"""Dropout whose random bits cost a fifth of PyTorch's on a CPU, where they took a fifth of the training time."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LEVELS = 1 << 16
+
+
+class Dropout(nn.Dropout):
+    """Sets values to zero with probability p in training and scales the others by 1 / (1 - p).
+
+    On a CPU four values share the 64 bits of a draw, so that p is a multiple of 1/65536; elsewhere this is nn.Dropout.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map values (…) to values (…)."""
+        if not self.training or self.p == 0.0:
+            return x
+        if x.device.type != "cpu":
+            return functional.dropout(x, self.p)
+        dropped = round(self.p * LEVELS)
+        kept = _random_levels(x.shape) >= dropped - LEVELS // 2
+        return x * (kept * (LEVELS / (LEVELS - dropped))).to(x.dtype)
+
+
+def _random_levels(shape: torch.Size) -> Tensor:
+    """Return whole numbers drawn evenly from [-32768, 32768), as int16 of a shape."""
+    count = shape.numel()
+    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    return words.view(torch.int16)[:count].view(shape)
