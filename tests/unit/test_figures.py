@@ -165,6 +165,21 @@ def test_the_leaderboard_shows_values_and_intervals_best_at_the_top(kinds):
     png(figure)
 
 
+def test_what_is_far_below_the_best_stands_at_the_edge_as_a_number():
+    table = pd.DataFrame(
+        {
+            "experiment": ["mlp", "raw_cosine"],
+            "kind": ["head", "baseline"],
+            "RSUM": [400.0, 3.5],
+            "RSUM_low": [390.0, 2.4],
+            "RSUM_high": [410.0, 5.0],
+        }
+    )
+    (axes,) = leaderboard_figure(table).axes
+    assert axes.get_xlim()[0] == 240.0
+    assert [text.get_text() for text in axes.texts] == ["◂ 3.5"]
+
+
 def trials(*rows: tuple[str, float | None]) -> pd.DataFrame:
     return pd.DataFrame([{"number": i, "state": state, "value": value} for i, (state, value) in enumerate(rows)])
 

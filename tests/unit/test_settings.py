@@ -132,6 +132,7 @@ RUN = {"dataset": "a", "datasets": {"a": {"dir": "data/a"}}}
     [
         ({"dataset": "b"}, "dataset: found 'b'; allowed: a"),
         ({"baselines": ["cca", "magic"]}, "baselines: found 'magic'"),
+        ({"experiments": [], "baselines": [], "tuning": []}, "all empty: name at least one"),
         ({"seed": 1}, "unknown key 'seed'; did you mean seeds?"),
         (
             {"datasets": {"a": {"dir": "x", "split": {"fractions": {"train": 0.9, "val": 0.1, "test": 0.1}}}}},

@@ -42,6 +42,7 @@ def training_curves(history: dict[str, Any], title: str) -> Figure:
     recall.legend(fontsize=8, ncols=2, frameon=False)
     rate.plot(steps, [record["learning_rate"] for record in trained], color=NEUTRAL, marker="o", markersize=3)
     rate.set(title="Learning rate", xlabel="epoch", ylabel="learning rate")
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     if terms:
         learned = rate.twinx()
         learned.spines[["top"]].set_visible(False)
@@ -73,7 +74,7 @@ def recall_at_k(i2t_ranks: np.ndarray, t2i_ranks: np.ndarray, title: str) -> Fig
         title=f"{title}: recall at K", xlabel="K", ylabel="recall at K, %", xscale="log", ylim=(0, 102), xlim=(1, 100)
     )
     axes.set_xticks([1, 5, 10, 50, 100], ["1", "5", "10", "50", "100"])
-    axes.legend(frameon=False, loc="upper left")
+    axes.legend(frameon=False, loc="best")
     return figure
 
 

@@ -6,16 +6,28 @@ from matplotlib.figure import Figure
 
 from workflow.lib.figures import I2T, NEUTRAL, new_axes
 
+SHOWN_SHARE = 0.6
+
 
 def leaderboard_figure(table: pd.DataFrame) -> Figure:
-    """Draw the RSUM of every experiment with its 95 % interval, best at the top; heads and baselines in two colours."""
+    """Draw the RSUM of every experiment with its 95 % interval, best at the top; heads and baselines in two colours.
+
+    The axis begins at 60 % of the best, where differences can be seen; what lies below stands at its edge as a number.
+    """
     figure, (axes,) = new_axes(width=7.5, height=1.2 + 0.3 * len(table))
     places = np.arange(len(table))[::-1]
+    edge = SHOWN_SHARE * table["RSUM"].max()
     for kind, color, marker in (("head", I2T, "o"), ("baseline", NEUTRAL, "s")):
-        these = (table["kind"] == kind).to_numpy()
-        values = table["RSUM"][these]
-        reach = np.stack([values - table["RSUM_low"][these], table["RSUM_high"][these] - values]).clip(0)
-        axes.errorbar(values, places[these], xerr=reach, fmt=marker, color=color, label=kind, capsize=2, markersize=5)
+        these = (table["kind"] == kind).to_numpy() & (table["RSUM"] >= edge).to_numpy()
+        if these.any():
+            values = table["RSUM"][these]
+            reach = np.stack([values - table["RSUM_low"][these], table["RSUM_high"][these] - values]).clip(0)
+            axes.errorbar(values, places[these], xerr=reach, fmt=marker, color=color, label=kind, capsize=2, ms=5)
+    for place, value in zip(places, table["RSUM"], strict=True):
+        if value < edge:
+            axes.text(edge, place, f"◂ {value:.1f}", color=NEUTRAL, va="center", fontsize=9)
+    axes.set_xlim(left=edge)
+    axes.set_ylim(-0.7, len(table) - 0.3)
     axes.set_yticks(places, table["experiment"])
     axes.set(title="Test RSUM with 95 % interval", xlabel="RSUM, sum of six recalls, %")
     axes.grid(visible=False, axis="y")

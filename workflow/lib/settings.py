@@ -198,6 +198,8 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
     for name in run["baselines"]:
         if name not in baselines():
             raise UserError(f"{where}: baselines: found {name!r}; allowed: {', '.join(sorted(baselines()))}")
+    if not (run["experiments"] or run["baselines"] or run["tuning"]):
+        raise UserError(f"{where}: experiments, baselines and tuning are all empty: name at least one")
     split = run["datasets"][run["dataset"]]["split"]
     if split.get("counts") and split.get("assignments"):
         raise UserError(f"{where}: datasets.{run['dataset']}.split: give `counts` or `assignments`, not both")

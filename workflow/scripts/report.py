@@ -28,7 +28,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json of the split")
     parser.add_argument(
-        "--runs", nargs="*", default=[], type=Path, help="run folders, results/DATASET/EXPERIMENT/seedK"
+        "--runs", nargs="+", required=True, type=Path, help="run folders, results/DATASET/EXPERIMENT/seedK"
     )
     parser.add_argument(
         "--studies", nargs="*", default=[], type=Path, help="study folders, results/DATASET/tuning/STUDY"
