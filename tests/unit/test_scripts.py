@@ -54,7 +54,11 @@ def test_help_names_every_option_and_says_what_it_is_for(name, capsys, monkeypat
     assert [option for option, explanation in explained.items() if len(explanation) < 10] == []
 
 
-@pytest.mark.parametrize("name", SOURCES)
+def test_every_script_that_reads_something_has_a_mistake_to_refuse():
+    assert set(MISTAKES) == set(SOURCES) - {"configuration_reference"}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_ends_a_script_with_one_sentence_and_no_output(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [name, *MISTAKES[name].split()])
