@@ -81,6 +81,8 @@ def start_from_closed_form(model: DualEncoder, train: ResidentPairs, val: Reside
 
     The pairs are standardised by the model's own statistics, which must be in place.
     """
+    if train.images.device.type == "mps":  # has no float64
+        train, val = train.to(torch.device("cpu")), val.to(torch.device("cpu"))
     towers = model.image_tower, model.text_tower
     if isinstance(model.head, LinearTower) and model.head.init == "cca":
         _start_from_cca(model, *towers, train, val)
@@ -95,17 +97,19 @@ def _start_from_cca(
 
     It is fitted in the encoders' own scales, like the baseline: standardising lifts directions that hold only noise.
     """
-    scales = model.image_statistics.scale, model.text_statistics.scale
-    chunks = ((images * scales[0], texts * scales[1]) for images, texts in resident_chunks(train))
-    own_val = ResidentPairs(val.images * scales[0], val.texts * scales[1], val.text_image)
+    device = train.images.device
+    image_scale, text_scale = model.image_statistics.scale.to(device), model.text_statistics.scale.to(device)
+    chunks = ((images * image_scale, texts * text_scale) for images, texts in resident_chunks(train))
+    own_val = ResidentPairs(val.images * image_scale, val.texts * text_scale, val.text_image)
     pair = choose_maps("cca", chunks, own_val, image_layer.out_features).candidate.pair
-    _fill(image_layer, pair.image_map * scales[0], pair.image_mean / scales[0])
-    _fill(text_layer, pair.text_map * scales[1], pair.text_mean / scales[1])
+    _fill(image_layer, pair.image_map * image_scale, pair.image_mean / image_scale)
+    _fill(text_layer, pair.text_map * text_scale, pair.text_mean / text_scale)
 
 
 @torch.no_grad()
 def _fill(layer: nn.Linear, weights: Tensor, mean: Tensor) -> None:
     """Let a layer compute (x - mean) weightsᵀ in the scale of its random weights; spare outputs start at zero."""
+    weights, mean = weights.to(layer.weight.device), mean.to(layer.weight.device)
     weights = weights * (layer.weight.std() / weights.std())
     layer.weight.copy_(functional.pad(weights, (0, 0, 0, layer.out_features - len(weights))))
     layer.bias.copy_(-layer.weight @ mean)

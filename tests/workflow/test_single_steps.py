@@ -1,0 +1,81 @@
+"""The steps by hand, without Snakemake: train in either number format, evaluate with an extra set, report."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.conftest import related_embeddings, write_set
+from workflow.lib.dual_encoder import load_heads
+from workflow.lib.errors import UserError
+from workflow.scripts.baseline import main as baseline
+from workflow.scripts.evaluate import main as evaluate
+from workflow.scripts.report import main as report
+from workflow.scripts.train import main as train
+
+EXPERIMENT = """
+model: {type: mlp, output_dim: 8, hidden_dim: 16, skip: cca}
+loss: {type: siglip, bias_init: auto}
+training: {batch_size: 16, num_epochs: 3}
+"""
+
+
+@pytest.fixture
+def folder_with_extra_set(data_dir, tmp_path) -> Path:
+    folder = tmp_path / "data"
+    shutil.copytree(data_dir, folder)
+    images, texts, ids = related_embeddings(20, 2, seed=1)
+    write_set(folder, images, texts, {"image_ids": ids}, prefix="val2017")
+    return folder
+
+
+def arguments(*values: object) -> list[str]:
+    return [str(value) for value in values]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_head_is_trained_evaluated_and_reported(folder_with_extra_set, split_dir, tmp_path, precision):
+    data, run = folder_with_extra_set, tmp_path / "mine" / "seed0"
+    (tmp_path / "mine.yaml").write_text(EXPERIMENT)
+    folders = arguments("--data-dir", data, "--split-dir", split_dir, "--device", "cpu")
+    where = arguments("--experiment", tmp_path / "mine.yaml", "--output-dir", run, "--precision", precision)
+    train([*where, *folders])
+    evaluate([*arguments("--model", run / "best_model.pt", "--output-dir", run / "evaluation_results"), *folders])
+    metrics = json.loads((run / "evaluation_results" / "metrics.json").read_text())
+    assert metrics["protocol"]["images"] == 10
+    extra = metrics["extra"]["val2017"]
+    assert extra["protocol"] == {"split": "val2017", "images": 20, "captions": 40, "captions_rule": "all"}
+
+    manifest = arguments("--dataset-name", "small", "--data-dir", data, "--manifest", split_dir / "manifest.json")
+    report([*manifest, *arguments("--runs", run, "--output-dir", tmp_path / "report")])
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "Extra set val2017" in page
+    assert f"{precision} matrix products in training" in page
+
+    model, facts = load_heads(run / "best_model.pt")
+    assert facts["experiment"] == "mine"
+    assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
+
+
+def test_the_two_number_formats_agree(data_dir, split_dir, tmp_path):
+    (tmp_path / "mine.yaml").write_text(EXPERIMENT)
+    losses = []
+    for precision in ("fp32", "bf16"):
+        folders = arguments("--data-dir", data_dir, "--split-dir", split_dir, "--device", "cpu")
+        where = arguments("--experiment", tmp_path / "mine.yaml", "--output-dir", tmp_path / precision)
+        train([*where, *folders, "--precision", precision])
+        history = json.loads((tmp_path / precision / "loss_history.json").read_text())
+        losses.append([record["loss"] for record in history["epochs"][1:]])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)
+
+
+def test_a_model_of_other_widths_is_refused_in_words(data_dir, split_dir, tmp_path):
+    images, texts, ids = related_embeddings(60, 3)
+    write_set(tmp_path / "wide", torch.cat([images, images], 1), texts, {"image_ids": ids})
+    folders = arguments("--data-dir", data_dir, "--split-dir", split_dir, "--output-dir", tmp_path / "run")
+    baseline([*folders, "--baseline", "ridge"])
+    others = arguments("--data-dir", tmp_path / "wide", "--split-dir", split_dir, "--output-dir", tmp_path / "out")
+    with pytest.raises(UserError, match="the model takes image embeddings of 12 dimensions but got 24"):
+        evaluate([*arguments("--model", tmp_path / "run" / "best_model.pt"), *others])
