@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.lib.batches import RAW, PairFiles, deal_pairs, load_pairs, row_statistics
+from workflow.lib.batches import RAW, PairFiles, deal_pairs, load_pairs, load_rows, row_statistics
 from workflow.lib.rows import open_rows
 
 
@@ -81,3 +81,21 @@ def test_a_dimension_that_never_varies_stays_finite(tmp_path):
     statistics = row_statistics(open_rows(tmp_path / "rows.pt"), np.arange(50))
     assert statistics.scale[1] == 1.0
     assert statistics.mean[1].item() == pytest.approx(123.456, rel=1e-6)
+
+
+def test_rows_held_in_16_bits_come_out_in_the_format_of_the_computation(train):
+    image, text = (row_statistics(file, np.arange(file.rows)) for file in (train.images, train.texts))
+    exact = load_pairs(train, image, text, torch.float32)
+    held = load_pairs(train, image, text, torch.float16)
+    assert held.texts.dtype == torch.float16
+    for found, expected in zip(held.batch(torch.arange(20)), exact.batch(torch.arange(20)), strict=True):
+        assert found.dtype == expected.dtype
+        torch.testing.assert_close(found, expected, rtol=2**-11, atol=1e-6)
+
+
+def test_a_row_far_outside_the_training_rows_stays_finite(tmp_path):
+    rows = torch.full((3, 2), 1.0)
+    rows[2] = 1e9
+    torch.save(rows, tmp_path / "rows.pt")
+    loaded = load_rows(open_rows(tmp_path / "rows.pt"), np.arange(3), RAW, torch.float16)
+    assert loaded.isfinite().all()

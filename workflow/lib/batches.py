@@ -15,11 +15,15 @@ from workflow.lib.splits import SplitIndex
 
 @dataclass(frozen=True)
 class ResidentPairs:
-    """Pairs held in memory, images once: images (n, D_image), texts (m, D_text), text_image (m,) index into images."""
+    """Pairs held in memory, images once: images (n, D_image), texts (m, D_text), text_image (m,) index into images.
+
+    compute: the number format that batches come in, whatever the rows are held in.
+    """
 
     images: Tensor
     texts: Tensor
     text_image: Tensor
+    compute: torch.dtype = torch.float32
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -27,11 +31,11 @@ class ResidentPairs:
     def batch(self, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return image rows (B, D_image), text rows (B, D_text) and image indices (B,) of the pairs (B,)."""
         index = self.text_image[pairs]
-        return self.images[index], self.texts[pairs], index
+        return self.images[index].to(self.compute), self.texts[pairs].to(self.compute), index
 
     def to(self, device: torch.device) -> "ResidentPairs":
         """Return the same pairs on a device."""
-        return ResidentPairs(self.images.to(device), self.texts.to(device), self.text_image.to(device))
+        return ResidentPairs(self.images.to(device), self.texts.to(device), self.text_image.to(device), self.compute)
 
 
 @dataclass(frozen=True)
@@ -82,17 +86,21 @@ def row_statistics(file: RowFile, rows: np.ndarray) -> Statistics:
 def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
     """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk are held."""
     loaded = torch.empty(len(rows), file.width, dtype=dtype)
+    largest = torch.finfo(dtype).max
     for where, chunk in file.select(rows):
-        loaded[where] = ((chunk.float() - statistics.mean) / statistics.scale).to(dtype)
+        loaded[where] = ((chunk.float() - statistics.mean) / statistics.scale).clamp(-largest, largest).to(dtype)
     return loaded
 
 
-def load_pairs(files: PairFiles, image: Statistics, text: Statistics, dtype: torch.dtype) -> ResidentPairs:
-    """Read the pairs of a split, standardised by the training statistics."""
+def load_pairs(
+    files: PairFiles, image: Statistics, text: Statistics, dtype: torch.dtype, compute: torch.dtype = torch.float32
+) -> ResidentPairs:
+    """Read the pairs of a split, standardised by the training statistics, to be held in `dtype`."""
     return ResidentPairs(
         load_rows(files.images, files.split.image_rows, image, dtype),
         load_rows(files.texts, files.split.text_rows, text, dtype),
         torch.from_numpy(files.split.text_image),
+        compute,
     )
 
 

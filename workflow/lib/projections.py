@@ -36,10 +36,12 @@ class Projections:
 
 @torch.no_grad()
 def project_standardized(model: DualEncoder, pairs: ResidentPairs) -> Projections:
-    """Project standardised rows as training holds them; the towers compute in the rows' number format."""
+    """Project standardised rows as training holds them; the towers compute in the pairs' number format."""
     model.eval()
-    images = torch.cat([_tower_output(model.image_tower, rows) for rows in pairs.images.split(ROWS_AT_ONCE)])
-    texts = torch.cat([_tower_output(model.text_tower, rows) for rows in pairs.texts.split(ROWS_AT_ONCE)])
+    images, texts = (
+        torch.cat([_tower_output(tower, part.to(pairs.compute)) for part in rows.split(ROWS_AT_ONCE)])
+        for tower, rows in ((model.image_tower, pairs.images), (model.text_tower, pairs.texts))
+    )
     return Projections(images, texts, pairs.text_image)
 
 

@@ -51,11 +51,16 @@ class TrainingData:
         return TrainingData(self.train.to(device), self.val.to(device), self.image, self.text)
 
 
-def load_training_data(train: PairFiles, val: PairFiles, dtype: torch.dtype) -> TrainingData:
-    """Read the training and validation pairs, standardised by the training rows, in `dtype`."""
+def load_training_data(train: PairFiles, val: PairFiles, compute: torch.dtype) -> TrainingData:
+    """Read the training and validation pairs, standardised by the training rows, for steps in `compute`.
+
+    Rows are held in 16 bits either way: standardised values need little range, so that float16 keeps 11 bits of each.
+    """
     image = row_statistics(train.images, train.split.image_rows)
     text = row_statistics(train.texts, train.split.text_rows)
-    return TrainingData(load_pairs(train, image, text, dtype), load_pairs(val, image, text, dtype), image, text)
+    held = torch.float16 if compute == torch.float32 else compute
+    train_pairs, val_pairs = (load_pairs(files, image, text, held, compute) for files in (train, val))
+    return TrainingData(train_pairs, val_pairs, image, text)
 
 
 @dataclass
