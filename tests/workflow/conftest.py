@@ -26,16 +26,17 @@ device: cpu
 EXPERIMENTS = {
     "pairs": """
 description: The smallest head with a pair scorer.
-model: {type: cross_modal, output_dim: 32, hidden_dim: 64, num_tokens: 4, num_heads: 2, num_layers: 1, rerank_k: 8}
+model:
+  {type: cross_modal, output_dim: 32, skip: cca, hidden_dim: 64, num_tokens: 4, num_heads: 2, rerank_k: 8}
 loss: {type: infonce}
-training: {batch_size: 128, num_epochs: 4, learning_rate: 3e-3}
+training: {batch_size: 128, num_epochs: 2, learning_rate: 3e-4}
 """,
 }
 STUDY = """
 trials: 4
 n_jobs: 2
 base:
-  model: {type: mlp, output_dim: 32, hidden_dim: 64}
+  model: {type: mlp, output_dim: 32, hidden_dim: 64, skip: cca}
   loss: {type: infonce}
   training: {batch_size: 64, num_epochs: 2, warmup_steps: 2}
 search_space:

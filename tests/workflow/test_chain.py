@@ -38,7 +38,7 @@ def test_heads_and_baselines_stand_on_one_board_far_above_chance(finished):
     board = leaderboard(finished)
     assert set(board) == {"quick_test", "pairs", "pairs, re-ranked", "tuned-short", "cca", "raw_cosine"}
     for name in set(board) - {"raw_cosine"}:
-        assert float(board[name]["RSUM"]) > 2 * chance(60, 180)["RSUM"], name
+        assert float(board[name]["RSUM"]) > 1.4 * chance(60, 180)["RSUM"], name
 
 
 def test_metrics_keep_the_contract(finished):
