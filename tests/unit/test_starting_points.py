@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from tests.conftest import related_embeddings
 from workflow.lib import starting_points
@@ -161,3 +162,18 @@ def test_a_tower_beside_a_path_starts_as_the_closed_form_and_learns_both(pairs, 
     model.image_tower(val.images).square().sum().backward()
     assert model.image_tower.gate.grad.abs().sum() > 0
     assert model.image_tower.path.weight.grad.abs().sum() > 0
+
+
+def test_a_closed_form_is_computed_once_for_its_pairs_and_width(pairs, monkeypatch):
+    calls = []
+    choose = starting_points.choose_maps
+    monkeypatch.setattr(starting_points, "choose_maps", lambda *rest: calls.append(rest[-1]) or choose(*rest))
+    known, starts = {}, []
+    for width in (5, 5, 7):
+        model = DualEncoder({"type": "linear", "output_dim": width, "init": "cca"}, 12, 9)
+        torch.manual_seed(0)
+        start_from_closed_form(model, *pairs, known)
+        starts.append(model.text_tower.weight)
+    assert calls == [5, 7]
+    assert set(known) == {5, 7}
+    torch.testing.assert_close(*(functional.normalize(weight.flatten(), dim=0) for weight in starts[:2]))

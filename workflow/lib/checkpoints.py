@@ -8,8 +8,8 @@ import torch
 from workflow.lib.dual_encoder import read_checkpoint, write_checkpoint
 from workflow.lib.errors import UserError
 
-_MODULES = ("model", "loss", "momentum_copy", "optimizer", "schedule")
-_VALUES = ("epoch", "history", "best_epoch", "best_value", "best_state")
+_MODULES = ("model", "loss", "momentum_copy", "optimizer")
+_VALUES = ("epoch", "step", "history", "best_epoch", "best_value", "best_state")
 
 
 def write_training_state(path: Path, fit: Any, fingerprint: str) -> None:

@@ -8,11 +8,11 @@ from sklearn.manifold import TSNE
 from workflow.lib.projections import Projections
 
 MAPPED_PAIRS = 200
-NON_MATCHES = 50_000
+NON_MATCHES = 20_000
 
 
 def similarity_sample(projections: Projections, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cosine similarities of all matching pairs, (M,), and of random non-matching ones, up to 50,000."""
+    """Return the cosine similarities of all matching pairs, (M,), and of random non-matching ones, up to 20,000."""
     generator = torch.Generator().manual_seed(seed)
     own = projections.text_image
     matches = (projections.images[own] * projections.texts).sum(1)

@@ -1,6 +1,7 @@
 """The import closure of a script, so that a rule can name the code that it depends on."""
 
 import ast
+import functools
 from pathlib import Path
 
 
@@ -16,19 +17,20 @@ def import_closure(script: Path, root: Path) -> list[Path]:
         if path in found:
             continue
         found.add(path)
-        waiting += [target for name in _imported_names(path) if (target := _module_path(name, root))]
+        waiting += [target for name in _imported_names(path.read_text()) if (target := _module_path(name, root))]
     return sorted(found)
 
 
-def _imported_names(path: Path) -> set[str]:
+@functools.cache
+def _imported_names(source: str) -> frozenset[str]:
     """Return the dotted names that may be modules of the package; `from a import b` gives `a` and `a.b`."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(), filename=str(path))):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] == "workflow"}
+    return frozenset(name for name in names if name.split(".")[0] == "workflow")
 
 
 def _module_path(name: str, root: Path) -> Path | None:

@@ -76,34 +76,47 @@ def model_of(pair: LinearPair) -> DualEncoder:
     return model.eval()
 
 
-def start_from_closed_form(model: DualEncoder, train: ResidentPairs, val: ResidentPairs) -> None:
+def start_from_closed_form(
+    model: DualEncoder, train: ResidentPairs, val: ResidentPairs, known: dict[int, LinearPair] | None = None
+) -> None:
     """Replace random weights where `init` or `skip` asks for it; validation pairs choose the regularisers.
 
     The pairs are standardised by the model's own statistics, which must be in place.
+    known: closed forms of these pairs by the width of their maps; one that is missing is computed and kept there.
     """
-    if train.images.device.type == "mps":  # has no float64
-        train, val = train.to(torch.device("cpu")), val.to(torch.device("cpu"))
-    towers = model.image_tower, model.text_tower
     if isinstance(model.head, LinearTower) and model.head.init == "cca":
-        _start_from_cca(model, *towers, train, val)
+        layers = model.image_tower, model.text_tower
     elif isinstance(model.image_tower, TowerBesidePath):
-        _start_from_cca(model, *(tower.path for tower in towers), train, val)
+        layers = model.image_tower.path, model.text_tower.path
+    else:
+        return
+    known = {} if known is None else known
+    width = layers[0].out_features
+    if width not in known:
+        known[width] = _standardized_cca(model, train, val, width)
+    pair = known[width]
+    _fill(layers[0], pair.image_map, pair.image_mean)
+    _fill(layers[1], pair.text_map, pair.text_mean)
 
 
-def _start_from_cca(
-    model: DualEncoder, image_layer: nn.Linear, text_layer: nn.Linear, train: ResidentPairs, val: ResidentPairs
-) -> None:
-    """Give two layers the regularised CCA of the training pairs.
+def _standardized_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPairs, width: int) -> LinearPair:
+    """Return the regularised CCA of the training pairs as maps of standardised rows.
 
     It is fitted in the encoders' own scales, like the baseline: standardising lifts directions that hold only noise.
     """
+    if train.images.device.type == "mps":  # has no float64
+        train, val = train.to(torch.device("cpu")), val.to(torch.device("cpu"))
     device = train.images.device
     image_scale, text_scale = model.image_statistics.scale.to(device), model.text_statistics.scale.to(device)
     chunks = ((images * image_scale, texts * text_scale) for images, texts in resident_chunks(train))
     own_val = ResidentPairs(val.images * image_scale, val.texts * text_scale, val.text_image)
-    pair = choose_maps("cca", chunks, own_val, image_layer.out_features).candidate.pair
-    _fill(image_layer, pair.image_map * image_scale, pair.image_mean / image_scale)
-    _fill(text_layer, pair.text_map * text_scale, pair.text_mean / text_scale)
+    pair = choose_maps("cca", chunks, own_val, width).candidate.pair
+    return LinearPair(
+        image_map=pair.image_map * image_scale,
+        image_mean=pair.image_mean / image_scale,
+        text_map=pair.text_map * text_scale,
+        text_mean=pair.text_mean / text_scale,
+    )
 
 
 @torch.no_grad()

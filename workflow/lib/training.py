@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from workflow.lib.baselines import LinearPair
 from workflow.lib.batches import (
     PairFiles,
     ResidentPairs,
@@ -28,6 +29,7 @@ from workflow.lib.errors import UserError
 from workflow.lib.losses import QueueLoss, build_loss
 from workflow.lib.matching import matching_loss
 from workflow.lib.metrics import summarize
+from workflow.lib.optimizer import AdamW, warmup_cosine
 from workflow.lib.projections import project_standardized
 from workflow.lib.settings import Experiment, TrainingSettings
 from workflow.lib.starting_points import start_from_closed_form
@@ -39,12 +41,16 @@ CHECKPOINT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Standardised pairs to train on and to choose by, with the statistics that standardised them."""
+    """Standardised pairs to train on and to choose by, with the statistics that standardised them.
+
+    closed_forms: their regularised CCA by the width of its maps, kept for the next head that starts from it.
+    """
 
     train: ResidentPairs
     val: ResidentPairs
     image: Statistics
     text: Statistics
+    closed_forms: dict[int, LinearPair] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "TrainingData":
         """Return the same data on a device."""
@@ -70,9 +76,10 @@ class Fit:
     model: DualEncoder
     loss: nn.Module
     momentum_copy: MomentumCopy | None
-    optimizer: torch.optim.Optimizer
-    schedule: torch.optim.lr_scheduler.LRScheduler
+    optimizer: AdamW
+    learning_rate: Callable[[int], float]
     epoch: int = 0
+    step: int = 0
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     best_value: float = -math.inf
@@ -117,17 +124,15 @@ def _start(experiment: Experiment, data: TrainingData) -> Fit:
     model = DualEncoder(experiment.model, data.train.images.shape[1], data.train.texts.shape[1])
     data.image.fill(model.image_statistics)
     data.text.fill(model.text_statistics)
-    start_from_closed_form(model, data.train, data.val)
+    start_from_closed_form(model, data.train, data.val, data.closed_forms)
     model.to(device)
     loss = build_loss(experiment.loss, settings.batch_size).to(device)
     if not getattr(model.head, "learnable_temp", True):
         loss.freeze_temperature()
-    optimizer = torch.optim.AdamW(
-        parameter_groups([model, loss], settings.weight_decay), settings.learning_rate, fused=True
-    )
+    optimizer = AdamW([model, loss], settings.weight_decay)
     steps = settings.num_epochs * batch_count(data.train.text_image.cpu().numpy(), settings.batch_size)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(settings.warmup_steps, steps))
-    return Fit(model, loss, _momentum_copy(model, loss), optimizer, schedule)
+    learning_rate = warmup_cosine(settings.learning_rate, settings.warmup_steps, steps)
+    return Fit(model, loss, _momentum_copy(model, loss), optimizer, learning_rate)
 
 
 def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
@@ -138,34 +143,13 @@ def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
     return MomentumCopy(model, next(value for value in choices if value is not None)).eval()
 
 
-def parameter_groups(modules: Iterable[nn.Module], weight_decay: float) -> list[dict[str, Any]]:
-    """Divide parameters into matrices, which decay, and biases, norms and temperatures, which do not."""
-    parameters = [value for module in modules for value in module.parameters() if value.requires_grad]
-    return [
-        {"params": [value for value in parameters if value.dim() >= 2], "weight_decay": weight_decay},
-        {"params": [value for value in parameters if value.dim() < 2], "weight_decay": 0.0},
-    ]
-
-
-def warmup_cosine(warmup_steps: int, steps: int) -> Callable[[int], float]:
-    """Return the learning-rate factor of a step: a linear rise, at most a tenth of all steps, then half a cosine."""
-    rise = min(warmup_steps, steps // 10)
-
-    def factor(step: int) -> float:
-        if step < rise:
-            return (step + 1) / (rise + 1)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
-
-    return factor
-
-
 def _train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed: int) -> dict[str, Any]:
     """Take one epoch's steps and return its record."""
     generator = np.random.default_rng([seed, state.epoch])
     batches = list(deal_pairs(data.train.text_image.cpu().numpy(), settings.batch_size, generator))
     device = data.train.images.device
     total = torch.zeros((), device=device)
-    learning_rate = state.schedule.get_last_lr()[0]
+    learning_rate = state.learning_rate(state.step)
     state.model.train()
     began = time.perf_counter()
     for step, pairs in enumerate(tqdm(batches, f"epoch {state.epoch + 1}", leave=False, disable=None, unit="batch")):
@@ -201,12 +185,12 @@ def _train_step(state: Fit, batch: tuple[Tensor, Tensor, Tensor], gradient_clip:
         value = loss(*_features(model, images, texts), image_index, *keys)
     else:
         value = _loss_with_matching(model, loss, images, texts, image_index, keys)
-    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad()
     value.backward()
     if gradient_clip:
-        nn.utils.clip_grad_norm_([*model.parameters(), *loss.parameters()], gradient_clip)
-    state.optimizer.step()
-    state.schedule.step()
+        nn.utils.clip_grad_norm_(state.optimizer.parameters, gradient_clip)
+    state.optimizer.step(state.learning_rate(state.step))
+    state.step += 1
     loss.after_step()
     if keys:
         loss.enqueue(*keys, image_index)

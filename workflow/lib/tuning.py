@@ -148,7 +148,9 @@ def _requeue_abandoned(run: StudyRun, study: optuna.Study, worker: int | None = 
 
 def _work_in_processes(run: StudyRun, data: TrainingData, study: optuna.Study) -> None:
     """Run workers that share the data in memory; a worker that dies is replaced and its trial tried again."""
-    context = torch.multiprocessing.get_context("spawn")
+    # A fork server imports PyTorch once for all workers, and a worker inherits no thread and no CUDA context.
+    context = torch.multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     threads = max(1, torch.get_num_threads() // run.study.n_jobs)
     workers: dict[int, Any] = {}
     started, deaths = 0, 0
