@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from workflow.lib.parameters import NonNegativeFloat, Number, PositiveFloat, PositiveInt, Probability
+from workflow.lib.tiled import SigmoidPairs, SoftmaxPairs
 
 LOSSES: dict[str, type["ContrastiveLoss"]] = {}
 
@@ -81,9 +82,7 @@ class SigLIPLoss(ContrastiveLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        logits = self.logit_scale.exp() * x @ y.T + self.bias
-        signs = 2 * torch.eye(len(x), device=x.device) - 1
-        return -functional.logsigmoid(signs * logits).sum() / len(x)
+        return SigmoidPairs.apply(x, y, self.logit_scale.exp(), self.bias) / len(x)
 
     def terms(self) -> dict[str, Tensor]:
         """Return temperature and bias."""
@@ -109,7 +108,7 @@ class CLIPLoss(ContrastiveLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return _symmetric_cross_entropy(self.logit_scale.exp() * x @ y.T) / 2
+        return _symmetric_cross_entropy(x, y, self.logit_scale.exp()) / 2
 
     def after_step(self) -> None:
         """Keep the logarithm of the scale in [0, ln 100]."""
@@ -139,7 +138,7 @@ class InfoNCELoss(ContrastiveLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return _symmetric_cross_entropy(x @ y.T / self.temperature) / 2
+        return _symmetric_cross_entropy(x, y, x.new_tensor(1 / self.temperature)) / 2
 
 
 @register_loss("align")
@@ -159,7 +158,7 @@ class ALIGNLoss(ContrastiveLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return _symmetric_cross_entropy(x @ y.T / self.temperature, self.label_smoothing)
+        return _symmetric_cross_entropy(x, y, 1 / self.temperature, self.label_smoothing)
 
     def terms(self) -> dict[str, Tensor]:
         """Return the temperature."""
@@ -308,8 +307,11 @@ class BLIPLoss(QueueLoss):
         self.temperature.requires_grad_(False)
 
 
-def _symmetric_cross_entropy(logits: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return CE_row + CE_col of logits (B, B) whose diagonal holds the matches."""
-    labels = torch.arange(len(logits), device=logits.device)
-    rows = functional.cross_entropy(logits, labels, label_smoothing=label_smoothing)
-    return rows + functional.cross_entropy(logits.T, labels, label_smoothing=label_smoothing)
+def _symmetric_cross_entropy(x: Tensor, y: Tensor, scale: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
+    total = SoftmaxPairs.apply(x, y, scale)
+    if label_smoothing:
+        matches = (x * y).sum()
+        mean_of_each_row = x.sum(0) @ y.sum(0) / len(x)
+        total = total + 2 * label_smoothing * scale * (matches - mean_of_each_row)
+    return total / len(x)

@@ -99,16 +99,15 @@ def fit(
     data lies on the device that computes. on_epoch sees every epoch's record and may raise to stop. With a checkpoint
     path, training goes on from the file there if it was written under the same fingerprint.
     """
-    torch.manual_seed(seed)
     settings = experiment.training
-    state = _start(experiment, data)
+    state = start(experiment, data, seed)
     if checkpoint and read_training_state(checkpoint, state, fingerprint):
         logger.info("going on after epoch %d, from %s", state.epoch, checkpoint)
     else:
         _validate(state, data, settings, {"epoch": 0}, on_epoch)
     saved_at = time.monotonic()
     while state.epoch < settings.num_epochs and state.epoch - state.best_epoch < settings.patience:
-        record = _train_epoch(state, data, settings, seed)
+        record = train_epoch(state, data, settings, seed)
         _validate(state, data, settings, record, on_epoch)
         if checkpoint and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
             write_training_state(checkpoint, state, fingerprint)
@@ -119,7 +118,9 @@ def fit(
     return state
 
 
-def _start(experiment: Experiment, data: TrainingData) -> Fit:
+def start(experiment: Experiment, data: TrainingData, seed: int) -> Fit:
+    """Return a training before its first step; data lies on the device that computes."""
+    torch.manual_seed(seed)
     settings, device = experiment.training, data.train.images.device
     model = DualEncoder(experiment.model, data.train.images.shape[1], data.train.texts.shape[1])
     data.image.fill(model.image_statistics)
@@ -143,7 +144,7 @@ def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
     return MomentumCopy(model, next(value for value in choices if value is not None)).eval()
 
 
-def _train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed: int) -> dict[str, Any]:
+def train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed: int) -> dict[str, Any]:
     """Take one epoch's steps and return its record."""
     generator = np.random.default_rng([seed, state.epoch])
     batches = list(deal_pairs(data.train.text_image.cpu().numpy(), settings.batch_size, generator))

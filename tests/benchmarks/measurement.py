@@ -1,0 +1,101 @@
+"""How benchmarks measure and report: interleaved repeats, medians, and the memory that a call adds."""
+
+import gc
+import json
+import statistics
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+REFERENCE, OURS, LIMIT = "reference", "ours", "limit"
+WATCH_SECONDS = 0.002
+STATUS = Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One case of a benchmark: median seconds of the reference, of ours and of the machine's limit, where measured.
+
+    extra_bytes: what ours adds to the process's memory while it runs. note: what else a reader must know.
+    """
+
+    case: str
+    ours: float
+    reference: float | None = None
+    limit: float | None = None
+    extra_bytes: int | None = None
+    note: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """Return how many times faster than the reference ours is."""
+        return self.reference / self.ours if self.reference else None
+
+    @property
+    def share(self) -> float | None:
+        """Return which share of the machine's limit ours reaches."""
+        return self.limit / self.ours if self.limit else None
+
+
+def interleaved(repeats: int, **cases: Callable[[], object]) -> dict[str, float]:
+    """Return the median seconds of each case over repeats taken in turn, A B A B …, after one unmeasured turn."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(repeats + 1):
+        for name, case in cases.items():
+            began = time.perf_counter()
+            case()
+            if turn:
+                seconds[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in seconds.items()}
+
+
+def added_memory(case: Callable[[], object]) -> int:
+    """Return by how many bytes the resident memory of this process rises above its start while a call runs."""
+    gc.collect()
+    before, peak, done = _resident(), _resident(), threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(WATCH_SECONDS):
+            peak = max(peak, _resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        case()
+    finally:
+        done.set()
+        watcher.join()
+    return peak - before
+
+
+def _resident() -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+def table(title: str, rows: list[Row]) -> str:
+    """Return rows as text for a terminal."""
+    width = max(len(row.case) for row in rows)
+    lines = [title, f"  {'':{width}}  reference       ours   ratio   share   memory"]
+    for row in rows:
+        lines.append(
+            f"  {row.case:{width}}  {_shown(row.reference, '8.3f', 's'):>9}  {_shown(row.ours, '8.3f', 's'):>9}"
+            f"  {_shown(row.ratio, '5.1f', ' ×'):>6}  {_shown(row.share and 100 * row.share, '4.0f', ' %'):>6}"
+            f"  {_shown(row.extra_bytes and row.extra_bytes / 1e6, '5.0f', ' MB'):>7}  {row.note}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def _shown(value: float | None, form: str, unit: str) -> str:
+    return "-" if value is None else f"{value:{form}}{unit}"
+
+
+def write_rows(path: Path, rows: list[Row], machine: Mapping[str, object]) -> None:
+    """Write rows as JSON with the machine and the date."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    described = [asdict(row) | {"ratio": row.ratio, "share_of_limit": row.share} for row in rows]
+    path.write_text(json.dumps({"date": str(date.today()), **machine, "rows": described}, indent=1) + "\n")

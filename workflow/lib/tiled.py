@@ -1,0 +1,102 @@
+"""Sums over all pairs of a batch, with their gradients, tile by tile: the (B, B) matrix of logits never exists.
+
+The gradient of a tile is taken while the tile is there: memory grows with B, tiles stay in the cache, and a backward
+pass only scales what is known.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+CPU_TILE = 512
+DEVICE_TILE = 4096
+
+
+class SigmoidPairs(torch.autograd.Function):
+    """-Σij log σ(z_ij l_ij) with l = scale x yᵀ + bias, z = 1 for i = j and -1 elsewhere."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+        """Return the sum for features (B, D) and (B, D)."""
+        pairs = _ScaledPairs(x, y, scale)
+        total, slope_sum = x.new_zeros(()), x.new_zeros(())
+        for rows, columns in pairs.tiles():
+            logits = torch.addmm(bias, pairs.x[rows], y[columns].T)
+            total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
+            slopes = logits.sigmoid_()
+            _diagonal(slopes, rows, columns).sub_(1)
+            pairs.add_slopes(rows, columns, slopes)
+            slope_sum += slopes.sum()
+        ctx.save_for_backward(*pairs.gradients(), slope_sum)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of x, y, scale and bias."""
+        return tuple(upstream * gradient for gradient in ctx.saved_tensors)
+
+
+class SoftmaxPairs(torch.autograd.Function):
+    """Σi (lse_j l_ij + lse_j l_ji - 2 l_ii) with l = scale x yᵀ: the cross-entropies of both directions, added up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        """Return the sum for features (B, D) and (B, D)."""
+        pairs = _ScaledPairs(x, y, scale)
+        by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
+        total = x.new_zeros(())
+        for rows, columns in pairs.tiles():
+            logits = pairs.logits(rows, columns)
+            by_row[rows] = torch.logaddexp(by_row[rows], logits.logsumexp(1))
+            by_column[columns] = torch.logaddexp(by_column[columns], logits.logsumexp(0))
+            total -= 2 * _diagonal(logits, rows, columns).sum()
+        for rows, columns in pairs.tiles():
+            logits = pairs.logits(rows, columns)
+            slopes = (logits - by_row[rows, None]).exp_()
+            slopes += logits.sub_(by_column[None, columns]).exp_()
+            _diagonal(slopes, rows, columns).sub_(2)
+            pairs.add_slopes(rows, columns, slopes)
+        ctx.save_for_backward(*pairs.gradients())
+        return total + by_row.sum() + by_column.sum()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients of x, y and scale."""
+        return tuple(upstream * gradient for gradient in ctx.saved_tensors)
+
+
+class _ScaledPairs:
+    """Tiles of scale x yᵀ, and what the slopes of a sum over them mean for x (B, D), y (B, D) and scale."""
+
+    def __init__(self, x: Tensor, y: Tensor, scale: Tensor) -> None:
+        self.x, self.y, self.scale = x * scale, y, scale
+        self.x_gradient, self.y_gradient = torch.zeros_like(x), torch.zeros_like(y)
+
+    def tiles(self) -> Iterator[tuple[slice, slice]]:
+        """Yield (rows, columns) of every tile; one tile of the whole where a device has the room."""
+        size = CPU_TILE if self.x.device.type == "cpu" else DEVICE_TILE
+        for row in range(0, len(self.x), size):
+            for column in range(0, len(self.y), size):
+                yield slice(row, min(row + size, len(self.x))), slice(column, min(column + size, len(self.y)))
+
+    def logits(self, rows: slice, columns: slice) -> Tensor:
+        """Return the logits of a tile."""
+        return self.x[rows] @ self.y[columns].T
+
+    def add_slopes(self, rows: slice, columns: slice, slopes: Tensor) -> None:
+        """Take in the derivatives of the sum by the logits of a tile."""
+        self.x_gradient[rows].addmm_(slopes, self.y[columns])
+        self.y_gradient[columns].addmm_(slopes.T, self.x[rows])
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of x, y and scale once every tile is in."""
+        by_scale = (self.x_gradient * self.x).sum() / self.scale
+        return self.x_gradient.mul_(self.scale), self.y_gradient, by_scale
+
+
+def _diagonal(tile: Tensor, rows: slice, columns: slice) -> Tensor:
+    """Return the part of the whole matrix's diagonal that lies in a tile, as a view; off the diagonal it is empty."""
+    return tile.diagonal() if rows.start == columns.start else tile[:0, 0]
