@@ -80,11 +80,11 @@ def _resident() -> int:
 def table(title: str, rows: list[Row]) -> str:
     """Return rows as text for a terminal."""
     width = max(len(row.case) for row in rows)
-    lines = [title, f"  {'':{width}}  reference       ours   ratio   share   memory"]
+    lines = [title, f"  {'':{width}}  reference       ours    ratio   share   memory"]
     for row in rows:
         lines.append(
             f"  {row.case:{width}}  {_shown(row.reference, '8.3f', 's'):>9}  {_shown(row.ours, '8.3f', 's'):>9}"
-            f"  {_shown(row.ratio, '5.1f', ' ×'):>6}  {_shown(row.share and 100 * row.share, '4.0f', ' %'):>6}"
+            f"  {_shown(row.ratio, '5.2f', ' ×'):>7}  {_shown(row.share and 100 * row.share, '4.0f', ' %'):>6}"
             f"  {_shown(row.extra_bytes and row.extra_bytes / 1e6, '5.0f', ' MB'):>7}  {row.note}".rstrip()
         )
     return "\n".join(lines)

@@ -21,8 +21,8 @@ def measure(quick: bool = False) -> list[Row]:
     """Compare one epoch of `mlp` with the sigmoid loss at small and large batches."""
     device = choose_device("auto")
     rows = []
-    for batch_size in (32, 64) if quick else (512, 4096):
-        data = random_pairs(4 * batch_size)
+    for batch_size, batches in ((32, 5), (64, 5)) if quick else ((512, 16), (4096, 5)):
+        data = random_pairs(batches * batch_size)
         ours = _ours(data, batch_size, device)
         cases = {REFERENCE: plain_loop(data, batch_size, device), OURS: ours, LIMIT: products(data, batch_size, device)}
         medians = interleaved(1 if quick else 5, **cases)

@@ -23,7 +23,8 @@ def gradients(step: int, module: nn.Module) -> None:
         value.grad = torch.randn(value.shape, generator=generator)
 
 
-def test_steps_are_those_of_the_class_in_pytorch():
+@pytest.mark.parametrize("clip", [0.0, 0.5, 1000.0], ids=["unbounded", "shortened", "short enough"])
+def test_steps_are_those_of_the_class_in_pytorch_with_clipped_gradients(clip):
     ours, theirs = model(), model()
     matrices = [value for value in theirs.parameters() if decays(value)]
     others = [value for value in theirs.parameters() if not decays(value)]
@@ -35,8 +36,10 @@ def test_steps_are_those_of_the_class_in_pytorch():
         gradients(step, theirs)
         for group in reference.param_groups:
             group["lr"] = rate
+        if clip:
+            nn.utils.clip_grad_norm_(theirs.parameters(), clip)
         reference.step()
-        optimizer.step(rate)
+        optimizer.step(rate, clip)
     for mine, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
 

@@ -188,9 +188,7 @@ def _train_step(state: Fit, batch: tuple[Tensor, Tensor, Tensor], gradient_clip:
         value = _loss_with_matching(model, loss, images, texts, image_index, keys)
     state.optimizer.zero_grad()
     value.backward()
-    if gradient_clip:
-        nn.utils.clip_grad_norm_(state.optimizer.parameters, gradient_clip)
-    state.optimizer.step(state.learning_rate(state.step))
+    state.optimizer.step(state.learning_rate(state.step), gradient_clip)
     state.step += 1
     loss.after_step()
     if keys:
