@@ -40,20 +40,26 @@ class Row:
         return self.limit / self.ours if self.limit else None
 
 
+def seconds_of(case: Callable[[], object]) -> float:
+    """Return the seconds of one call."""
+    began = time.perf_counter()
+    case()
+    return time.perf_counter() - began
+
+
 def interleaved(repeats: int, **cases: Callable[[], object]) -> dict[str, float]:
     """Return the median seconds of each case over repeats taken in turn, A B A B …, after one unmeasured turn."""
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(repeats + 1):
         for name, case in cases.items():
-            began = time.perf_counter()
-            case()
+            elapsed = seconds_of(case)
             if turn:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(elapsed)
     return {name: statistics.median(values) for name, values in seconds.items()}
 
 
-def added_memory(case: Callable[[], object]) -> int:
-    """Return by how many bytes the resident memory of this process rises above its start while a call runs."""
+def timed_memory(case: Callable[[], object]) -> tuple[float, int]:
+    """Return the seconds of a call and by how many bytes this process's resident memory rises meanwhile."""
     gc.collect()
     before, peak, done = _resident(), _resident(), threading.Event()
 
@@ -65,11 +71,11 @@ def added_memory(case: Callable[[], object]) -> int:
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
-        case()
+        seconds = seconds_of(case)
     finally:
         done.set()
         watcher.join()
-    return peak - before
+    return seconds, peak - before
 
 
 def _resident() -> int:
