@@ -21,7 +21,10 @@ def measure(quick: bool = False) -> list[Row]:
     for name, plain in (("siglip", plain_sigmoid), ("clip", plain_softmax)):
         loss = build_loss({"type": name}, compared).to(device)
         x, y = features(compared, device)
-        cases = {REFERENCE: gradient_of(lambda x, y, form=plain: form(x, y), x, y), OURS: gradient_of(loss_of(loss), x, y)}
+        cases = {
+            REFERENCE: gradient_of(lambda x, y, form=plain: form(x, y), x, y),
+            OURS: gradient_of(loss_of(loss), x, y),
+        }
         medians = interleaved(1 if quick else 3, **cases)
         rows.append(Row(f"{name}, batch {compared}, {device.type}", medians[OURS], medians[REFERENCE]))
         x, y = features(full, device)

@@ -3,7 +3,6 @@
 import gc
 import json
 import statistics
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -11,8 +10,7 @@ from datetime import date
 from pathlib import Path
 
 REFERENCE, OURS, LIMIT = "reference", "ours", "limit"
-WATCH_SECONDS = 0.002
-STATUS = Path("/proc/self/status")
+STATUS, RESET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True)
@@ -59,27 +57,16 @@ def interleaved(repeats: int, **cases: Callable[[], object]) -> dict[str, float]
 
 
 def timed_memory(case: Callable[[], object]) -> tuple[float, int]:
-    """Return the seconds of a call and by how many bytes this process's resident memory rises meanwhile."""
+    """Return the seconds of a call and by how many bytes this process's resident memory rises meanwhile (Linux)."""
     gc.collect()
-    before, peak, done = _resident(), _resident(), threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(WATCH_SECONDS):
-            peak = max(peak, _resident())
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        seconds = seconds_of(case)
-    finally:
-        done.set()
-        watcher.join()
-    return seconds, peak - before
+    RESET_PEAK.write_text("5")
+    before = _memory("VmRSS")
+    seconds = seconds_of(case)
+    return seconds, _memory("VmHWM") - before
 
 
-def _resident() -> int:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmRSS"))
+def _memory(name: str) -> int:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
 
 

@@ -52,7 +52,9 @@ def projections(count: int, device: torch.device) -> tuple[Tensor, Tensor, Tenso
     generator = torch.Generator().manual_seed(0)
     images = functional.normalize(torch.randn(count, WIDTH, generator=generator), dim=1)
     owner = torch.arange(count).repeat_interleave(CAPTIONS)
-    texts = functional.normalize(images[owner] + 3 * torch.randn(len(owner), WIDTH, generator=generator) / WIDTH**0.5, dim=1)
+    texts = functional.normalize(
+        images[owner] + 3 * torch.randn(len(owner), WIDTH, generator=generator) / WIDTH**0.5, dim=1
+    )
     return images.to(device), texts.to(device), owner.to(device)
 
 
@@ -79,7 +81,10 @@ def sorted_ranks(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor, 
     """Return 0-based ranks (M,) of images and (N,) of best captions from the full matrix and two argsorts."""
     scores = texts @ images.T
     t2i = (torch.argsort(scores, dim=1, descending=True) == owner[:, None]).int().argmax(1)
-    found = owner[torch.argsort(scores.T, dim=1, descending=True)] == torch.arange(len(images), device=images.device)[:, None]
+    found = (
+        owner[torch.argsort(scores.T, dim=1, descending=True)]
+        == torch.arange(len(images), device=images.device)[:, None]
+    )
     return t2i, found.int().argmax(1)
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from workflow.lib import tiles
 from workflow.lib.losses import LOSSES, BLIPLoss, MoCoLoss, build_loss
 
 BATCH, WIDTH = 12, 7
@@ -66,8 +67,10 @@ IN_BATCH = {
 }
 
 
+@pytest.mark.parametrize("tile", [512, 5], ids=["one tile", "ragged tiles"])
 @pytest.mark.parametrize("name", IN_BATCH)
-def test_value_and_gradients_equal_the_formula(name):
+def test_value_and_gradients_equal_the_formula(name, tile, monkeypatch):
+    monkeypatch.setattr(tiles, "CPU_TILE", tile)
     settings, formula, starts = IN_BATCH[name]
     loss = build_loss(settings, BATCH)
     x, y = features(0).requires_grad_(), features(1).requires_grad_()

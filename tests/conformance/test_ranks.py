@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from workflow.lib import retrieval
+from workflow.lib import tiles
 from workflow.lib.metrics import mean_average_precision_at_r, summarize
 from workflow.lib.ranks import Ranks
 from workflow.lib.retrieval import retrieval_ranks, top_candidates
@@ -84,8 +84,7 @@ def test_rounding_never_hurts_a_perfect_model():
 def test_tile_shape_does_not_change_a_rank(monkeypatch):
     x, y, owner = random_pairs(200, 900, 32, noise=0.6)
     expected = retrieval_ranks(x, y, owner)
-    monkeypatch.setattr(retrieval, "TILE_IMAGES", 48)
-    monkeypatch.setattr(retrieval, "TILE_TEXTS", 112)
+    monkeypatch.setattr(tiles, "CPU_TILE", 48)
     found = retrieval_ranks(x, y, owner)
     np.testing.assert_array_equal(found.t2i, expected.t2i)
     np.testing.assert_array_equal(found.captions, expected.captions)

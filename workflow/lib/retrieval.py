@@ -13,29 +13,30 @@ from tqdm import tqdm
 
 from workflow.lib.errors import UserError
 from workflow.lib.ranks import Ranks
+from workflow.lib.tiles import blocks, tile_size
 
-TILE_IMAGES = 256
-TILE_TEXTS = 1024
-PROGRESS_FROM_TILES = 20_000
+PROGRESS_FROM_SCORES = 5e9
+FINITE_ROWS = 65536
+CANDIDATE_QUERIES, CANDIDATE_GALLERY = 256, 16384
 
 
 def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ranks:
     """Return the ranks of every match among images (N, D) and texts (M, D).
 
-    Caption j belongs to image caption_image[j]; every image has a caption. Beside the inputs, memory holds one copy of
-    the texts and a tile of scores. NaN or infinite rows are a UserError: no comparison with them means anything.
+    Caption j belongs to image caption_image[j]; every image has a caption. Beside the inputs, memory holds a few tiles
+    and a few values of each caption. NaN or infinite rows are a UserError: no comparison with them means anything.
     """
-    if not (images.isfinite().all() and texts.isfinite().all()):
+    if not all(part.isfinite().all() for rows in (images, texts) for part in rows.split(FINITE_ROWS)):
         raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
     order = torch.argsort(caption_image, stable=True)
     owner = caption_image[order]
-    tiles = _Tiles(images, texts[order])
+    tiles = _Tiles(images, texts, order)
     positives = _positive_scores(tiles, owner)
     own = _OwnCaptions(owner, len(images))
     thresholds = own.by_image(positives, fill=torch.inf)
     image_counts = torch.zeros_like(thresholds)
     text_counts = torch.zeros(len(texts), device=texts.device)
-    above = torch.empty(TILE_IMAGES, TILE_TEXTS, device=texts.device)
+    above = torch.empty_like(tiles.scores)
     for rows, columns, scores in tiles.all():
         flags = above[: scores.shape[0], : scores.shape[1]]
         text_counts[columns] += torch.ge(scores, positives[None, columns], out=flags).sum(0)
@@ -52,31 +53,34 @@ def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ran
 
 
 class _Tiles:
-    """Products of fixed-shape tiles of images (N, D) and texts (M, D); ragged edges are padded with zero rows."""
+    """Products of fixed-shape tiles of images (N, D) and texts (M, D) in an order; edges are padded with zero rows."""
 
-    def __init__(self, images: Tensor, texts: Tensor) -> None:
-        self.images, self.texts = images, texts
+    def __init__(self, images: Tensor, texts: Tensor, order: Tensor) -> None:
+        self.images, self.texts, self.order = images, texts, order
+        self.size = tile_size(images.device)
+        self.scores = images.new_empty(self.size, self.size)
 
-    def product(self, row: int, column: int) -> Tensor:
-        """Return the scores of the tile that starts at image `row` and text `column`, without its padding."""
-        a, b = _padded(self.images, row, TILE_IMAGES), _padded(self.texts, column, TILE_TEXTS)
-        return (a @ b.T)[: len(self.images) - row, : len(self.texts) - column]
+    def text_blocks(self) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (columns, texts) of every block of columns, the texts padded."""
+        for columns in blocks(len(self.order), self.size):
+            yield columns, _padded(self.texts[self.order[columns]], self.size)
+
+    def product(self, rows: slice, columns: slice, texts: Tensor) -> Tensor:
+        """Return the scores of a tile without its padding; they stand until the next call."""
+        scores = torch.mm(_padded(self.images[rows], self.size), texts.T, out=self.scores)
+        return scores[: rows.stop - rows.start, : columns.stop - columns.start]
 
     def all(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield (image rows, text rows, scores) of every tile."""
-        total = -(-len(self.images) // TILE_IMAGES) * -(-len(self.texts) // TILE_TEXTS)
-        with tqdm(
-            total=total, desc="ranks", unit="tile", disable=None if total >= PROGRESS_FROM_TILES else True
-        ) as bar:
-            for row in range(0, len(self.images), TILE_IMAGES):
-                for column in range(0, len(self.texts), TILE_TEXTS):
-                    scores = self.product(row, column)
-                    yield slice(row, row + scores.shape[0]), slice(column, column + scores.shape[1]), scores
-                    bar.update()
+        """Yield (image rows, text columns, scores) of every tile."""
+        shown = len(self.images) * len(self.order) >= PROGRESS_FROM_SCORES
+        with tqdm(total=len(self.order), desc="ranks", unit="text", disable=None if shown else True) as bar:
+            for columns, texts in self.text_blocks():
+                for rows in blocks(len(self.images), self.size):
+                    yield rows, columns, self.product(rows, columns, texts)
+                bar.update(columns.stop - columns.start)
 
 
-def _padded(matrix: Tensor, start: int, size: int) -> Tensor:
-    part = matrix[start : start + size]
+def _padded(part: Tensor, size: int) -> Tensor:
     if len(part) == size:
         return part
     return torch.cat([part, part.new_zeros(size - len(part), part.shape[1])])
@@ -85,11 +89,12 @@ def _padded(matrix: Tensor, start: int, size: int) -> Tensor:
 def _positive_scores(tiles: _Tiles, owner: Tensor) -> Tensor:
     """Return each caption's score with its own image, (M,), from the tiles in which the rivals are scored."""
     scores = torch.empty(len(owner), device=owner.device)
-    rows = owner // TILE_IMAGES * TILE_IMAGES
-    columns = torch.arange(len(owner), device=owner.device) // TILE_TEXTS * TILE_TEXTS
-    for row, column in torch.unique(torch.stack([rows, columns]), dim=1).T.tolist():
-        which = torch.nonzero((rows == row) & (columns == column)).flatten()
-        scores[which] = tiles.product(row, column)[owner[which] - row, which - column]
+    for columns, texts in tiles.text_blocks():
+        own = owner[columns]
+        for row in torch.unique(own // tiles.size).tolist():
+            rows = slice(row * tiles.size, min((row + 1) * tiles.size, len(tiles.images)))
+            here = torch.nonzero(own // tiles.size == row).flatten()
+            scores[columns][here] = tiles.product(rows, columns, texts)[own[here] - rows.start, here]
     return scores
 
 
@@ -130,14 +135,13 @@ def top_candidates(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Te
     """Return scores and indices, each (N, k), of the best gallery rows for queries (N, D), best first."""
     k = min(k, len(gallery))
     scores, indices = [], []
-    for start in range(0, len(queries), TILE_IMAGES):
-        best = queries.new_empty(len(queries[start : start + TILE_IMAGES]), 0)
+    for rows in blocks(len(queries), CANDIDATE_QUERIES):
+        best = queries.new_empty(rows.stop - rows.start, 0)
         where = torch.empty_like(best, dtype=torch.long)
-        for column in range(0, len(gallery), 16 * TILE_TEXTS):
-            tile = queries[start : start + TILE_IMAGES] @ gallery[column : column + 16 * TILE_TEXTS].T
-            here, place = tile.topk(min(k, tile.shape[1]), dim=1)
+        for columns in blocks(len(gallery), CANDIDATE_GALLERY):
+            here, place = (queries[rows] @ gallery[columns].T).topk(min(k, columns.stop - columns.start), dim=1)
             best, chosen = torch.cat([best, here], 1).topk(min(k, best.shape[1] + here.shape[1]), dim=1)
-            where = torch.cat([where, place + column], 1).gather(1, chosen)
+            where = torch.cat([where, place + columns.start], 1).gather(1, chosen)
         scores.append(best)
         indices.append(where)
     return torch.cat(scores), torch.cat(indices)

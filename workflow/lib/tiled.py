@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-CPU_TILE = 512
-DEVICE_TILE = 4096
+from workflow.lib.tiles import tile_size, tiles
 
 
 class SigmoidPairs(torch.autograd.Function):
@@ -76,11 +75,8 @@ class _ScaledPairs:
         self.x_gradient, self.y_gradient = torch.zeros_like(x), torch.zeros_like(y)
 
     def tiles(self) -> Iterator[tuple[slice, slice]]:
-        """Yield (rows, columns) of every tile; one tile of the whole where a device has the room."""
-        size = CPU_TILE if self.x.device.type == "cpu" else DEVICE_TILE
-        for row in range(0, len(self.x), size):
-            for column in range(0, len(self.y), size):
-                yield slice(row, min(row + size, len(self.x))), slice(column, min(column + size, len(self.y)))
+        """Yield (rows, columns) of every tile."""
+        return tiles(len(self.x), len(self.y), tile_size(self.x.device))
 
     def logits(self, rows: slice, columns: slice) -> Tensor:
         """Return the logits of a tile."""
