@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from tests.benchmarks.measurement import LIMIT, OURS, REFERENCE, Row, interleaved, seconds_of, timed_memory
+from tests.benchmarks.measurement import Row, interleaved, seconds_of, timed_memory
 from workflow.lib.devices import choose_device
 from workflow.lib.metrics import summarize
 from workflow.lib.ranks import Ranks
@@ -28,15 +28,19 @@ def measure(quick: bool = False) -> list[Row]:
         return ranks
 
     _compare(ours(), *sorted_ranks(images, texts, owner))
-    product = product_alone(images, texts)
     medians = interleaved(
-        1 if quick else 3, reference=lambda: sorted_ranks(images, texts, owner), ours=ours, limit=product
+        1 if quick else 3,
+        ours=ours,
+        argsorts=lambda: sorted_ranks(images, texts, owner),
+        one_hot=lambda: one_hot_recalls(images, texts, owner),
+        limit=product_alone(images, texts),
     )
     _, extra = timed_memory(ours)
-    rows = [Row(f"{name}, against two argsorts", medians[OURS], medians[REFERENCE], medians[LIMIT], extra)]
-    harness = seconds_of(lambda: one_hot_recalls(images, texts, owner))
-    rows.append(Row(f"{name}, against top-k and one-hot", medians[OURS], harness, medians[LIMIT], extra))
-    return rows + [at_scale(count, device) for count in ((200,) if quick else (20_000, 40_000))]
+    rows = [
+        Row(f"{name}, against {reference}", medians["ours"], medians[case], medians["limit"], extra)
+        for case, reference in (("argsorts", "two argsorts"), ("one_hot", "top-k and one-hot"))
+    ]
+    return [*rows, at_scale(200 if quick else 20_000, device)]
 
 
 def at_scale(count: int, device: torch.device) -> Row:

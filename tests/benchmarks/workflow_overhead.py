@@ -1,0 +1,74 @@
+"""What Snakemake costs on nine experiments with three seeds: a dry run, and a run with nothing to do."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.benchmarks.measurement import Row, interleaved
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "config", "profiles", "envs")
+CONFIGURATION = """
+experiments: [linear, mlp, attention, cross_modal, siglip, clip, align, blip, quick_test]
+seeds: [0, 1, 2]
+"""
+MANIFEST = "results/demo/split/manifest.json"
+QUICK_CONFIGURATION = "experiments: [quick_test]\ntuning: []\nbaselines: []\n"
+
+
+def measure(quick: bool = False) -> list[Row]:
+    """Time Snakemake in a copy of the project whose outputs stand there as empty files, and in an empty folder."""
+    with tempfile.TemporaryDirectory() as folder:
+        empty, fresh, done = (Path(folder) / name for name in ("empty", "fresh", "done"))
+        empty.mkdir()
+        (empty / "Snakefile").touch()
+        for project in (fresh, done):
+            _copy(project, QUICK_CONFIGURATION if quick else CONFIGURATION)
+        _finish(done)
+        medians = interleaved(
+            1 if quick else 5,
+            empty=lambda: snakemake(empty, "-n"),
+            dry_run=lambda: snakemake(fresh, "-n", "--configfile", "config/benchmark.yaml"),
+            idle=lambda: snakemake(done, "--cores", "2", "--configfile", "config/benchmark.yaml"),
+        )
+    return [
+        Row(case, medians[name], note=f"{medians[name] - medians['empty']:.2f} s above an empty Snakefile")
+        for case, name in (("dry run of everything", "dry_run"), ("nothing to do", "idle"))
+    ]
+
+
+def snakemake(folder: Path, *arguments: str) -> str:
+    """Run Snakemake in a folder and return what it printed; failure is an error."""
+    command = [sys.executable, "-m", "snakemake", *arguments]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(result.stderr[-2000:])
+    return result.stdout + result.stderr
+
+
+def _copy(project: Path, configuration: str) -> None:
+    project.mkdir()
+    for part in PARTS:
+        source = ROOT / part
+        copy = shutil.copytree if source.is_dir() else shutil.copy2
+        copy(source, project / part)
+    (project / "config" / "benchmark.yaml").write_text(configuration)
+
+
+def _finish(project: Path) -> None:
+    """Make every output a file that Snakemake holds for its own; only the split's manifest is read while it plans."""
+    configured = ("--cores", "1", "--configfile", "config/benchmark.yaml")
+    missing = [MANIFEST]
+    while missing:
+        for output in missing:
+            path = project / output
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text('{"image_dim": 1, "text_dim": 1}')
+        lines = snakemake(project, "--summary", *configured).splitlines()
+        outputs = [line.split("\t")[0] for line in lines if line.startswith(("results/", "data/"))]
+        missing = [output for output in outputs if not (project / output).exists()]
+    snakemake(project, "--touch", *configured)
+    if "Nothing to be done" not in snakemake(project, *configured):
+        raise RuntimeError("the prepared run is not idle")
