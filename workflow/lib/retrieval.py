@@ -20,6 +20,7 @@ FINITE_ROWS = 65536
 CANDIDATE_QUERIES, CANDIDATE_GALLERY = 256, 16384
 
 
+@torch.no_grad()
 def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ranks:
     """Return the ranks of every match among images (N, D) and texts (M, D).
 
@@ -131,6 +132,7 @@ class _OwnCaptions:
         return self.by_caption(places)
 
 
+@torch.no_grad()
 def top_candidates(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return scores and indices, each (N, k), of the best gallery rows for queries (N, D), best first."""
     k = min(k, len(gallery))
