@@ -99,3 +99,16 @@ def test_a_row_far_outside_the_training_rows_stays_finite(tmp_path):
     torch.save(rows, tmp_path / "rows.pt")
     loaded = load_rows(open_rows(tmp_path / "rows.pt"), np.arange(3), RAW, torch.float16)
     assert loaded.isfinite().all()
+
+
+def test_statistics_of_many_rows_come_from_blocks_spread_over_all(tmp_path, monkeypatch):
+    rows = torch.randn(1000, 4) + torch.arange(1000)[:, None] / 100
+    torch.save(rows, tmp_path / "rows.pt")
+    file = open_rows(tmp_path / "rows.pt")
+    exact = row_statistics(file, np.arange(1000))
+    monkeypatch.setattr("workflow.lib.batches.STATISTICS_ROWS", 400)
+    monkeypatch.setattr("workflow.lib.batches.BLOCK_ROWS", 10)
+    estimated = row_statistics(file, np.arange(1000))
+    assert not torch.equal(estimated.mean, exact.mean)
+    torch.testing.assert_close(estimated.mean, exact.mean, rtol=0.05, atol=0.05)
+    torch.testing.assert_close(estimated.scale, exact.scale, rtol=0.05, atol=0)

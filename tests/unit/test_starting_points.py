@@ -52,8 +52,8 @@ def test_chunks_of_resident_pairs_are_all_pairs_in_order(pairs, monkeypatch):
 def test_chunks_of_files_are_the_raw_pairs_of_the_split(data_dir, split_dir, monkeypatch):
     names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
     files = PairFiles.open(*names, split_dir / "train.npz")
-    monkeypatch.setattr("workflow.lib.rows.CHUNK_BYTES", 20 * files.texts.row_bytes)
-    chunks = list(file_chunks(files))
+    monkeypatch.setattr(starting_points, "CHUNK_BYTES", 20 * files.texts.row_bytes)
+    chunks = [(images, texts.clone()) for images, texts in file_chunks(files)]
     assert len(chunks) > 3
     for rows, name in zip(zip(*chunks, strict=True), names, strict=True):
         assert torch.equal(torch.cat(rows), torch.load(name, weights_only=True)[files.split.text_rows])

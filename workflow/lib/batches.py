@@ -1,5 +1,6 @@
 """Training data on the device, and which pairs go into a step."""
 
+import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,9 @@ from torch import Tensor
 from workflow.lib.dual_encoder import Standardize
 from workflow.lib.rows import RowFile, open_rows
 from workflow.lib.splits import SplitIndex
+
+STATISTICS_ROWS = 16384
+BLOCK_ROWS = 128
 
 
 @dataclass(frozen=True)
@@ -69,27 +73,48 @@ RAW = Statistics(torch.zeros(()), torch.ones(()))
 
 
 def row_statistics(file: RowFile, rows: np.ndarray) -> Statistics:
-    """Return the mean and standard deviation of the given rows of a file, summed in float64."""
+    """Return the mean and standard deviation of the given rows of a file, summed in float64.
+
+    Of more than STATISTICS_ROWS rows, that many in blocks spread over the file stand for all: the values condition the
+    input and are stored with the head, so that their sampling error of 1 % of a scale moves nothing.
+    """
+    rows = _spread(rows, STATISTICS_ROWS)
     total = torch.zeros(file.width, dtype=torch.float64)
     squares = torch.zeros(file.width, dtype=torch.float64)
     shift = file.read(int(rows[0]), int(rows[0]) + 1)[0].float()
     for _, chunk in file.select(rows):
-        shifted = chunk.float() - shift
+        shifted = chunk.float().sub_(shift)
         total += shifted.sum(0)
-        squares += shifted.square().sum(0)
+        squares += shifted.square_().sum(0)
     mean = total / len(rows)
     scale = (squares / len(rows) - mean.square()).clamp(min=0).sqrt()
     constant = scale <= 1e-6 * (shift.abs() + 1e-30)
     return Statistics((shift + mean).float(), torch.where(constant, 1.0, scale).float())
 
 
+def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """Return at most `count` of the ascending rows, in equally spaced blocks of neighbours."""
+    if len(rows) <= count:
+        return rows
+    starts = np.linspace(0, len(rows) - BLOCK_ROWS, count // BLOCK_ROWS).astype(int)
+    return np.concatenate([rows[start : start + BLOCK_ROWS] for start in starts])
+
+
 def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
     """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk are held."""
-    loaded = torch.empty(len(rows), file.width, dtype=dtype)
+    loaded = _large_tensor(len(rows), file.width, dtype)
     largest = torch.finfo(dtype).max
     for where, chunk in file.select(rows):
-        loaded[where] = ((chunk.float() - statistics.mean) / statistics.scale).clamp(-largest, largest).to(dtype)
+        loaded[where] = chunk.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
     return loaded
+
+
+def _large_tensor(rows: int, width: int, dtype: torch.dtype) -> Tensor:
+    """Return an uninitialised (rows, width) tensor in huge pages: touching 4 KB ones takes longer than reading does."""
+    pages = mmap.mmap(-1, rows * width * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):
+        pages.madvise(mmap.MADV_HUGEPAGE)
+    return torch.frombuffer(pages, dtype=dtype).view(rows, width)
 
 
 def load_pairs(

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from workflow.lib.errors import UserError
-from workflow.lib.files import CHUNK_BYTES
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+CHUNK_BYTES = 2 << 20
 SHOWN_ROWS = 5
 
 
@@ -40,36 +40,48 @@ class RowFile:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return rows start to stop - 1 as a new tensor (stop - start, width) in the file's number format."""
-        buffer = bytearray((stop - start) * self.row_bytes)
-        with self.path.open("rb", buffering=0) as stream:
-            stream.seek(self.offset + start * self.row_bytes)
-            view = memoryview(buffer)
-            while len(view):
-                count = stream.readinto(view)
-                if not count:
-                    raise UserError(f"{self.path} ends before row {stop}: it was cut off; copy or write it again")
-                view = view[count:]
-        return torch.frombuffer(buffer, dtype=self.dtype).view(stop - start, self.width)
+        return self._fill(self._buffer(stop - start), start)
 
     def chunks(self) -> Iterator[tuple[int, Tensor]]:
-        """Yield (first row, rows) over the whole file, some 8 MB at a time."""
+        """Yield (first row, rows) over the whole file, some 2 MB at a time."""
         step = max(1, CHUNK_BYTES // self.row_bytes)
         for start in range(0, self.rows, step):
             yield start, self.read(start, min(start + step, self.rows))
 
-    def select(self, rows: np.ndarray) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (place in `rows`, those rows) for ascending row numbers, some 8 MB of the file at a time."""
-        step = max(1, CHUNK_BYTES // self.row_bytes)
+    def select(self, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (place in `rows`, those rows) for ascending row numbers, at most chunk_bytes of the file at a time.
+
+        The tensor is the caller's to change and stands until the next one is asked for: new memory for each would cost
+        more than reading it.
+        """
+        step = max(1, chunk_bytes // self.row_bytes)
+        chunk, chosen = self._buffer(step), self._buffer(step)
         position = 0
         while position < len(rows):
             start = int(rows[position])
             end = int(np.searchsorted(rows, start + step))
-            stop = int(rows[end - 1]) + 1
-            chunk = self.read(start, stop)
-            if end - position < stop - start:
-                chunk = chunk[torch.from_numpy(rows[position:end] - start)]
-            yield slice(position, end), chunk
+            here = self._fill(chunk[: int(rows[end - 1]) + 1 - start], start)
+            if end - position < len(here):
+                wanted = torch.from_numpy(rows[position:end] - start)
+                here = torch.index_select(here, 0, wanted, out=chosen[: len(wanted)])
+            yield slice(position, end), here
             position = end
+
+    def _buffer(self, rows: int) -> Tensor:
+        return torch.empty(rows, self.width, dtype=self.dtype)
+
+    def _fill(self, rows: Tensor, start: int) -> Tensor:
+        with self.path.open("rb", buffering=0) as stream:
+            stream.seek(self.offset + start * self.row_bytes)
+            view = memoryview(rows.view(torch.uint8).numpy()).cast("B")
+            while len(view):
+                count = stream.readinto(view)
+                if not count:
+                    raise UserError(
+                        f"{self.path} ends before row {start + len(rows)}: it was cut off; copy or write it again"
+                    )
+                view = view[count:]
+        return rows
 
 
 def open_rows(path: str | Path) -> RowFile:

@@ -15,6 +15,7 @@ from workflow.lib.metrics import summarize
 from workflow.lib.retrieval import retrieval_ranks
 
 PAIRS_AT_ONCE = 4096
+CHUNK_BYTES = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,13 @@ def resident_chunks(pairs: ResidentPairs) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def file_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs, holding the images but no more texts."""
-    images = torch.cat([chunk for _, chunk in files.images.select(files.split.image_rows)])
+    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs, holding the images but no more texts.
+
+    The texts stand until the next are asked for.
+    """
+    images = torch.cat([chunk.clone() for _, chunk in files.images.select(files.split.image_rows)])
     text_image = torch.from_numpy(files.split.text_image)
-    for where, texts in files.texts.select(files.split.text_rows):
+    for where, texts in files.texts.select(files.split.text_rows, CHUNK_BYTES):
         yield images[text_image[where]], texts
 
 
