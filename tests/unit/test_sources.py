@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from workflow.lib.sources import import_closure
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +23,25 @@ def test_a_closure_holds_the_script_and_what_it_imports_through_others(tmp_path)
     script = tmp_path / "script.py"
     script.write_text("import workflow.lib.first\n")
     assert import_closure(script, tmp_path) == sorted([script, package / "first.py", package / "second.py"])
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        "if x:\n    pass\nelse:\n    {}",
+        "try:\n    pass\nexcept OSError:\n    {}",
+        "try:\n    pass\nfinally:\n    {}",
+        "match x:\n    case 1:\n        {}",
+        "class C:\n    def f(self):\n        with x:\n            {}",
+    ],
+)
+def test_an_import_is_found_in_whatever_block_it_stands(tmp_path, block):
+    (tmp_path / "workflow").mkdir()
+    target = tmp_path / "workflow" / "first.py"
+    target.touch()
+    script = tmp_path / "script.py"
+    script.write_text(block.format("import workflow.first"))
+    assert target in import_closure(script, tmp_path)
 
 
 def test_training_depends_on_heads_and_losses_but_not_on_tuning_or_the_report():

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -25,12 +26,22 @@ def import_closure(script: Path, root: Path) -> list[Path]:
 def _imported_names(source: str) -> frozenset[str]:
     """Return the dotted names that may be modules of the package; `from a import b` gives `a` and `a.b`."""
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in _statements(ast.parse(source)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
     return frozenset(name for name in names if name.split(".")[0] == "workflow")
+
+
+def _statements(tree: ast.AST) -> Iterator[ast.AST]:
+    """Yield a module and all its statements; expressions, most of the tree, hold no import."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        for block in ("body", "orelse", "finalbody", "handlers", "cases"):
+            waiting += getattr(node, block, ())
 
 
 def _module_path(name: str, root: Path) -> Path | None:

@@ -16,7 +16,7 @@ from workflow.lib.errors import UserError
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
     """Safe YAML in which 1e-4 is a number (YAML 1.1 asks for a dot) and a key may stand only once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
