@@ -249,9 +249,17 @@ def test_every_trial_may_run_its_warmup_epochs(run, trained):
     assert study.trials[1].user_attrs["epochs"] == 2
 
 
+def test_the_percentile_pruner_gives_up_only_what_lies_below_the_kept_share(run, trained):
+    pruner = {"type": "percentile", "keep": 75, "startup_trials": 4, "warmup_epochs": 0}
+    trained(in_turn(*([level] * 3 for level in (10.0, 20.0, 30.0, 40.0, 18.0, 17.0))))
+    study = run_study(with_study(run, trials=6, pruner=pruner), None)
+    assert states(study) == [State.COMPLETE] * 5 + [State.PRUNED]
+
+
 @pytest.mark.parametrize(
     ("pruner", "sampler", "found"),
     [
+        ("percentile", "tpe", ["PercentilePruner", "TPESampler"]),
         ("median", "tpe", ["MedianPruner", "TPESampler"]),
         ("hyperband", "tpe", ["HyperbandPruner", "TPESampler"]),
         ("none", "random", ["NopPruner", "RandomSampler"]),
@@ -261,7 +269,7 @@ def test_every_pruner_and_sampler_of_the_schema_runs(run, trained, pruner, sampl
     trained(lambda experiment: [1.0, 2.0, 1e3 * learning_rate(experiment)])
     changes = {
         "sampler": {"type": sampler, "seed": 1, "startup_trials": 1},
-        "pruner": {"type": pruner, "startup_trials": 1, "warmup_epochs": 1},
+        "pruner": {"type": pruner, "keep": 75, "startup_trials": 1, "warmup_epochs": 1},
     }
     study = run_study(with_study(run, trials=3, **changes), None)
     assert len(counted_trials(study)) == 3

@@ -5,8 +5,9 @@ import fcntl
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ class StudyRun:
     study: Study
     database: Path
     inputs_hash: str
+
+
+def prepare_workers(study: Study) -> None:
+    """Start importing for a study's worker processes, in the background, if it has several.
+
+    A fork server imports PyTorch once for all workers, and a worker inherits no thread and no CUDA context.
+    """
+    if study.n_jobs > 1:
+        torch.multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+        forkserver.ensure_running()
 
 
 def run_study(run: StudyRun, data: TrainingData) -> optuna.Study:
@@ -85,7 +96,7 @@ def _open(run: StudyRun, worker: int) -> optuna.Study:
         f"sqlite:///{run.database}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
     )
     study = optuna.create_study(
-        study_name=run.name, storage=storage, direction="maximize", load_if_exists=True, pruner=_pruner(run.study)
+        study_name=run.name, storage=storage, direction="maximize", load_if_exists=True, pruner=build_pruner(run.study.pruner)
     )
     study.sampler = _sampler(run.study, worker, len(study.trials))
     known = study.user_attrs
@@ -113,13 +124,16 @@ def _sampler(study: Study, worker: int, trials_so_far: int) -> optuna.samplers.B
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=study.sampler["startup_trials"])
 
 
-def _pruner(study: Study) -> optuna.pruners.BasePruner:
-    pruner = study.pruner
-    if pruner["type"] == "none":
+def build_pruner(settings: Mapping[str, Any]) -> optuna.pruners.BasePruner:
+    """Return the pruner that a study's `pruner` section describes."""
+    if settings["type"] == "none":
         return optuna.pruners.NopPruner()
-    if pruner["type"] == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=max(1, pruner["warmup_epochs"]))
-    return optuna.pruners.MedianPruner(pruner["startup_trials"], pruner["warmup_epochs"])
+    if settings["type"] == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=max(1, settings["warmup_epochs"]))
+    before = settings["startup_trials"], settings["warmup_epochs"]
+    if settings["type"] == "median":
+        return optuna.pruners.MedianPruner(*before)
+    return optuna.pruners.PercentilePruner(settings["keep"], *before)
 
 
 def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -148,9 +162,8 @@ def _requeue_abandoned(run: StudyRun, study: optuna.Study, worker: int | None = 
 
 def _work_in_processes(run: StudyRun, data: TrainingData, study: optuna.Study) -> None:
     """Run workers that share the data in memory; a worker that dies is replaced and its trial tried again."""
-    # A fork server imports PyTorch once for all workers, and a worker inherits no thread and no CUDA context.
+    prepare_workers(run.study)
     context = torch.multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     threads = max(1, torch.get_num_threads() // run.study.n_jobs)
     workers: dict[int, Any] = {}
     started, deaths = 0, 0

@@ -13,7 +13,7 @@ from workflow.lib.files import file_hash, save_figure, write_text, write_yaml
 from workflow.lib.settings import load_study
 from workflow.lib.study_results import best_experiment, importances, trials_table
 from workflow.lib.training import load_training_data
-from workflow.lib.tuning import StudyRun, run_study
+from workflow.lib.tuning import StudyRun, prepare_workers, run_study
 from workflow.lib.tuning_figures import optimization_history, parameter_importance
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
     settings = load_study(arguments.study)
+    prepare_workers(settings)
     name = arguments.name or arguments.study.stem
     device = choose_device(arguments.device)
     files = EmbeddingFiles.of(arguments.data_dir, "train2017")
