@@ -95,8 +95,9 @@ def _open(run: StudyRun, worker: int) -> optuna.Study:
     storage = optuna.storages.RDBStorage(
         f"sqlite:///{run.database}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
     )
+    pruner = build_pruner(run.study.pruner)
     study = optuna.create_study(
-        study_name=run.name, storage=storage, direction="maximize", load_if_exists=True, pruner=build_pruner(run.study.pruner)
+        study_name=run.name, storage=storage, direction="maximize", load_if_exists=True, pruner=pruner
     )
     study.sampler = _sampler(run.study, worker, len(study.trials))
     known = study.user_attrs
