@@ -148,16 +148,16 @@ def train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed
     """Take one epoch's steps and return its record."""
     generator = np.random.default_rng([seed, state.epoch])
     batches = list(deal_pairs(data.train.text_image.cpu().numpy(), settings.batch_size, generator))
-    device = data.train.images.device
-    total = torch.zeros((), device=device)
+    pairs_of_epoch = _uploaded(np.concatenate(batches), data.train.images.device).split([len(b) for b in batches])
+    total = torch.zeros((), device=data.train.images.device)
     learning_rate = state.learning_rate(state.step)
     state.model.train()
     began = time.perf_counter()
-    for step, pairs in enumerate(tqdm(batches, f"epoch {state.epoch + 1}", leave=False, disable=None, unit="batch")):
+    shown = tqdm(pairs_of_epoch, f"epoch {state.epoch + 1}", leave=False, disable=None, unit="batch")
+    for step, pairs in enumerate(shown):
         if len(pairs) > 1:
             state.loss.start_step(state.epoch + step / len(batches))
-            batch = data.train.batch(torch.from_numpy(pairs).to(device))
-            total += len(pairs) * _train_step(state, batch, settings.gradient_clip)
+            total += len(pairs) * _train_step(state, data.train.batch(pairs), settings.gradient_clip)
     mean_loss = total.item() / len(data.train)
     state.epoch += 1
     if not math.isfinite(mean_loss):
@@ -171,6 +171,12 @@ def train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed
         "learning_rate": learning_rate,
         "pairs_per_second": len(data.train) / (time.perf_counter() - began),
     }
+
+
+def _uploaded(pairs: np.ndarray, device: torch.device) -> Tensor:
+    """Return an epoch's pairs (M,) on the device, in one copy that the GPU need not wait for."""
+    indices = torch.from_numpy(pairs)
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
 
 
 def _train_step(state: Fit, batch: tuple[Tensor, Tensor, Tensor], gradient_clip: float) -> Tensor:
