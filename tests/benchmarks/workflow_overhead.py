@@ -14,7 +14,6 @@ CONFIGURATION = """
 experiments: [linear, mlp, attention, cross_modal, siglip, clip, align, blip, quick_test]
 seeds: [0, 1, 2]
 """
-MANIFEST = "results/demo/split/manifest.json"
 QUICK_CONFIGURATION = "experiments: [quick_test]\ntuning: []\nbaselines: []\n"
 
 
@@ -58,17 +57,13 @@ def _copy(project: Path, configuration: str) -> None:
 
 
 def _finish(project: Path) -> None:
-    """Make every output a file that Snakemake holds for its own; only the split's manifest is read while it plans."""
+    """Make every output an empty file that Snakemake holds for its own."""
     configured = ("--cores", "1", "--configfile", "config/benchmark.yaml")
-    missing = [MANIFEST]
-    while missing:
-        for output in missing:
-            path = project / output
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text('{"image_dim": 1, "text_dim": 1}')
-        lines = snakemake(project, "--summary", *configured).splitlines()
-        outputs = [line.split("\t")[0] for line in lines if line.startswith(("results/", "data/"))]
-        missing = [output for output in outputs if not (project / output).exists()]
+    lines = snakemake(project, "--summary", *configured).splitlines()
+    for output in (line.split("\t")[0] for line in lines if line.startswith(("results/", "data/"))):
+        path = project / output
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     snakemake(project, "--touch", *configured)
     if "Nothing to be done" not in snakemake(project, *configured):
         raise RuntimeError("the prepared run is not idle")

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from workflow.lib.registrations import baselines
 from workflow.lib.sources import import_closure
+from workflow.lib.tensor_header import matrix_width
 
 BASE = Path(workflow.basedir)
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -38,6 +39,13 @@ def extra_files(wildcards):
     """Return the files of the extra evaluation set, or none."""
     found = [path.replace("train2017_", "val2017_") for path in data_files(wildcards)]
     return found if os.path.exists(found[0]) else []
+
+
+def equally_wide(dataset):
+    """Say whether the images and texts of a data set are equally wide, as all generated ones are."""
+    folder = config["datasets"][dataset]["dir"]
+    images, texts = (matrix_width(f"{folder}/train2017_{kind}_embeddings.pt") for kind in ("image", "text"))
+    return images == texts if images and texts else "generate" in config["datasets"][dataset]
 
 
 def split_settings(wildcards):

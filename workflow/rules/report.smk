@@ -26,7 +26,7 @@ rule report:
         runtime=10,
     params:
         data_dir=data_dir,
-        runs=lambda wildcards: [*head_folders(wildcards.dataset), *baseline_folders(wildcards)],
+        runs=lambda wildcards: [*head_folders(wildcards.dataset), *baseline_folders(wildcards.dataset)],
         studies=lambda wildcards: study_folders(wildcards.dataset),
         output_dir=lambda wildcards: f"results/{wildcards.dataset}/report",
     shell:

@@ -1,7 +1,7 @@
 """Check the embeddings and divide the images."""
 
 
-checkpoint split:
+rule split:
     input:
         code=code("split"),
         data=data_files,

@@ -14,12 +14,10 @@ def study_folders(dataset):
     return [f"results/{dataset}/tuning/{study}" for study in config["tuning"]]
 
 
-def baseline_folders(wildcards):
-    """Return the folder of every baseline; raw_cosine counts only where the split found both widths equal."""
-    with checkpoints.split.get(dataset=wildcards.dataset).output.manifest.open() as stream:
-        manifest = json.load(stream)
-    names = [n for n in config["baselines"] if n != "raw_cosine" or manifest["image_dim"] == manifest["text_dim"]]
-    return [f"results/{wildcards.dataset}/{name}/seed0" for name in names]
+def baseline_folders(dataset):
+    """Return the folder of every baseline; raw_cosine counts only where both embeddings are equally wide."""
+    names = [name for name in config["baselines"] if name != "raw_cosine" or equally_wide(dataset)]
+    return [f"results/{dataset}/{name}/seed0" for name in names]
 
 
 def report_files(dataset):
@@ -35,7 +33,7 @@ def head_files(wildcards):
 
 def baseline_files(wildcards):
     """Return what the page reads of every baseline."""
-    return [f"{folder}/{name}" for folder in baseline_folders(wildcards) for name in EVALUATED]
+    return [f"{folder}/{name}" for folder in baseline_folders(wildcards.dataset) for name in EVALUATED]
 
 
 def study_files(wildcards):
