@@ -1,6 +1,7 @@
 """The evaluation protocol: which captions count, blocks of images, and the layout of metrics.json."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from workflow.lib import evaluation
 from workflow.lib.batches import PairFiles
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.evaluation import Evaluation, captions_by_rule, evaluate, metrics_document
+from workflow.lib.evaluation import captions_by_rule, evaluate, metrics_document
 from workflow.lib.splits import SplitIndex
 
 CPU = torch.device("cpu")
@@ -175,7 +176,7 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
 
 def test_the_document_holds_every_extra_set_in_the_same_form(files):
     main = evaluate(new_model(), files, "test", "all", CPU)
-    extra = Evaluation(main.projections, main.ranks, main.metrics | {"protocol": {"split": "val2017"}})
+    extra = replace(main, metrics=main.metrics | {"protocol": {"split": "val2017"}})
     document = metrics_document(FACTS, main, {"val2017": extra})
     assert list(document["extra"]) == ["val2017"]
     assert document["extra"]["val2017"]["protocol"] == {"split": "val2017"}

@@ -3,15 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from workflow.lib.leaderboard import RunResult, chance, fold_board, leaderboard, verdict
+from workflow.lib.uncertainty import ImageHits
 
 
 def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head", images: int = 1000, reranked=None):
     recalls = dict.fromkeys(("R@1", "R@5", "R@10", "MedR", "MRR"), rsum / 6)
     full = {"i2t": recalls, "t2i": recalls, "RSUM": rsum}
-    interval = {"full": {"RSUM": [rsum - 10, rsum + 10]}}
     metrics = {
         "experiment": name,
         "kind": kind,
@@ -20,10 +21,18 @@ def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head"
         "protocol": {"images": images},
         "full": full,
         "1k": full,
-        "intervals": interval,
-        "reranked": reranked and {"full": full | {"RSUM": reranked}, "intervals": interval},
+        "reranked": reranked and {"full": full | {"RSUM": reranked}},
     }
-    return RunResult(Path("unused"), metrics, {"parameters": 10, "seconds": 2.0 + seed}, {})
+    hits = {name: image_hits(rsum, images)}
+    if reranked:
+        hits[f"{name}, re-ranked"] = image_hits(reranked, images)
+    return RunResult(Path("unused"), metrics, {"parameters": 10, "seconds": 2.0 + seed}, {}, hits)
+
+
+def image_hits(rsum: float, images: int) -> ImageHits:
+    """One caption an image; the first images are hits in every recall, as many as give the RSUM."""
+    ranks = np.where(np.arange(images) < rsum / 600 * images, 0, 99)
+    return ImageHits.of(ranks, ranks, np.arange(images))
 
 
 def test_rows_are_means_over_seeds_best_first():
@@ -32,7 +41,9 @@ def test_rows_are_means_over_seeds_best_first():
     best = board.iloc[0]
     assert (best["seeds"], best["RSUM"], best["validation_RSUM"], best["seconds"]) == (2, 302, 292, 2.5)
     assert best["RSUM_std"] == pytest.approx(8**0.5)
-    assert (best["RSUM_low"], best["RSUM_high"]) == (292, 312)
+    by_theory = 1.96 * 600 * (302 / 600 * (1 - 302 / 600) / 1000) ** 0.5
+    assert best["RSUM_high"] - 302 == pytest.approx(by_theory, rel=0.1)
+    assert 302 - best["RSUM_low"] == pytest.approx(by_theory, rel=0.1)
 
 
 def test_a_pair_scorer_has_a_second_row():
@@ -49,12 +60,34 @@ def test_validation_alone_chooses_whom_the_verdict_compares():
         result("cca", 300, 320, kind="baseline"),
     ]
     found = verdict(leaderboard(runs))
-    assert (found.head, found.baseline, found.difference, found.distinguishable) == ("chosen", "cca", 30.0, True)
+    assert (found.head, found.baseline, found.comparison.difference) == ("chosen", "cca", 30.0)
+    assert found.comparison.outcome == "better"
 
 
-def test_overlapping_intervals_do_not_distinguish():
-    found = verdict(leaderboard([result("head", 310, 1), result("cca", 300, 1, kind="baseline")]))
-    assert found.distinguishable is False
+def test_rows_are_compared_with_the_baseline_and_with_the_next():
+    runs = [
+        result("best", 360, 1),
+        result("equal", 300, 1),
+        result("cca", 300, 2, kind="baseline"),
+        result("ridge", 240, 1, kind="baseline"),
+    ]
+    board = leaderboard(runs).set_index("experiment")
+    assert board.loc["best", ["baseline_outcome", "next_outcome"]].tolist() == ["better", "better"]
+    assert board.loc["equal", ["baseline_outcome", "next_outcome"]].tolist() == ["not distinguishable"] * 2
+    assert board.loc["cca", ["baseline_outcome", "next_outcome"]].tolist() == ["", "better"]
+    assert board.loc["ridge", ["baseline_outcome", "next_outcome"]].tolist() == ["worse", ""]
+    row = board.loc["best"]
+    assert row["baseline_low"] < row["baseline_difference"] == 60 < row["baseline_high"]
+
+
+def test_a_gain_on_a_few_images_alone_is_not_distinguishable():
+    found = verdict(leaderboard([result("head", 300.6, 1), result("cca", 300, 1, kind="baseline")]))
+    assert found.comparison.outcome == "not distinguishable"
+
+
+def test_without_baselines_the_verdict_names_the_head_alone():
+    found = verdict(leaderboard([result("head", 300, 1)]))
+    assert (found.head, found.baseline, found.comparison) == ("head", None, None)
 
 
 def test_without_heads_there_is_no_verdict():

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from workflow.lib import metrics
-from workflow.lib.metrics import bootstrap_intervals, mean_of_folds, register_metric, summarize
+from workflow.lib.metrics import mean_of_folds, register_metric, summarize
 from workflow.lib.ranks import Ranks
 from workflow.lib.retrieval import retrieval_ranks
 
@@ -95,65 +95,6 @@ def test_folds_are_averaged_metric_by_metric():
 
 def test_one_fold_is_its_own_mean():
     assert mean_of_folds([summarize(HAND_MADE)]) == {"folds": 1} | summarize(HAND_MADE)
-
-
-def random_ranks(images: int, captions: int, rng: np.random.Generator) -> Ranks:
-    """Every image has a caption; the other captions belong to random images. Ranks are low for some images only."""
-    owner = np.concatenate([np.arange(images), rng.integers(images, size=captions - images)])
-    difficulty = rng.integers(1, 30, size=images)[owner]
-    return Ranks(rng.integers(difficulty), rng.integers(difficulty), owner)
-
-
-def resampled_recalls(ranks: Ranks, k: int, rng: np.random.Generator) -> tuple[float, float]:
-    """Draw images with replacement, take all captions of each draw along, and count."""
-    images = rng.integers(len(ranks.i2t), size=len(ranks.i2t))
-    taken = np.concatenate([np.flatnonzero(ranks.caption_image == image) for image in images])
-    return 100 * (ranks.i2t[images] < k).mean(), 100 * (ranks.t2i[taken] < k).mean()
-
-
-@pytest.mark.parametrize("k", [1, 5, 10])
-def test_intervals_equal_those_of_a_plain_resampling_of_images(k, rng):
-    ranks = random_ranks(60, 240, rng)
-    found = bootstrap_intervals(ranks, resamples=4000)
-    draws = np.array([resampled_recalls(ranks, k, rng) for _ in range(1000)])
-    for direction, values in zip(("i2t", "t2i"), draws.T, strict=True):
-        np.testing.assert_allclose(found[direction][f"R@{k}"], np.percentile(values, [2.5, 97.5]), atol=2.0)
-
-
-def test_captions_that_agree_make_an_interval_no_narrower_than_their_images(rng):
-    """Five captions an image that are all hits or all misses tell as much as one."""
-    hits = rng.random(400) < 0.3
-    many, one = np.where(np.repeat(hits, 5), 0, 99), np.where(hits, 0, 99)
-    five = bootstrap_intervals(Ranks(many, many, np.arange(2000) // 5))["t2i"]["R@1"]
-    single = bootstrap_intervals(Ranks(one, one, np.arange(400)))["t2i"]["R@1"]
-    assert five == pytest.approx(single)
-    by_theory = 2 * 1.96 * 100 * np.sqrt(0.3 * 0.7 / 400)
-    assert five[1] - five[0] == pytest.approx(by_theory, rel=0.12)
-
-
-def test_intervals_hold_the_metric_itself_and_follow_the_seed(rng):
-    ranks = random_ranks(80, 300, rng)
-    summary, intervals = summarize(ranks), bootstrap_intervals(ranks)
-    for direction in ("i2t", "t2i"):
-        assert list(intervals[direction]) == ["R@1", "R@5", "R@10"]
-        for name, (low, high) in intervals[direction].items():
-            assert 0 <= low < summary[direction][name] < high <= 100
-    assert intervals["RSUM"][0] < summary["RSUM"] < intervals["RSUM"][1]
-    assert intervals == bootstrap_intervals(ranks)
-    assert intervals != bootstrap_intervals(ranks, seed=1)
-
-
-def test_the_interval_of_rsum_is_of_the_sum_not_a_sum_of_intervals(rng):
-    ranks = random_ranks(80, 300, rng)
-    intervals = bootstrap_intervals(ranks)
-    widths = [high - low for direction in ("i2t", "t2i") for low, high in intervals[direction].values()]
-    assert max(widths) < intervals["RSUM"][1] - intervals["RSUM"][0] < sum(widths)
-
-
-def test_without_a_miss_there_is_no_uncertainty():
-    intervals = bootstrap_intervals(Ranks(np.zeros(30, int), np.arange(30) % 3, np.arange(30) // 3))
-    assert intervals["i2t"] == intervals["t2i"] == {"R@1": [100, 100], "R@5": [100, 100], "R@10": [100, 100]}
-    assert intervals["RSUM"] == [600, 600]
 
 
 @pytest.fixture

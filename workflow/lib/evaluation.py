@@ -10,11 +10,12 @@ from torch import Tensor
 
 from workflow.lib.batches import PairFiles
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.metrics import bootstrap_intervals, mean_of_folds, summarize
+from workflow.lib.metrics import mean_of_folds, summarize
 from workflow.lib.projections import Projections, map_rows, project_files
 from workflow.lib.ranks import Ranks
 from workflow.lib.reranking import reranked_ranks
 from workflow.lib.splits import SplitIndex
+from workflow.lib.uncertainty import ImageHits, recall_intervals
 
 FOLD_IMAGES = 1000
 CAPTION_RULES = ("all", "first5")
@@ -30,11 +31,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The projections of a split, their ranks, and every metric in plain values."""
+    """The projections of a split, their ranks, every metric, and the ranks after re-ranking where a head has it."""
 
     projections: Projections
     ranks: Ranks
     metrics: dict[str, Any]
+    reranked: Ranks | None = None
 
 
 def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
@@ -63,12 +65,17 @@ def evaluate(model: DualEncoder, files: PairFiles, name: str, rule: str, device:
         },
         "full": summarize(ranks),
         "1k": _folds([block.ranks() for block in _blocks(projections)]),
-        "intervals": {"full": bootstrap_intervals(ranks)},
+        "intervals": {"full": _intervals(ranks)},
         "reranked": None,
     }
+    reranked = None
     if model.scorer is not None:
-        metrics["reranked"] = _reranked(model, files, projections, ranks, device)
-    return Evaluation(projections, ranks, metrics)
+        reranked, metrics["reranked"] = _reranked(model, files, projections, ranks, device)
+    return Evaluation(projections, ranks, metrics, reranked)
+
+
+def _intervals(ranks: Ranks) -> dict[str, Any]:
+    return recall_intervals(ImageHits.of(ranks.i2t, ranks.t2i, ranks.caption_image))
 
 
 def _blocks(projections: Projections) -> list[Projections]:
@@ -83,8 +90,8 @@ def _folds(ranks: list[Ranks]) -> dict[str, Any] | None:
 
 def _reranked(
     model: DualEncoder, files: PairFiles, projections: Projections, dual: Ranks, device: torch.device
-) -> dict[str, Any]:
-    """Return the metrics after re-ranking, of all images at once and of the 1,000-image blocks."""
+) -> tuple[Ranks, dict[str, Any]]:
+    """Return the ranks after re-ranking, and their metrics, of all images at once and of the 1,000-image blocks."""
     tokens = Tokens(
         map_rows(
             lambda rows: model.image_tower.with_tokens(model.image_statistics(rows))[1],
@@ -107,11 +114,11 @@ def _reranked(
         texts = (projections.text_image >= start) & (projections.text_image < start + FOLD_IMAGES)
         images = tokens.images[start : start + FOLD_IMAGES]
         folds.append(reranked_ranks(model, block, images, tokens.texts[texts], block.ranks(), k))
-    return {
+    return ranks, {
         "rerank_k": k,
         "full": summarize(ranks),
         "1k": _folds(folds),
-        "intervals": {"full": bootstrap_intervals(ranks)},
+        "intervals": {"full": _intervals(ranks)},
     }
 
 
@@ -123,3 +130,10 @@ def metrics_document(facts: Mapping[str, Any], main: Evaluation, extra: Mapping[
         **main.metrics,
         "extra": {name: evaluation.metrics for name, evaluation in extra.items()} or None,
     }
+
+
+def rank_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
+    """Return the content of ranks.npz: 0-based ranks by query, also of the re-ranked retrieval where there is one."""
+    ranks, reranked = evaluation.ranks, evaluation.reranked
+    arrays = {"t2i": ranks.t2i, "i2t": ranks.i2t, "caption_image": ranks.caption_image}
+    return arrays if reranked is None else arrays | {"reranked_t2i": reranked.t2i, "reranked_i2t": reranked.i2t}

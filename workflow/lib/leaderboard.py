@@ -1,6 +1,6 @@
 """Finished runs as rows of a table, and the verdict: which head validation chose, how far above a baseline."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import comb
 from pathlib import Path
@@ -11,6 +11,7 @@ import pandas as pd
 
 from workflow.lib.files import read_json
 from workflow.lib.metrics import DIRECTIONS, RECALLS
+from workflow.lib.uncertainty import Comparison, ImageHits, compared, interval, resampled_recalls
 from workflow.lib.validation import read_yaml
 
 SHOWN_METRICS = (*RECALLS, "MedR", "MRR")
@@ -18,12 +19,16 @@ SHOWN_METRICS = (*RECALLS, "MedR", "MRR")
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run folder, results/DATASET/EXPERIMENT/seedK, holds: metrics.json, run.json, resolved_config.yaml."""
+    """What one run folder, results/DATASET/EXPERIMENT/seedK, holds: metrics.json, run.json, resolved_config.yaml.
+
+    hits: of ranks.npz, by the name of the board's row that they stand for.
+    """
 
     folder: Path
     metrics: dict[str, Any]
     facts: dict[str, Any]
     settings: dict[str, Any]
+    hits: dict[str, ImageHits]
 
     @property
     def experiment(self) -> str:
@@ -47,27 +52,76 @@ class Verdict:
 
     head: str
     baseline: str | None
-    difference: float | None
-    distinguishable: bool | None
+    comparison: Comparison | None
 
 
 def read_run(folder: Path) -> RunResult:
     """Read a run folder after its evaluation."""
+    metrics = read_json(folder / "evaluation_results" / "metrics.json")
     return RunResult(
         folder,
-        read_json(folder / "evaluation_results" / "metrics.json"),
+        metrics,
         read_json(folder / "run.json"),
         read_yaml(folder / "resolved_config.yaml"),
+        _hits(metrics["experiment"], folder / "evaluation_results" / "ranks.npz"),
     )
+
+
+def _hits(experiment: str, path: Path) -> dict[str, ImageHits]:
+    with np.load(path, allow_pickle=False) as ranks:
+        hits = {experiment: ImageHits.of(ranks["i2t"], ranks["t2i"], ranks["caption_image"])}
+        if "reranked_t2i" in ranks:
+            again = ImageHits.of(ranks["reranked_i2t"], ranks["reranked_t2i"], ranks["caption_image"])
+            hits[reranked_name(experiment)] = again
+    return hits
+
+
+def reranked_name(experiment: str) -> str:
+    """Return the name of the second row of a head with a pair scorer."""
+    return f"{experiment}, re-ranked"
 
 
 def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
     """Return one row for each experiment, means over its seeds, highest test RSUM first.
 
-    A head with a pair scorer has a second row, `NAME, re-ranked`. Interval ends are means over the seeds' intervals.
+    A head with a pair scorer has a second row, `NAME, re-ranked`. RSUM_low and RSUM_high resample the test images. Each
+    row is compared on the same draws with the baseline that validation chose and with the row below it.
     """
-    rows = [row for run in runs for row in _rows(run)]
-    return _mean_over_seeds(rows)
+    runs = list(runs)
+    table = _mean_over_seeds([row for run in runs for row in _rows(run)])
+    hits = [ImageHits.mean([run.hits[name] for run in runs if name in run.hits]) for name in table["experiment"]]
+    resampled = resampled_recalls(hits).sum((2, 3))
+    table["RSUM_low"], table["RSUM_high"] = np.array([interval(values) for values in resampled.T]).T
+    baseline = _best(table, "baseline")
+    below = [*table.index[1:], None]
+    return pd.concat(
+        [
+            table,
+            _comparisons(
+                table, resampled, "baseline", [None if place == baseline else baseline for place in table.index]
+            ),
+            _comparisons(table, resampled, "next", below),
+        ],
+        axis=1,
+    )
+
+
+def _best(table: pd.DataFrame, kind: str) -> int | None:
+    """Return the place of the head or baseline that validation chose, None where there is none."""
+    of_kind = table[(table["kind"] == kind) & table["validation_RSUM"].notna()]
+    return None if of_kind.empty else int(of_kind["validation_RSUM"].idxmax())
+
+
+def _comparisons(table: pd.DataFrame, resampled: np.ndarray, title: str, others: Sequence[int | None]) -> pd.DataFrame:
+    """Return difference, ends of its interval and outcome of each row against the row at `others`, empty for None."""
+    rows = []
+    for place, other in enumerate(others):
+        if other is None:
+            rows.append((np.nan, np.nan, np.nan, ""))
+            continue
+        found = compared(table["RSUM"][place] - table["RSUM"][other], resampled[:, place], resampled[:, other])
+        rows.append((found.difference, found.low, found.high, found.outcome))
+    return pd.DataFrame(rows, columns=[f"{title}_{part}" for part in ("difference", "low", "high", "outcome")])
 
 
 def fold_board(runs: Iterable[RunResult]) -> pd.DataFrame | None:
@@ -81,13 +135,12 @@ def fold_board(runs: Iterable[RunResult]) -> pd.DataFrame | None:
 
 
 def _rows(run: RunResult) -> list[dict[str, Any]]:
-    row = _described(run) | _recalls(run.metrics["full"]) | _interval(run.metrics["intervals"])
+    row = _described(run) | _recalls(run.metrics["full"])
     reranked = run.metrics["reranked"]
     if reranked is None:
         return [row]
-    name = f"{run.experiment}, re-ranked"
-    again = row | {"experiment": name, "validation_RSUM": np.nan}
-    return [row, again | _recalls(reranked["full"]) | _interval(reranked["intervals"])]
+    again = row | {"experiment": reranked_name(run.experiment), "validation_RSUM": np.nan}
+    return [row, again | _recalls(reranked["full"])]
 
 
 def _described(run: RunResult) -> dict[str, Any]:
@@ -106,11 +159,6 @@ def _recalls(summary: Mapping[str, Any]) -> dict[str, float]:
     return {"RSUM": summary["RSUM"]} | named
 
 
-def _interval(intervals: Mapping[str, Any]) -> dict[str, float]:
-    low, high = intervals["full"]["RSUM"]
-    return {"RSUM_low": low, "RSUM_high": high}
-
-
 def _mean_over_seeds(rows: list[dict[str, Any]]) -> pd.DataFrame:
     groups = pd.DataFrame(rows).groupby(["experiment", "kind"], sort=False)
     table = groups.mean().drop(columns="seed")
@@ -122,16 +170,14 @@ def _mean_over_seeds(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 def verdict(table: pd.DataFrame) -> Verdict | None:
     """Return what a leaderboard says of its heads, None where it has none; validation alone chooses whom to compare."""
-    heads = table[(table["kind"] == "head") & table["validation_RSUM"].notna()]
-    baselines = table[table["kind"] == "baseline"]
-    if heads.empty:
+    head, baseline = _best(table, "head"), _best(table, "baseline")
+    if head is None:
         return None
-    head = heads.loc[heads["validation_RSUM"].idxmax()]
-    if baselines.empty:
-        return Verdict(head["experiment"], None, None, None)
-    baseline = baselines.loc[baselines["validation_RSUM"].idxmax()]
-    apart = head["RSUM_low"] > baseline["RSUM_high"] or head["RSUM_high"] < baseline["RSUM_low"]
-    return Verdict(head["experiment"], baseline["experiment"], float(head["RSUM"] - baseline["RSUM"]), bool(apart))
+    row = table.loc[head]
+    if baseline is None:
+        return Verdict(row["experiment"], None, None)
+    comparison = Comparison(*(float(row[f"baseline_{part}"]) for part in ("difference", "low", "high")))
+    return Verdict(row["experiment"], table["experiment"][baseline], comparison)
 
 
 def chance(images: int, captions: int) -> dict[str, float]:

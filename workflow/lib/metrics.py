@@ -1,4 +1,4 @@
-"""Metrics of retrieval ranks, their registry, and their uncertainty. Recalls and means of shares are percentages."""
+"""Metrics of retrieval ranks, and their registry. Recalls and means of shares are percentages."""
 
 from collections.abc import Callable
 
@@ -100,27 +100,3 @@ def mean_of_folds(folds: list[dict]) -> dict:
         for direction in DIRECTIONS
     }
     return {"folds": len(folds), **mean, "RSUM": float(np.mean([fold["RSUM"] for fold in folds]))}
-
-
-def bootstrap_intervals(ranks: Ranks, resamples: int = 1000, seed: int = 0) -> dict:
-    """Return 95 % percentile intervals of the recalls and RSUM from resampled images with all their captions."""
-    images = int(ranks.caption_image.max()) + 1
-    cutoffs = [int(name.removeprefix("R@")) for name in RECALLS]
-    captions = np.bincount(ranks.caption_image, minlength=images)
-    i2t_hits = np.stack([ranks.i2t < k for k in cutoffs], axis=1).astype(float)
-    t2i_hits = np.stack([np.bincount(ranks.caption_image, ranks.t2i < k, images) for k in cutoffs], axis=1)
-    drawn = np.random.default_rng(seed).integers(images, size=(resamples, images))
-    weights = np.stack([np.bincount(row, minlength=images) for row in drawn]).astype(float)
-    i2t = 100.0 * weights @ i2t_hits / images
-    t2i = 100.0 * weights @ t2i_hits / (weights @ captions)[:, None]
-    named = {"i2t": dict(zip(RECALLS, i2t.T, strict=True)), "t2i": dict(zip(RECALLS, t2i.T, strict=True))}
-    intervals: dict = {
-        direction: {name: _interval(values) for name, values in table.items()} for direction, table in named.items()
-    }
-    intervals["RSUM"] = _interval(i2t.sum(1) + t2i.sum(1))
-    return intervals
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    low, high = np.percentile(values, [2.5, 97.5])
-    return [float(low), float(high)]

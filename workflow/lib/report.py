@@ -48,6 +48,9 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         manifest=read_json(source.manifest),
         protocol=protocol,
         verdict=found,
+        versus=[(f"against {found.baseline}", "baseline"), ("against the next", "next")]
+        if found and found.baseline
+        else [],
         rows=table.to_dict("records"),
         folds=None if folds is None else folds.to_dict("records"),
         chance=chance(protocol["images"], protocol["captions"]),
@@ -83,7 +86,7 @@ def _content_hash(text: str) -> str:
 
 def _run_of(runs: list[RunResult], experiment: str) -> RunResult:
     """Return the first run of an experiment, which the leaderboard may call re-ranked."""
-    return next(run for run in runs if run.experiment == experiment.removesuffix(", re-ranked"))
+    return next(run for run in runs if experiment in run.hits)
 
 
 def _one_a_name(runs: list[RunResult]) -> list[RunResult]:

@@ -1,6 +1,6 @@
 """What a run is made of: the folders of its heads, baselines and studies, and the files the report reads of them."""
 
-EVALUATED = ["resolved_config.yaml", "run.json", "evaluation_results/metrics.json"]
+EVALUATED = ["resolved_config.yaml", "run.json", "evaluation_results/metrics.json", "evaluation_results/ranks.npz"]
 
 
 def head_folders(dataset):

@@ -12,7 +12,14 @@ from workflow.lib.devices import choose_device
 from workflow.lib.dual_encoder import DualEncoder, load_heads
 from workflow.lib.embeddings import EmbeddingFiles, check_set, open_set
 from workflow.lib.errors import run
-from workflow.lib.evaluation import CAPTION_RULES, Evaluation, captions_by_rule, evaluate, metrics_document
+from workflow.lib.evaluation import (
+    CAPTION_RULES,
+    Evaluation,
+    captions_by_rule,
+    evaluate,
+    metrics_document,
+    rank_arrays,
+)
 from workflow.lib.examples import retrieval_examples
 from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogram
 from workflow.lib.files import save_figure, write_arrays, write_json
@@ -37,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     extra = _extra_sets(model, arguments.data_dir, arguments.captions_rule, device)
     output = arguments.output_dir
     write_json(output / "metrics.json", metrics_document(facts, main_set, extra))
-    ranks = main_set.ranks
-    write_arrays(output / "ranks.npz", t2i=ranks.t2i, i2t=ranks.i2t, caption_image=ranks.caption_image)
+    write_arrays(output / "ranks.npz", **rank_arrays(main_set))
     write_json(output / "examples.json", retrieval_examples(main_set, split, metadata))
     _draw(output, main_set, facts["experiment"])
     for name, evaluation in {arguments.split: main_set, **extra}.items():
