@@ -27,6 +27,7 @@ def measure(quick: bool = False) -> list[Row]:
         summarize(ranks)
         return ranks
 
+    _, extra = timed_memory(ours)
     _compare(ours(), *sorted_ranks(images, texts, owner))
     medians = interleaved(
         1 if quick else 3,
@@ -35,7 +36,6 @@ def measure(quick: bool = False) -> list[Row]:
         one_hot=lambda: one_hot_recalls(images, texts, owner),
         limit=product_alone(images, texts),
     )
-    _, extra = timed_memory(ours)
     rows = [
         Row(f"{name}, against {reference}", medians["ours"], medians[case], medians["limit"], extra)
         for case, reference in (("argsorts", "two argsorts"), ("one_hot", "top-k and one-hot"))

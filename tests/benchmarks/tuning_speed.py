@@ -50,7 +50,7 @@ def _study(quick: bool) -> dict[str, Any]:
         "description": "Width, regularisation and temperature of the two-layer perceptron.",
         "data": "train",
         "trials": 2 if quick else 30,
-        "n_jobs": 2,
+        "n_jobs": 1 if quick else 2,
         "base": {
             "model": {"type": "mlp", "output_dim": 256},
             "loss": {"type": "infonce"},
