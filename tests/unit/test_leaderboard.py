@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from workflow.lib.errors import UserError
 from workflow.lib.leaderboard import RunResult, chance, fold_board, leaderboard, verdict
 from workflow.lib.uncertainty import ImageHits
 
@@ -88,6 +89,11 @@ def test_a_gain_on_a_few_images_alone_is_not_distinguishable():
 def test_without_baselines_the_verdict_names_the_head_alone():
     found = verdict(leaderboard([result("head", 300, 1)]))
     assert (found.head, found.baseline, found.comparison) == ("head", None, None)
+
+
+def test_runs_on_other_test_rows_are_refused():
+    with pytest.raises(UserError, match="evaluated on other test rows"):
+        leaderboard([result("a", 200, 210), result("b", 200, 210, images=500)])
 
 
 def test_without_heads_there_is_no_verdict():

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from workflow.lib.errors import UserError
 from workflow.lib.files import read_json
 from workflow.lib.metrics import DIRECTIONS, RECALLS
 from workflow.lib.uncertainty import Comparison, ImageHits, compared, interval, resampled_recalls
@@ -88,6 +89,7 @@ def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
     row is compared on the same draws with the baseline that validation chose and with the row below it.
     """
     runs = list(runs)
+    _refuse_mixed_protocols(runs)
     table = _mean_over_seeds([row for run in runs for row in _rows(run)])
     hits = [ImageHits.mean([run.hits[name] for run in runs if name in run.hits]) for name in table["experiment"]]
     resampled = resampled_recalls(hits).sum((2, 3))
@@ -104,6 +106,16 @@ def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
         ],
         axis=1,
     )
+
+
+def _refuse_mixed_protocols(runs: Sequence[RunResult]) -> None:
+    first = runs[0]
+    for run in runs:
+        if run.metrics["protocol"] != first.metrics["protocol"]:
+            raise UserError(
+                f"{run.folder} and {first.folder} are evaluated on other test rows: evaluate both with the same "
+                "--split and --captions-rule"
+            )
 
 
 def _best(table: pd.DataFrame, kind: str) -> int | None:

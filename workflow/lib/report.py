@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from workflow.lib.files import read_json
-from workflow.lib.leaderboard import RunResult, chance, fold_board, leaderboard, verdict
+from workflow.lib.leaderboard import RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure
 from workflow.lib.pictures import embedded_figure, embedded_plot, thumbnail
 
@@ -48,9 +48,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         manifest=read_json(source.manifest),
         protocol=protocol,
         verdict=found,
-        versus=[(f"against {found.baseline}", "baseline"), ("against the next", "next")]
-        if found and found.baseline
-        else [],
+        versus=_versus(found, rows=len(table)),
         rows=table.to_dict("records"),
         folds=None if folds is None else folds.to_dict("records"),
         chance=chance(protocol["images"], protocol["captions"]),
@@ -66,6 +64,12 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         script=script,
         script_hash=_content_hash(script),
     )
+
+
+def _versus(found: Verdict | None, rows: int) -> list[tuple[str, str]]:
+    """Return title and name of each comparison that the board shows: with the best baseline, with the next row."""
+    baseline = [(f"against {found.baseline}", "baseline")] if found and found.baseline else []
+    return [*baseline, ("against the next", "next")] if rows > 1 else []
 
 
 def _template() -> jinja2.Template:

@@ -2,6 +2,7 @@
 
 import pickletools
 import zipfile
+import zlib
 from pathlib import Path
 
 PICKLE_BYTES = 65536
@@ -17,7 +18,7 @@ def matrix_width(path: str | Path) -> int | None:
     try:
         content = _description(Path(path))
         operations = iter(list(pickletools.genops(content)))
-    except (OSError, ValueError, zipfile.BadZipFile, StopIteration):
+    except (OSError, EOFError, RuntimeError, ValueError, zipfile.BadZipFile, zlib.error, StopIteration):
         return None
     if not any(operation.name == "BINPERSID" for operation, _, _ in operations):
         return None
