@@ -168,7 +168,7 @@ def test_monitor_names_a_direction_and_a_metric():
 @pytest.mark.parametrize("head", ["linear", "align"])
 def test_the_weights_that_come_back_score_what_their_epoch_scored(head, data, files):
     """On the rows that training held and, by the statistics in the model, on the raw rows of the files."""
-    trained = fit(experiment(head, learning_rate=0.05, num_epochs=6, patience=6), data, seed=1)
+    trained = fit(experiment(head, learning_rate=1.0, num_epochs=6, patience=6), data, seed=1)
     expected = trained.history[trained.best_epoch]["val"]
     assert trained.best_epoch != trained.epoch
     assert summarize(project_standardized(trained.model, data.val).ranks()) == expected

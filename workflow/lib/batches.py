@@ -2,6 +2,7 @@
 
 import mmap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import Tensor
 from workflow.lib.dual_encoder import Standardize
 from workflow.lib.rows import RowFile, open_rows
 from workflow.lib.splits import SplitIndex
+from workflow.lib.tiles import blocks
 
 STATISTICS_ROWS = 16384
 BLOCK_ROWS = 128
@@ -101,11 +103,21 @@ def _spread(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
-    """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk are held."""
+    """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk a thread are held.
+
+    Each thread reads and converts a part of the rows: one alone keeps neither the memory nor the cores busy.
+    """
     loaded = _large_tensor(len(rows), file.width, dtype)
     largest = torch.finfo(dtype).max
-    for where, chunk in file.select(rows):
-        loaded[where] = chunk.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
+
+    def load_part(part: slice) -> None:
+        for where, chunk in file.select(rows[part]):
+            loaded[part][where] = chunk.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
+
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        list(pool.map(load_part, blocks(len(rows), -(-len(rows) // threads))))
+    torch.set_num_threads(threads)
     return loaded
 
 

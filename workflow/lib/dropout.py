@@ -21,7 +21,7 @@ class Dropout(nn.Dropout):
             return functional.dropout(x, self.p)
         dropped = round(self.p * LEVELS)
         kept = _random_levels(x.shape) >= dropped - LEVELS // 2
-        return x * (kept * (LEVELS / (LEVELS - dropped))).to(x.dtype)
+        return x * kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
 
 
 def _random_levels(shape: torch.Size) -> Tensor:

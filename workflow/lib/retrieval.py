@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from workflow.lib.errors import UserError
+from workflow.lib.products import product
 from workflow.lib.ranks import Ranks
 from workflow.lib.tiles import blocks, tile_size
 
@@ -37,7 +38,7 @@ def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ran
     thresholds = own.by_image(positives, fill=torch.inf)
     image_counts = torch.zeros_like(thresholds)
     text_counts = torch.zeros(len(texts), device=texts.device)
-    above = torch.empty_like(tiles.scores)
+    above = images.new_empty(tiles.size, tiles.size)
     for rows, columns, scores in tiles.all():
         flags = above[: scores.shape[0], : scores.shape[1]]
         text_counts[columns] += torch.ge(scores, positives[None, columns], out=flags).sum(0)
@@ -59,7 +60,6 @@ class _Tiles:
     def __init__(self, images: Tensor, texts: Tensor, order: Tensor) -> None:
         self.images, self.texts, self.order = images, texts, order
         self.size = tile_size(images.device)
-        self.scores = images.new_empty(self.size, self.size)
 
     def text_blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (columns, texts) of every block of columns, the texts padded."""
@@ -67,8 +67,8 @@ class _Tiles:
             yield columns, _padded(self.texts[self.order[columns]], self.size)
 
     def product(self, rows: slice, columns: slice, texts: Tensor) -> Tensor:
-        """Return the scores of a tile without its padding; they stand until the next call."""
-        scores = torch.mm(_padded(self.images[rows], self.size), texts.T, out=self.scores)
+        """Return the scores of a tile without its padding."""
+        scores = product(_padded(self.images[rows], self.size), texts.T)
         return scores[: rows.stop - rows.start, : columns.stop - columns.start]
 
     def all(self) -> Iterator[tuple[slice, slice, Tensor]]:

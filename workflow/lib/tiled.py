@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workflow.lib.products import add_product, product
 from workflow.lib.tiles import tile_size, tiles
 
 
@@ -23,7 +24,7 @@ class SigmoidPairs(torch.autograd.Function):
         pairs = _ScaledPairs(x, y, scale)
         total, slope_sum = x.new_zeros(()), x.new_zeros(())
         for rows, columns in pairs.tiles():
-            logits = torch.addmm(bias, pairs.x[rows], y[columns].T)
+            logits = pairs.logits(rows, columns).add_(bias)
             total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
             slopes = logits.sigmoid_()
             _diagonal(slopes, rows, columns).sub_(1)
@@ -80,12 +81,12 @@ class _ScaledPairs:
 
     def logits(self, rows: slice, columns: slice) -> Tensor:
         """Return the logits of a tile."""
-        return self.x[rows] @ self.y[columns].T
+        return product(self.x[rows], self.y[columns].T)
 
     def add_slopes(self, rows: slice, columns: slice, slopes: Tensor) -> None:
         """Take in the derivatives of the sum by the logits of a tile."""
-        self.x_gradient[rows].addmm_(slopes, self.y[columns])
-        self.y_gradient[columns].addmm_(slopes.T, self.x[rows])
+        add_product(self.x_gradient[rows], slopes, self.y[columns])
+        add_product(self.y_gradient[columns], slopes.T, self.x[rows])
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of x, y and scale once every tile is in."""
