@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.lib.batches import RAW, PairFiles, deal_pairs, load_pairs, load_rows, row_statistics
+from workflow.lib.batches import RAW, PairFiles, deal_pairs, load_pairs, load_rows, row_statistics, spread
 from workflow.lib.rows import open_rows
 
 
@@ -112,3 +112,16 @@ def test_statistics_of_many_rows_come_from_blocks_spread_over_all(tmp_path, monk
     assert not torch.equal(estimated.mean, exact.mean)
     torch.testing.assert_close(estimated.mean, exact.mean, rtol=0.05, atol=0.05)
     torch.testing.assert_close(estimated.scale, exact.scale, rtol=0.05, atol=0)
+
+
+@pytest.mark.parametrize(("count", "blocks"), [(384, 3), (130, 1), (50, 1), (1, 1)])
+def test_spread_rows_are_blocks_of_neighbours(count, blocks):
+    rows = 3 * np.arange(1000)
+    found = spread(rows, count)
+    assert set(found) <= set(rows)
+    assert len(np.unique(found)) == len(found) <= count
+    assert (np.diff(found) > 3).sum() == blocks - 1
+
+
+def test_few_rows_are_all_taken():
+    assert spread(np.arange(7), 7).tolist() == list(range(7))

@@ -10,7 +10,9 @@ import torch
 from workflow.lib import evaluation
 from workflow.lib.batches import PairFiles
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.evaluation import captions_by_rule, evaluate, metrics_document
+from workflow.lib.evaluation import Evaluation, captions_by_rule, metrics_document, rank_arrays
+from workflow.lib.hubness import choose_correction
+from workflow.lib.projections import project_files
 from workflow.lib.splits import SplitIndex
 
 CPU = torch.device("cpu")
@@ -22,6 +24,12 @@ def files(data_dir, split_dir) -> PairFiles:
     """The 40 training images: enough for blocks."""
     names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
     return PairFiles.open(*names, split_dir / "train.npz")
+
+
+def evaluate(model: DualEncoder, files: PairFiles, name: str = "test", rule: str = "all") -> Evaluation:
+    """Evaluate with the hubness correction that the same rows, as training and validation pairs, give."""
+    projections = project_files(model, files, CPU)
+    return evaluation.evaluate(model, files, name, rule, CPU, choose_correction(projections, projections))
 
 
 def new_model(kind: str = "linear", **parameters) -> DualEncoder:
@@ -76,9 +84,9 @@ def test_the_first_five_captions_of_an_image_are_the_first_in_the_file(rng):
 
 def test_the_metrics_of_a_model_are_those_of_its_full_score_matrix(files):
     model = new_model()
-    found = evaluate(model, files, "test", "all", CPU)
+    found = evaluate(model, files)
     assert_recalls(found.metrics["full"], recalls(full_scores(model, files), files.split.text_image))
-    assert list(found.metrics) == ["protocol", "full", "1k", "intervals", "reranked"]
+    assert list(found.metrics) == ["protocol", "full", "1k", "intervals", "reranked", "hubness_corrected"]
     assert found.metrics["protocol"] == {"split": "test", "images": 40, "captions": 120, "captions_rule": "all"}
     assert found.metrics["reranked"] is None
     assert len(found.ranks.t2i) == 120
@@ -88,14 +96,14 @@ def test_the_metrics_of_a_model_are_those_of_its_full_score_matrix(files):
 
 def test_fewer_images_than_a_block_have_no_result_for_blocks(files):
     assert evaluation.FOLD_IMAGES == 1000
-    assert evaluate(new_model(), files, "test", "all", CPU).metrics["1k"] is None
+    assert evaluate(new_model(), files).metrics["1k"] is None
 
 
 @pytest.mark.parametrize(("size", "folds"), [(20, 2), (13, 3), (40, 1)])
 def test_blocks_are_consecutive_disjoint_and_whole_and_their_metrics_are_averaged(size, folds, files, monkeypatch):
     monkeypatch.setattr(evaluation, "FOLD_IMAGES", size)
     model = new_model()
-    found = evaluate(model, files, "test", "all", CPU).metrics["1k"]
+    found = evaluate(model, files).metrics["1k"]
     scores, owner = full_scores(model, files), files.split.text_image
     blocks = []
     for start in range(0, folds * size, size):
@@ -109,14 +117,14 @@ def test_blocks_are_consecutive_disjoint_and_whole_and_their_metrics_are_average
 def test_a_head_with_a_scorer_is_reported_with_and_without_re_ranking(files, monkeypatch):
     monkeypatch.setattr(evaluation, "FOLD_IMAGES", 20)
     model = reranker()
-    untrained = evaluate(model, files, "test", "all", CPU).metrics
+    untrained = evaluate(model, files).metrics
     assert list(untrained["reranked"]) == ["rerank_k", "full", "1k", "intervals"]
     assert untrained["reranked"]["rerank_k"] == 40
     for part in ("full", "1k", "intervals"):
         assert untrained["reranked"][part] == untrained[part]
 
     torch.nn.init.normal_(model.scorer.compare[-1].weight, std=5.0)
-    opinionated = evaluate(model, files, "test", "all", CPU).metrics
+    opinionated = evaluate(model, files).metrics
     assert opinionated["full"] == untrained["full"]
     for part in ("full", "1k", "intervals"):
         assert opinionated["reranked"][part] != opinionated[part]
@@ -128,16 +136,33 @@ def test_blocks_are_re_ranked_with_the_tokens_of_their_own_images(files, monkeyp
     model = reranker()
     torch.nn.init.normal_(model.scorer.compare[-1].weight, std=5.0)
     monkeypatch.setattr(evaluation, "FOLD_IMAGES", 20)
-    both = evaluate(model, files, "test", "all", CPU).metrics["reranked"]["1k"]
+    both = evaluate(model, files).metrics["reranked"]["1k"]
     halves = []
     for start in (0, 20):
         texts = (files.split.text_image >= start) & (files.split.text_image < start + 20)
         rows = files.split.image_rows[start : start + 20], files.split.text_rows[texts]
         half = PairFiles(files.images, files.texts, SplitIndex(*rows, files.split.text_image[texts] - start))
-        halves.append(evaluate(model, half, "test", "all", CPU).metrics["reranked"]["full"])
+        halves.append(evaluate(model, half).metrics["reranked"]["full"])
     for direction in ("i2t", "t2i"):
         for name, value in both[direction].items():
             assert value == pytest.approx(np.mean([half[direction][name] for half in halves])), (direction, name)
+
+
+def test_every_model_is_reported_with_and_without_hubness_correction(files, monkeypatch):
+    monkeypatch.setattr(evaluation, "FOLD_IMAGES", 20)
+    found = evaluate(new_model(), files)
+    corrected = found.metrics["hubness_corrected"]
+    assert list(corrected) == ["correction", "full", "1k", "intervals"]
+    assert corrected["correction"]["validation_RSUM"] == pytest.approx(corrected["full"]["RSUM"])
+    assert corrected["1k"]["folds"] == 2
+    for part in ("full", "1k", "intervals"):
+        assert corrected[part] != found.metrics[part]
+
+
+def test_the_ranks_of_every_retrieval_are_kept(files):
+    plain = {"t2i", "i2t", "caption_image", "hubness_corrected_t2i", "hubness_corrected_i2t"}
+    assert set(rank_arrays(evaluate(new_model(), files))) == plain
+    assert set(rank_arrays(evaluate(reranker(), files))) == plain | {"reranked_t2i", "reranked_i2t"}
 
 
 FACTS = {
@@ -152,7 +177,7 @@ FACTS = {
 
 
 def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out(files):
-    main = evaluate(new_model(), files, "test", "first5", CPU)
+    main = evaluate(new_model(), files, rule="first5")
     document = metrics_document(FACTS, main, {})
     assert list(document) == [
         "format",
@@ -166,6 +191,7 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
         "1k",
         "intervals",
         "reranked",
+        "hubness_corrected",
         "extra",
     ]
     assert document["selected"] == {"split": "val", "RSUM": 100.0}
@@ -175,7 +201,7 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
 
 
 def test_the_document_holds_every_extra_set_in_the_same_form(files):
-    main = evaluate(new_model(), files, "test", "all", CPU)
+    main = evaluate(new_model(), files)
     extra = replace(main, metrics=main.metrics | {"protocol": {"split": "val2017"}})
     document = metrics_document(FACTS, main, {"val2017": extra})
     assert list(document["extra"]) == ["val2017"]
@@ -184,5 +210,5 @@ def test_the_document_holds_every_extra_set_in_the_same_form(files):
 
 
 def test_a_document_with_re_ranking_is_plain_values_as_well(files):
-    document = metrics_document(FACTS, evaluate(reranker(), files, "test", "all", CPU), {})
+    document = metrics_document(FACTS, evaluate(reranker(), files), {})
     assert json.loads(json.dumps(document, allow_nan=False)) == document

@@ -1,4 +1,4 @@
-"""Choosing sees no test row: other test embeddings change neither epochs, weights, regularisers nor the best trial."""
+"""Choosing sees no test row: others change neither epochs, weights, regularisers, hubness correction nor best trial."""
 
 import json
 import shutil
@@ -10,6 +10,7 @@ import torch
 
 from workflow.lib.splits import SplitIndex
 from workflow.scripts.baseline import main as baseline
+from workflow.scripts.evaluate import main as evaluate
 from workflow.scripts.train import main as train
 from workflow.scripts.tune import main as tune
 
@@ -84,6 +85,14 @@ def test_another_seed_gives_other_weights(data_dir, run_on, tmp_path):
 def test_a_baseline_chooses_the_same_maps(name, data_dir, other_test_rows, run_on):
     runs = [run_on(baseline, data, "--baseline", name) for data in (data_dir, other_test_rows)]
     assert equal_models(*runs)
+
+
+def test_an_evaluation_chooses_the_same_hubness_correction(data_dir, other_test_rows, run_on):
+    model = run_on(baseline, data_dir, "--baseline", "ridge") / "best_model.pt"
+    runs = [run_on(evaluate, data, "--model", model, "--device", "cpu") for data in (data_dir, other_test_rows)]
+    first, second = (json.loads((run / "metrics.json").read_text()) for run in runs)
+    assert first["full"] != second["full"]
+    assert first["hubness_corrected"]["correction"] == second["hubness_corrected"]["correction"]
 
 
 def test_a_study_has_the_same_trials_and_the_same_best(data_dir, other_test_rows, run_on, tmp_path):

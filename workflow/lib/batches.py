@@ -80,7 +80,7 @@ def row_statistics(file: RowFile, rows: np.ndarray) -> Statistics:
     Of more than STATISTICS_ROWS rows, that many in blocks spread over the file stand for all: the values condition the
     input and are stored with the head, so that their sampling error of 1 % of a scale moves nothing.
     """
-    rows = _spread(rows, STATISTICS_ROWS)
+    rows = spread(rows, STATISTICS_ROWS)
     total = torch.zeros(file.width, dtype=torch.float64)
     squares = torch.zeros(file.width, dtype=torch.float64)
     shift = file.read(int(rows[0]), int(rows[0]) + 1)[0].float()
@@ -94,12 +94,13 @@ def row_statistics(file: RowFile, rows: np.ndarray) -> Statistics:
     return Statistics((shift + mean).float(), torch.where(constant, 1.0, scale).float())
 
 
-def _spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """Return at most `count` of the ascending rows, in equally spaced blocks of neighbours."""
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """Return at most `count` of the ascending rows, in equally spaced blocks of neighbours, which one read fetches."""
     if len(rows) <= count:
         return rows
-    starts = np.linspace(0, len(rows) - BLOCK_ROWS, count // BLOCK_ROWS).astype(int)
-    return np.concatenate([rows[start : start + BLOCK_ROWS] for start in starts])
+    block = min(BLOCK_ROWS, count)
+    starts = np.linspace(0, len(rows) - block, count // block).astype(int)
+    return np.concatenate([rows[start : start + block] for start in starts])
 
 
 def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:

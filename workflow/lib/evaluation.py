@@ -1,7 +1,7 @@
 """The evaluation protocol: a model and a split in, the content of metrics.json out."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workflow.lib.batches import PairFiles
 from workflow.lib.dual_encoder import DualEncoder
+from workflow.lib.hubness import ChosenCorrection, CorrectedProjections
 from workflow.lib.metrics import mean_of_folds, summarize
 from workflow.lib.projections import Projections, map_rows, project_files
 from workflow.lib.ranks import Ranks
@@ -31,12 +32,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The projections of a split, their ranks, every metric, and the ranks after re-ranking where a head has it."""
+    """The projections of a split, their ranks, every metric, and the ranks of each variant by its metrics.json key."""
 
     projections: Projections
     ranks: Ranks
     metrics: dict[str, Any]
-    reranked: Ranks | None = None
+    variants: dict[str, Ranks] = field(default_factory=dict)
 
 
 def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
@@ -51,41 +52,50 @@ def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
     return replace(split, text_rows=split.text_rows[kept], text_image=split.text_image[kept])
 
 
-def evaluate(model: DualEncoder, files: PairFiles, name: str, rule: str, device: torch.device) -> Evaluation:
+def evaluate(
+    model: DualEncoder, files: PairFiles, name: str, rule: str, device: torch.device, correction: ChosenCorrection
+) -> Evaluation:
     """Evaluate a model on the split `name`, whose captions the rule has chosen; scores are float32."""
-    model.to(device)
     projections = project_files(model, files, device)
-    ranks = projections.ranks()
+    images, ranks = len(projections.images), projections.ranks()
+    corrected = correction.correction.corrected(projections)
+    variants = {"hubness_corrected": corrected.ranks()}
     metrics: dict[str, Any] = {
         "protocol": {
             "split": name,
-            "images": len(projections.images),
+            "images": images,
             "captions": len(projections.texts),
             "captions_rule": rule,
         },
-        "full": summarize(ranks),
-        "1k": _folds([block.ranks() for block in _blocks(projections)]),
-        "intervals": {"full": _intervals(ranks)},
+        **_summaries(ranks, _block_ranks(projections, images)),
         "reranked": None,
+        "hubness_corrected": {
+            "correction": correction.described(),
+            **_summaries(variants["hubness_corrected"], _block_ranks(corrected, images)),
+        },
     }
-    reranked = None
     if model.scorer is not None:
-        reranked, metrics["reranked"] = _reranked(model, files, projections, ranks, device)
-    return Evaluation(projections, ranks, metrics, reranked)
+        variants["reranked"], metrics["reranked"] = _reranked(model, files, projections, ranks, device)
+    return Evaluation(projections, ranks, metrics, variants)
 
 
-def _intervals(ranks: Ranks) -> dict[str, Any]:
-    return recall_intervals(ImageHits.of(ranks.i2t, ranks.t2i, ranks.caption_image))
+def _summaries(ranks: Ranks, blocks: list[Ranks]) -> dict[str, Any]:
+    """Return the metrics of all images at once and of the 1,000-image blocks, and the intervals of the former."""
+    return {
+        "full": summarize(ranks),
+        "1k": mean_of_folds([summarize(block) for block in blocks]) if blocks else None,
+        "intervals": {"full": recall_intervals(ImageHits.of(ranks.i2t, ranks.t2i, ranks.caption_image))},
+    }
 
 
-def _blocks(projections: Projections) -> list[Projections]:
-    """Return the consecutive disjoint blocks of 1,000 images; a last, smaller block is left out."""
-    starts = range(0, len(projections.images) // FOLD_IMAGES * FOLD_IMAGES, FOLD_IMAGES)
-    return [projections.of_images(start, start + FOLD_IMAGES) for start in starts]
+def _blocks(images: int) -> Iterator[tuple[int, int]]:
+    """Yield start and stop of consecutive disjoint blocks of 1,000 images; a last, smaller block is left out."""
+    for start in range(0, images // FOLD_IMAGES * FOLD_IMAGES, FOLD_IMAGES):
+        yield start, start + FOLD_IMAGES
 
 
-def _folds(ranks: list[Ranks]) -> dict[str, Any] | None:
-    return mean_of_folds([summarize(fold) for fold in ranks]) if ranks else None
+def _block_ranks(projections: Projections | CorrectedProjections, images: int) -> list[Ranks]:
+    return [projections.of_images(*block).ranks() for block in _blocks(images)]
 
 
 def _reranked(
@@ -108,18 +118,12 @@ def _reranked(
     )
     k = model.head.rerank_k
     ranks = reranked_ranks(model, projections, tokens.images, tokens.texts, dual, k)
-    folds = []
-    for number, block in enumerate(_blocks(projections)):
-        start = number * FOLD_IMAGES
-        texts = (projections.text_image >= start) & (projections.text_image < start + FOLD_IMAGES)
-        images = tokens.images[start : start + FOLD_IMAGES]
-        folds.append(reranked_ranks(model, block, images, tokens.texts[texts], block.ranks(), k))
-    return ranks, {
-        "rerank_k": k,
-        "full": summarize(ranks),
-        "1k": _folds(folds),
-        "intervals": {"full": _intervals(ranks)},
-    }
+    blocks = []
+    for start, stop in _blocks(len(projections.images)):
+        block = projections.of_images(start, stop)
+        texts = tokens.texts[(projections.text_image >= start) & (projections.text_image < stop)]
+        blocks.append(reranked_ranks(model, block, tokens.images[start:stop], texts, block.ranks(), k))
+    return ranks, {"rerank_k": k, **_summaries(ranks, blocks)}
 
 
 def metrics_document(facts: Mapping[str, Any], main: Evaluation, extra: Mapping[str, Evaluation]) -> dict[str, Any]:
@@ -133,7 +137,9 @@ def metrics_document(facts: Mapping[str, Any], main: Evaluation, extra: Mapping[
 
 
 def rank_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """Return the content of ranks.npz: 0-based ranks by query, also of the re-ranked retrieval where there is one."""
-    ranks, reranked = evaluation.ranks, evaluation.reranked
+    """Return the content of ranks.npz: 0-based ranks by query, also of every variant."""
+    ranks = evaluation.ranks
     arrays = {"t2i": ranks.t2i, "i2t": ranks.i2t, "caption_image": ranks.caption_image}
-    return arrays if reranked is None else arrays | {"reranked_t2i": reranked.t2i, "reranked_i2t": reranked.i2t}
+    for name, variant in evaluation.variants.items():
+        arrays |= {f"{name}_t2i": variant.t2i, f"{name}_i2t": variant.i2t}
+    return arrays

@@ -51,7 +51,8 @@ def _tower_output(tower: torch.nn.Module, rows: Tensor) -> Tensor:
 
 
 def project_files(model: DualEncoder, files: PairFiles, device: torch.device) -> Projections:
-    """Project the raw rows of a split in float32, reading a few MB at a time."""
+    """Project the raw rows of a split in float32 on a device, reading a few MB at a time."""
+    model.to(device)
     return Projections(
         map_rows(model.encode_images, files.images, files.split.image_rows, device),
         map_rows(model.encode_texts, files.texts, files.split.text_rows, device),

@@ -7,7 +7,7 @@ rule evaluate:
         model="results/{dataset}/{experiment}/seed{seed}/best_model.pt",
         data=data_files,
         extra=extra_files,
-        index="results/{dataset}/split/test.npz",
+        index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val", "test"]],
     output:
         metrics="results/{dataset}/{experiment}/seed{seed}/evaluation_results/metrics.json",
         ranks="results/{dataset}/{experiment}/seed{seed}/evaluation_results/ranks.npz",
