@@ -8,10 +8,12 @@ import pytest
 
 from workflow.lib.errors import UserError
 from workflow.lib.leaderboard import RunResult, chance, fold_board, leaderboard, verdict
+from workflow.lib.metrics import VARIANTS
 from workflow.lib.uncertainty import ImageHits
 
 
-def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head", images: int = 1000, reranked=None):
+def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head", images: int = 1000, **variants):
+    """Return a run with the RSUM of its plain retrieval and of its variants, reranked or hubness_corrected."""
     recalls = dict.fromkeys(("R@1", "R@5", "R@10", "MedR", "MRR"), rsum / 6)
     full = {"i2t": recalls, "t2i": recalls, "RSUM": rsum}
     metrics = {
@@ -22,11 +24,11 @@ def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head"
         "protocol": {"images": images},
         "full": full,
         "1k": full,
-        "reranked": reranked and {"full": full | {"RSUM": reranked}},
+        **dict.fromkeys(VARIANTS),
+        **{key: {"full": full | {"RSUM": value}} for key, value in variants.items()},
     }
     hits = {name: image_hits(rsum, images)}
-    if reranked:
-        hits[f"{name}, re-ranked"] = image_hits(reranked, images)
+    hits |= {f"{name}, {VARIANTS[key]}": image_hits(value, images) for key, value in variants.items()}
     return RunResult(Path("unused"), metrics, {"parameters": 10, "seconds": 2.0 + seed}, {}, hits)
 
 
@@ -51,6 +53,39 @@ def test_a_pair_scorer_has_a_second_row():
     board = leaderboard([result("pairs", 200, 210, reranked=220)])
     assert board["experiment"].tolist() == ["pairs, re-ranked", "pairs"]
     assert board["RSUM"].tolist() == [220, 200]
+
+
+def test_hubness_corrected_rows_are_a_board_of_their_own_below_the_plain_ones():
+    board = leaderboard(
+        [
+            result("head", 300, 310, hubness_corrected=360),
+            result("pairs", 290, 300, reranked=295, hubness_corrected=280),
+            result("cca", 250, 260, kind="baseline", hubness_corrected=300),
+        ]
+    )
+    assert board["experiment"].tolist() == [
+        "head",
+        "pairs, re-ranked",
+        "pairs",
+        "cca",
+        "head, hubness-corrected",
+        "cca, hubness-corrected",
+        "pairs, hubness-corrected",
+    ]
+    assert board["hubness_corrected"].tolist() == [False] * 4 + [True] * 3
+    rows = board.set_index("experiment")
+    assert rows["baseline_difference"].fillna(0).tolist() == [50, 45, 40, 0, 60, 0, -20]
+    assert rows["next_difference"].fillna(0).tolist() == [5, 5, 40, 0, 60, 20, 0]
+
+
+def test_a_hubness_corrected_row_is_never_chosen():
+    runs = [
+        result("head", 300, 310, hubness_corrected=500),
+        result("cca", 250, 260, kind="baseline", hubness_corrected=400),
+    ]
+    board = leaderboard(runs)
+    assert board.loc[board["hubness_corrected"], "validation_RSUM"].isna().all()
+    assert (verdict(board).head, verdict(board).baseline, verdict(board).comparison.difference) == ("head", "cca", 50)
 
 
 def test_validation_alone_chooses_whom_the_verdict_compares():

@@ -11,11 +11,12 @@ import pandas as pd
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import read_json
-from workflow.lib.metrics import DIRECTIONS, RECALLS
+from workflow.lib.metrics import DIRECTIONS, RECALLS, VARIANTS
 from workflow.lib.uncertainty import Comparison, ImageHits, compared, interval, resampled_recalls
 from workflow.lib.validation import read_yaml
 
 SHOWN_METRICS = (*RECALLS, "MedR", "MRR")
+CORRECTED = "hubness_corrected"
 
 
 @dataclass(frozen=True)
@@ -70,42 +71,59 @@ def read_run(folder: Path) -> RunResult:
 
 def _hits(experiment: str, path: Path) -> dict[str, ImageHits]:
     with np.load(path, allow_pickle=False) as ranks:
-        hits = {experiment: ImageHits.of(ranks["i2t"], ranks["t2i"], ranks["caption_image"])}
-        if "reranked_t2i" in ranks:
-            again = ImageHits.of(ranks["reranked_i2t"], ranks["reranked_t2i"], ranks["caption_image"])
-            hits[reranked_name(experiment)] = again
+        owner = ranks["caption_image"]
+        hits = {experiment: ImageHits.of(ranks["i2t"], ranks["t2i"], owner)}
+        for key in VARIANTS:
+            if f"{key}_t2i" in ranks:
+                hits[variant_name(experiment, key)] = ImageHits.of(ranks[f"{key}_i2t"], ranks[f"{key}_t2i"], owner)
     return hits
 
 
-def reranked_name(experiment: str) -> str:
-    """Return the name of the second row of a head with a pair scorer."""
-    return f"{experiment}, re-ranked"
+def variant_name(experiment: str, key: str) -> str:
+    """Return the name of a further row of an experiment, whose metrics stand under `key` in metrics.json."""
+    return f"{experiment}, {VARIANTS[key]}"
 
 
 def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
-    """Return one row for each experiment, means over its seeds, highest test RSUM first.
+    """Return one row for each experiment, means over its seeds, highest test RSUM first, and one for each variant.
 
-    A head with a pair scorer has a second row, `NAME, re-ranked`. RSUM_low and RSUM_high resample the test images. Each
-    row is compared on the same draws with the baseline that validation chose and with the row below it.
+    A head with a pair scorer has a row `NAME, re-ranked`. The rows `NAME, hubness-corrected` stand below all others, a
+    board of their own. RSUM_low and RSUM_high resample the test images. Each row is compared on the same draws with the
+    baseline that validation chose and with the row below it, both of its own board.
     """
     runs = list(runs)
     _refuse_mixed_protocols(runs)
     table = _mean_over_seeds([row for run in runs for row in _rows(run)])
+    table = table.sort_values(CORRECTED, ignore_index=True, kind="stable")
     hits = [ImageHits.mean([run.hits[name] for run in runs if name in run.hits]) for name in table["experiment"]]
     resampled = resampled_recalls(hits).sum((2, 3))
     table["RSUM_low"], table["RSUM_high"] = np.array([interval(values) for values in resampled.T]).T
-    baseline = _best(table, "baseline")
-    below = [*table.index[1:], None]
     return pd.concat(
         [
             table,
-            _comparisons(
-                table, resampled, "baseline", [None if place == baseline else baseline for place in table.index]
-            ),
-            _comparisons(table, resampled, "next", below),
+            _comparisons(table, resampled, "baseline", _baselines(table)),
+            _comparisons(table, resampled, "next", _below(table)),
         ],
         axis=1,
     )
+
+
+def _baselines(table: pd.DataFrame) -> list[int | None]:
+    """Return for each row the place of the baseline that validation chose, on the row's own board; None for itself."""
+    chosen = _best(table, "baseline")
+    if chosen is None:
+        return [None] * len(table)
+    names = table["experiment"].tolist()
+    corrected = variant_name(names[chosen], CORRECTED)
+    on_board = {False: chosen, True: names.index(corrected) if corrected in names else None}
+    found = [on_board[board] for board in table[CORRECTED]]
+    return [None if place == baseline else baseline for place, baseline in enumerate(found)]
+
+
+def _below(table: pd.DataFrame) -> list[int | None]:
+    """Return for each row the place of the next one, None where its board ends."""
+    boards = [*table[CORRECTED], None]
+    return [place + 1 if boards[place] == boards[place + 1] else None for place in range(len(table))]
 
 
 def _refuse_mixed_protocols(runs: Sequence[RunResult]) -> None:
@@ -148,17 +166,20 @@ def fold_board(runs: Iterable[RunResult]) -> pd.DataFrame | None:
 
 def _rows(run: RunResult) -> list[dict[str, Any]]:
     row = _described(run) | _recalls(run.metrics["full"])
-    reranked = run.metrics["reranked"]
-    if reranked is None:
-        return [row]
-    again = row | {"experiment": reranked_name(run.experiment), "validation_RSUM": np.nan}
-    return [row, again | _recalls(reranked["full"])]
+    rows = [row]
+    for key in VARIANTS:
+        if found := run.metrics[key]:
+            named = {"experiment": variant_name(run.experiment, key), CORRECTED: key == CORRECTED}
+            # Only a plain row takes part in the choice by validation.
+            rows.append(row | named | {"validation_RSUM": np.nan} | _recalls(found["full"]))
+    return rows
 
 
 def _described(run: RunResult) -> dict[str, Any]:
     return {
         "experiment": run.experiment,
         "kind": run.metrics["kind"],
+        CORRECTED: False,
         "seed": run.seed,
         "validation_RSUM": run.metrics["selected"]["RSUM"],
         "parameters": run.facts["parameters"],
@@ -172,7 +193,7 @@ def _recalls(summary: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _mean_over_seeds(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    groups = pd.DataFrame(rows).groupby(["experiment", "kind"], sort=False)
+    groups = pd.DataFrame(rows).groupby(["experiment", "kind", CORRECTED], sort=False)
     table = groups.mean().drop(columns="seed")
     table.insert(0, "seeds", groups.size())
     table.insert(2, "RSUM_std", groups["RSUM"].std())

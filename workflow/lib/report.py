@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 
 from workflow.lib.files import read_json
-from workflow.lib.leaderboard import RunResult, Verdict, chance, fold_board, leaderboard, verdict
+from workflow.lib.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure
 from workflow.lib.pictures import embedded_figure, embedded_plot, thumbnail
 
@@ -38,6 +38,7 @@ class ReportInput:
 def render(source: ReportInput, runs: list[RunResult]) -> str:
     """Return the page, HTML with every picture, style and script inside."""
     table = leaderboard(runs)
+    board, corrected = table[~table[CORRECTED]], table[table[CORRECTED]]
     found = verdict(table)
     folds = fold_board(runs)
     shown = _run_of(runs, found.head if found else table["experiment"][0])
@@ -48,12 +49,13 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         manifest=read_json(source.manifest),
         protocol=protocol,
         verdict=found,
-        versus=_versus(found, rows=len(table)),
-        rows=table.to_dict("records"),
+        versus=_versus(found, rows=len(board)),
+        rows=board.to_dict("records"),
+        corrected=corrected.to_dict("records"),
         folds=None if folds is None else folds.to_dict("records"),
         chance=chance(protocol["images"], protocol["captions"]),
         extra=_extra_sets(runs),
-        board_picture=embedded_figure(leaderboard_figure(table)),
+        board_picture=embedded_figure(leaderboard_figure(board)),
         examples=_examples(shown, source.data_dir),
         heads=[_training(run) for run in runs if run.is_head],
         studies=[_study(folder) for folder in source.studies],
