@@ -88,6 +88,15 @@ def test_a_hubness_corrected_row_is_never_chosen():
     assert (verdict(board).head, verdict(board).baseline, verdict(board).comparison.difference) == ("head", "cca", 50)
 
 
+def test_an_ensemble_has_a_row_but_is_never_chosen():
+    runs = [result("both", 350, 400, kind="ensemble"), result("head", 300, 310), result("cca", 250, 1, kind="baseline")]
+    board = leaderboard(runs)
+    assert board[["experiment", "kind"]].iloc[0].tolist() == ["both", "ensemble"]
+    assert board["baseline_difference"].iloc[0] == 100
+    assert verdict(board).head == "head"
+    assert verdict(leaderboard(runs[:1])) is None
+
+
 def test_validation_alone_chooses_whom_the_verdict_compares():
     runs = [
         result("lucky", 400, 200),

@@ -17,6 +17,7 @@ SOURCES = {path.stem: path for path in sorted((ROOT / "workflow" / "scripts").gl
 MISTAKES = {
     "baseline": "--baseline ridge --data-dir absent --split-dir absent --output-dir out",
     "demo_data": "--images 1 --output-dir out",
+    "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "report": "--dataset-name demo --data-dir absent --manifest absent.json --runs absent/seed0 --output-dir out",
     "split": '--dataset demo --data-dir absent --counts {"train":1,"val":1,"test":1} --output-dir out',

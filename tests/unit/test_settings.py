@@ -139,12 +139,26 @@ RUN = {"dataset": "a", "datasets": {"a": {"dir": "data/a"}}}
             "add up to 1.1",
         ),
         ({"datasets": {"a": {}}}, "the key 'dir' is missing"),
+        ({"ensembles": {"mlp": ["clip"]}}, "ensembles: 'mlp' is the name of an experiment or a baseline"),
+        ({"ensembles": {"cca": ["clip"]}}, "ensembles: 'cca' is the name of an experiment or a baseline"),
+        ({"ensembles": {"tuned-mlp": ["clip"]}}, "ensembles: 'tuned-mlp' is the name of an experiment"),
+        ({"ensembles": {"all": ["clip", "clop"]}}, "ensembles.all: found 'clop'; allowed: linear, mlp.*blip$"),
+        ({"ensembles": {"all": ["cca"]}}, "ensembles.all: found 'cca'; allowed: linear"),
+        ({"ensembles": {"all": ["tuned-mlp"]}, "tuning": ["clip"]}, "found 'tuned-mlp'; allowed:.*tuned-clip$"),
+        ({"ensembles": {"all": []}}, "ensembles.all: found"),
+        ({"ensembles": {"a/b": ["clip"]}}, "a/b"),
         ({"device": "tpu"}, "device: found 'tpu'.*auto, cpu, cuda, mps"),
     ],
 )
 def test_mistakes_in_a_run(change, said):
     with pytest.raises(UserError, match=said):
         checked_run(RUN | change, "configuration")
+
+
+def test_an_ensemble_takes_experiments_and_tuned_ones():
+    ensembles = {"all": ["clip", "tuned-mlp"]}
+    assert checked_run(RUN | {"tuning": ["mlp"], "ensembles": ensembles}, "configuration")["ensembles"] == ensembles
+    assert checked_run(RUN, "configuration")["ensembles"] == {}
 
 
 def test_an_experiment_file_that_does_not_exist_is_named(tmp_path):

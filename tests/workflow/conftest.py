@@ -23,6 +23,7 @@ baselines: [raw_cosine, cca]
 tuning: [short]
 device: cpu
 """
+ENSEMBLES = "ensembles: {both: [quick_test, tuned-short]}\n"
 EXPERIMENTS = {
     "pairs": """
 description: The smallest head with a pair scorer.
@@ -95,7 +96,8 @@ def copy_of_the_project(folder: Path) -> Project:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """The copy after its whole workflow has run; tests leave it as they found it."""
+    """The copy after its whole workflow has run, with an ensemble; tests leave it as they found it."""
     project = copy_of_the_project(tmp_path_factory.mktemp("a project with spaces"))
+    project.write("config/config.yaml", CONFIGURATION + ENSEMBLES)
     project.snakemake()
     return project

@@ -27,6 +27,8 @@ def test_every_promised_file_of_a_run_is_there(finished):
         "quick_test/seed0/evaluation_results": ["metrics.json", "ranks.npz", "embedding_pca.png", "embedding_tsne.png"],
         "tuned-short/seed0": ["best_model.pt"],
         "cca/seed0/evaluation_results": ["metrics.json"],
+        "both/seed0": ["resolved_config.yaml", "run.json"],
+        "both/seed0/evaluation_results": ["metrics.json", "ranks.npz", "examples.json", "recall_at_k.png"],
         "report": ["index.html", "leaderboard.csv"],
     }
     for folder, names in folders.items():
@@ -36,7 +38,7 @@ def test_every_promised_file_of_a_run_is_there(finished):
 
 def test_heads_and_baselines_stand_on_one_board_far_above_chance(finished):
     board = leaderboard(finished)
-    models = {"quick_test", "pairs", "tuned-short", "cca", "raw_cosine"}
+    models = {"quick_test", "pairs", "tuned-short", "both", "cca", "raw_cosine"}
     assert set(board) == models | {"pairs, re-ranked"} | {f"{name}, hubness-corrected" for name in models}
     for name in set(board) - {"raw_cosine", "raw_cosine, hubness-corrected"}:
         assert float(board[name]["RSUM"]) > 1.4 * chance(60, 180)["RSUM"], name
@@ -53,6 +55,16 @@ def test_metrics_keep_the_contract(finished):
         assert set(part["i2t"]) == recalls | {"mAP@R"}
     low, high = found["intervals"]["full"]["t2i"]["R@1"]
     assert low <= found["full"]["t2i"]["R@1"] <= high
+
+
+def test_an_ensemble_adds_up_its_members_but_is_no_head(finished):
+    board = leaderboard(finished)
+    members = [board[name] for name in ("quick_test", "tuned-short")]
+    assert board["both"]["kind"] == "ensemble"
+    assert int(board["both"]["parameters"]) == sum(int(member["parameters"]) for member in members)
+    page = finished.read(f"{RUN}/report/index.html")
+    assert 'both <span class="soft">ensemble</span>' in page
+    assert "With hubness correction" in page
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(finished):
@@ -81,9 +93,10 @@ def test_touched_files_rerun_nothing(finished):
     [
         ("lib/report.py", {"report": 1}),
         ("report/report.css", {"report": 1}),
-        ("lib/reranking.py", {"evaluate": 5, "report": 1}),
-        ("lib/losses.py", {"tune": 1, "train": 3, "evaluate": 3, "report": 1}),
-        ("lib/tuning.py", {"tune": 1, "train": 1, "evaluate": 1, "report": 1}),
+        ("lib/reranking.py", {"evaluate": 5, "ensemble": 1, "report": 1}),
+        ("lib/ensemble.py", {"ensemble": 1, "report": 1}),
+        ("lib/losses.py", {"tune": 1, "train": 3, "evaluate": 3, "ensemble": 1, "report": 1}),
+        ("lib/tuning.py", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1, "report": 1}),
     ],
 )
 def test_an_edited_module_reruns_the_rules_that_use_it_until_the_edit_is_taken_back(finished, module, rules):
@@ -104,7 +117,7 @@ def test_one_more_experiment_trains_that_one_only(finished):
 
 def test_rulegraph_summary_and_report_work(finished):
     graph = finished.snakemake("--rulegraph")
-    for rule in ("demo_data", "split", "tune", "train", "baseline", "evaluate", "report"):
+    for rule in ("demo_data", "split", "tune", "train", "baseline", "evaluate", "ensemble", "report"):
         assert f'label = "{rule}"' in graph
     assert "metrics.json" in finished.snakemake("--summary")
     finished.snakemake("--report", "report.zip")

@@ -28,6 +28,7 @@ def refusal(project, *arguments: str) -> str:
         ("experiments=[absent]", ["config/experiments/absent.yaml not found"]),
         ("tuning=[absent]", ["config/tuning/absent.yaml not found"]),
         ("baselines=[magic]", ["baselines: found 'magic'", "cca"]),
+        ("ensembles={both: [absent]}", ["ensembles.both: found 'absent'", "allowed: quick_test, pairs, tuned-short"]),
     ],
 )
 def test_a_mistake_in_the_run_is_named_with_what_is_allowed(project, setting, said):

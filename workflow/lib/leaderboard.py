@@ -34,7 +34,7 @@ class RunResult:
 
     @property
     def experiment(self) -> str:
-        """Return the name of the experiment or baseline."""
+        """Return the name of the experiment, ensemble or baseline."""
         return self.metrics["experiment"]
 
     @property
@@ -44,7 +44,7 @@ class RunResult:
 
     @property
     def is_head(self) -> bool:
-        """Say whether this is a trained head, not a baseline."""
+        """Say whether this is a trained head, not a baseline or an ensemble."""
         return self.metrics["kind"] == "head"
 
 

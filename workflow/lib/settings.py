@@ -191,7 +191,7 @@ def applies(key: str, experiment: Mapping[str, Any]) -> bool:
 
 
 def checked_run(document: Any, where: str) -> dict[str, Any]:
-    """Return the run configuration with defaults; names of data set and baselines are checked as well."""
+    """Return the run configuration with defaults; names of data set, baselines and ensembles are checked as well."""
     run = validated(document, read_schema("config"), where)
     if run["dataset"] not in run["datasets"]:
         raise UserError(f"{where}: dataset: found {run['dataset']!r}; allowed: {', '.join(sorted(run['datasets']))}")
@@ -200,6 +200,7 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
             raise UserError(f"{where}: baselines: found {name!r}; allowed: {', '.join(sorted(baselines()))}")
     if not (run["experiments"] or run["baselines"] or run["tuning"]):
         raise UserError(f"{where}: experiments, baselines and tuning are all empty: name at least one")
+    refuse_ensembles(run, where)
     split = run["datasets"][run["dataset"]]["split"]
     if split.get("counts") and split.get("assignments"):
         raise UserError(f"{where}: datasets.{run['dataset']}.split: give `counts` or `assignments`, not both")
@@ -207,6 +208,19 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
         total = sum(split["fractions"].values())
         raise UserError(f"{where}: datasets.{run['dataset']}.split.fractions: they add up to {total:g}; at most 1")
     return run
+
+
+def refuse_ensembles(run: Mapping[str, Any], where: str) -> None:
+    """Refuse an ensemble that has the name of something else, and a member that the run does not train."""
+    trained = [*run["experiments"], *(f"tuned-{study}" for study in run["tuning"])]
+    for name, members in run["ensembles"].items():
+        if name in run["experiments"] or name in baselines() or name.startswith("tuned-"):
+            raise UserError(
+                f"{where}: ensembles: {name!r} is the name of an experiment or a baseline: give the ensemble another"
+            )
+        for member in members:
+            if member not in trained:
+                raise UserError(f"{where}: ensembles.{name}: found {member!r}; allowed: {', '.join(trained)}")
 
 
 def checked_files(run: Mapping[str, Any], folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Exact retrieval metrics, examples and pictures of a head or a baseline."""
+"""Exact retrieval metrics, examples and pictures of a head, a baseline or an ensemble."""
 
 
 rule evaluate:
@@ -37,3 +37,53 @@ rule evaluate:
         "python -m workflow.scripts.evaluate --model {input.model:q} --data-dir {params.data_dir:q}"
         " --split-dir {params.split_dir:q} --output-dir {params.output_dir:q}"
         " --captions-rule {params.captions_rule} --device {params.device} > {log:q} 2>&1"
+
+
+if config["ensembles"]:
+
+    ruleorder: ensemble > evaluate
+    ruleorder: ensemble > train
+
+    rule ensemble:
+        input:
+            code=code("ensemble"),
+            models=member_files("best_model.pt"),
+            facts=member_files("run.json"),
+            data=data_files,
+            extra=extra_files,
+            index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val", "test"]],
+        output:
+            settings="results/{dataset}/{experiment}/seed{seed}/resolved_config.yaml",
+            facts="results/{dataset}/{experiment}/seed{seed}/run.json",
+            metrics="results/{dataset}/{experiment}/seed{seed}/evaluation_results/metrics.json",
+            ranks="results/{dataset}/{experiment}/seed{seed}/evaluation_results/ranks.npz",
+            examples="results/{dataset}/{experiment}/seed{seed}/evaluation_results/examples.json",
+            recall=evaluation_figure("recall_at_k"),
+            similarity=evaluation_figure("similarity_histogram"),
+            pca=evaluation_figure("embedding_pca"),
+            tsne=evaluation_figure("embedding_tsne"),
+        log:
+            "results/{dataset}/logs/ensemble-{experiment}-seed{seed}.log",
+        benchmark:
+            "results/{dataset}/benchmarks/ensemble-{experiment}-seed{seed}.tsv"
+        wildcard_constraints:
+            experiment="|".join(map(re.escape, config["ensembles"])),
+            seed="0",
+        conda:
+            "../../envs/environment.yaml"
+        threads: 1
+        resources:
+            mem_mb=lambda wildcards, attempt: 8000 * attempt,
+            runtime=60,
+            gpu=gpus(),
+        params:
+            data_dir=data_dir,
+            split_dir=split_dir,
+            output_dir=run_dir,
+            captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
+            device=config["device"],
+        shell:
+            "python -m workflow.scripts.ensemble --name {wildcards.experiment:q} --models {input.models:q}"
+            " --dataset {wildcards.dataset:q} --data-dir {params.data_dir:q} --split-dir {params.split_dir:q}"
+            " --output-dir {params.output_dir:q} --captions-rule {params.captions_rule}"
+            " --device {params.device} > {log:q} 2>&1"

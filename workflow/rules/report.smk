@@ -7,7 +7,7 @@ rule report:
         manifest="results/{dataset}/split/manifest.json",
         metadata=lambda wildcards: data_files(wildcards)[2],
         heads=head_files,
-        baselines=baseline_files,
+        others=other_files,
         studies=study_files,
     output:
         page=report("results/{dataset}/report/index.html", caption="../report/index.rst", category="Results"),
@@ -26,7 +26,7 @@ rule report:
         runtime=10,
     params:
         data_dir=data_dir,
-        runs=lambda wildcards: [*head_folders(wildcards.dataset), *baseline_folders(wildcards.dataset)],
+        runs=run_folders,
         studies=lambda wildcards: study_folders(wildcards.dataset),
         output_dir=lambda wildcards: f"results/{wildcards.dataset}/report",
     shell:

@@ -1,12 +1,28 @@
-"""What a run is made of: the folders of its heads, baselines and studies, and the files the report reads of them."""
+"""What a run is made of: the folders of its heads, ensembles, baselines and studies, and the files read of them."""
 
 EVALUATED = ["resolved_config.yaml", "run.json", "evaluation_results/metrics.json", "evaluation_results/ranks.npz"]
 
 
 def head_folders(dataset):
     """Return the folder of every head and seed of the run."""
-    names = [*config["experiments"], *(f"{TUNED}{study}" for study in config["tuning"])]
-    return [f"results/{dataset}/{name}/seed{seed}" for name in names for seed in config["seeds"]]
+    return seed_folders(dataset, [*config["experiments"], *(f"{TUNED}{study}" for study in config["tuning"])])
+
+
+def seed_folders(dataset, experiments):
+    """Return the folder of every seed of the experiments."""
+    return [f"results/{dataset}/{name}/seed{seed}" for name in experiments for seed in config["seeds"]]
+
+
+def ensemble_folders(dataset):
+    """Return the folder of every ensemble of the run."""
+    return [f"results/{dataset}/{name}/seed0" for name in config["ensembles"]]
+
+
+def member_files(name):
+    """Return a function of the wildcards of an ensemble that gives the file `name` of each of its members."""
+    return lambda wildcards: [
+        f"{folder}/{name}" for folder in seed_folders(wildcards.dataset, config["ensembles"][wildcards.experiment])
+    ]
 
 
 def study_folders(dataset):
@@ -20,6 +36,15 @@ def baseline_folders(dataset):
     return [f"results/{dataset}/{name}/seed0" for name in names]
 
 
+def run_folders(wildcards):
+    """Return the folder of every row of the leaderboard: heads, ensembles and baselines."""
+    return [
+        folder
+        for folders in (head_folders, ensemble_folders, baseline_folders)
+        for folder in folders(wildcards.dataset)
+    ]
+
+
 def report_files(dataset):
     """Return the pages that a run ends with."""
     return [f"results/{dataset}/report/index.html", f"results/{dataset}/report/leaderboard.csv"]
@@ -31,9 +56,10 @@ def head_files(wildcards):
     return [f"{folder}/{name}" for folder in head_folders(wildcards.dataset) for name in names]
 
 
-def baseline_files(wildcards):
-    """Return what the page reads of every baseline."""
-    return [f"{folder}/{name}" for folder in baseline_folders(wildcards.dataset) for name in EVALUATED]
+def other_files(wildcards):
+    """Return what the page reads of every ensemble and baseline."""
+    folders = [*ensemble_folders(wildcards.dataset), *baseline_folders(wildcards.dataset)]
+    return [f"{folder}/{name}" for folder in folders for name in EVALUATED]
 
 
 def study_files(wildcards):

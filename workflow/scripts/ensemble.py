@@ -1,0 +1,60 @@
+"""Evaluate several trained heads as one, whose similarity is the mean of theirs."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from workflow.lib.devices import choose_device
+from workflow.lib.dual_encoder import load_heads
+from workflow.lib.ensemble import Ensemble
+from workflow.lib.errors import run
+from workflow.lib.evaluation import CAPTION_RULES
+from workflow.lib.evaluation_results import Protocol, write_evaluation
+from workflow.lib.files import read_json, write_json, write_yaml
+from workflow.lib.metrics import summarize
+from workflow.lib.projections import project_files
+from workflow.lib.provenance import run_facts
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write resolved_config.yaml, run.json and the folder evaluation_results."""
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    device = choose_device(arguments.device)
+    models, member_facts = zip(*(load_heads(path) for path in arguments.models), strict=True)
+    runs = [read_json(path.parent / "run.json") for path in arguments.models]
+    model = Ensemble(models).eval()
+    protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
+    rsum = summarize(project_files(model, protocol.pair_files("val"), device).ranks())["RSUM"]
+    described = {"experiment": arguments.name, "kind": "ensemble", "seed": 0}
+    facts = described | {"dataset": arguments.dataset, "selected": {"split": "val", "RSUM": rsum}}
+    write_evaluation(arguments.output_dir / "evaluation_results", model, facts, protocol, device)
+    members = [{key: facts[key] for key in ("experiment", "seed")} for facts in member_facts]
+    write_yaml(arguments.output_dir / "resolved_config.yaml", described | {"ensemble": {"members": members}})
+    seconds, parameters = (sum(facts[key] for facts in runs) for key in ("seconds", "parameters"))
+    write_json(arguments.output_dir / "run.json", run_facts(device, torch.float32, seconds, parameters))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workflow.scripts.ensemble", description=__doc__)
+    parser.add_argument("--name", required=True, help="name of the ensemble in the report")
+    parser.add_argument(
+        "--models", nargs="+", required=True, type=Path, help="best_model.pt of every member, its run.json beside it"
+    )
+    parser.add_argument("--dataset", default="", help="name of the data set, for the report")
+    parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
+    parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
+    parser.add_argument("--split", default="test", choices=["test", "val"], help="split to evaluate on (test)")
+    parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
+    parser.add_argument("--output-dir", required=True, type=Path, help="folder for the facts and evaluation_results")
+    parser.add_argument(
+        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)
