@@ -87,6 +87,14 @@ def test_no_image_ids(tmp_path, parts):
     assert message.startswith("no image_ids in metadata:")
 
 
+@pytest.mark.parametrize("row", [0, 5])
+def test_a_caption_that_is_not_text(tmp_path, parts, row):
+    captions = ["text"] * 24
+    captions[row] = None
+    message = refusal(tmp_path, parts[0], parts[1], parts[2] | {"captions": captions})
+    assert f"captions[{row}] is not text" in message
+
+
 @pytest.mark.parametrize(("cut", "named"), [(0, "image_embeddings"), (1, "text_embeddings")])
 def test_row_counts_that_differ(tmp_path, parts, cut, named):
     tensors = [parts[0], parts[1]]

@@ -123,7 +123,7 @@ def read_metadata(path: Path) -> Metadata:
             raise UserError(
                 f"{path}: `captions` must be a list with one text for each of the {len(image_ids)} image_ids"
             )
-        if wrong := next((i for i, caption in enumerate(captions) if not isinstance(caption, str)), None):
+        if (wrong := next((i for i, caption in enumerate(captions) if not isinstance(caption, str)), None)) is not None:
             raise UserError(f"{path}: captions[{wrong}] is not text: write every caption as a string")
     image_files = content.get("image_files") or {}
     if not isinstance(image_files, dict) or not all(isinstance(name, str) for name in image_files.values()):
