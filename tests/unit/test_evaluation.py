@@ -174,11 +174,12 @@ FACTS = {
     "selected": {"split": "val", "RSUM": 100.0},
     "settings": {},
 }
+DIAGNOSTICS = {"modality_gap": 0.5}
 
 
 def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out(files):
     main = evaluate(new_model(), files, rule="first5")
-    document = metrics_document(FACTS, main, {})
+    document = metrics_document(FACTS, main, DIAGNOSTICS, {})
     assert list(document) == [
         "format",
         "dataset",
@@ -192,10 +193,12 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
         "intervals",
         "reranked",
         "hubness_corrected",
+        "diagnostics",
         "extra",
     ]
     assert document["selected"] == {"split": "val", "RSUM": 100.0}
     assert document["protocol"]["captions_rule"] == "first5"
+    assert document["diagnostics"] == {"modality_gap": 0.5}
     assert document["extra"] is None
     assert json.loads(json.dumps(document, allow_nan=False)) == document
 
@@ -203,12 +206,12 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
 def test_the_document_holds_every_extra_set_in_the_same_form(files):
     main = evaluate(new_model(), files)
     extra = replace(main, metrics=main.metrics | {"protocol": {"split": "val2017"}})
-    document = metrics_document(FACTS, main, {"val2017": extra})
+    document = metrics_document(FACTS, main, DIAGNOSTICS, {"val2017": extra})
     assert list(document["extra"]) == ["val2017"]
     assert document["extra"]["val2017"]["protocol"] == {"split": "val2017"}
     assert document["extra"]["val2017"]["full"] == main.metrics["full"]
 
 
 def test_a_document_with_re_ranking_is_plain_values_as_well(files):
-    document = metrics_document(FACTS, evaluate(reranker(), files), {})
+    document = metrics_document(FACTS, evaluate(reranker(), files), DIAGNOSTICS, {})
     assert json.loads(json.dumps(document, allow_nan=False)) == document

@@ -1,4 +1,4 @@
-"""Retrieval examples: the same queries for every model, their true best five, and what the metadata says of them."""
+"""Retrieval examples: the same queries for every model, their true best five, the worst, and what they are called."""
 
 import json
 from dataclasses import replace
@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from workflow.lib.embeddings import Metadata
 from workflow.lib.evaluation import Evaluation
-from workflow.lib.examples import retrieval_examples
+from workflow.lib.examples import retrieval_examples, worst_queries
 from workflow.lib.projections import Projections
 from workflow.lib.splits import SplitIndex
 
@@ -126,9 +126,32 @@ def test_without_captions_and_files_the_ids_are_left(evaluation, split, metadata
         assert described["image_file"] is None
 
 
+def test_the_worst_queries_are_the_ten_captions_whose_image_ranks_lowest_worst_first(evaluation, split, metadata):
+    found = worst_queries(evaluation, split, metadata)
+    ranks = evaluation.ranks.t2i + 1
+    assert [query["rank"] for query in found] == sorted(ranks, reverse=True)[:10]
+    for query in found:
+        number = caption_number(query)
+        assert query["rank"] == ranks[number]
+        assert image_number(query) == split.text_image[number]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_worst_queries_of_one_rank_stand_in_file_order(evaluation, split, metadata):
+    equal = replace(evaluation, ranks=replace(evaluation.ranks, t2i=np.zeros(CAPTIONS, dtype=int)))
+    assert [caption_number(query) for query in worst_queries(equal, split, metadata)] == list(range(10))
+
+
+def test_worst_queries_without_captions_are_named_by_their_image(evaluation, split, metadata):
+    found = worst_queries(evaluation, split, replace(metadata, captions=None))
+    assert {query["caption"] for query in found} == {None}
+    assert all(query["image_id"].startswith("id-") for query in found)
+
+
 def test_a_set_smaller_than_the_examples_gives_what_there_is():
     split = SplitIndex(np.array([0, 1]), np.array([0, 1, 2]), np.array([0, 1, 1]))
     metadata = Metadata(np.array(["id-0", "id-1", "id-1"]), None, ["caption 0", "caption 1", "caption 2"], {})
     found = retrieval_examples(evaluation_of(split), split, metadata)
     assert [len(example["candidates"]) for example in found["t2i"]] == [2, 2, 2]
     assert [len(example["candidates"]) for example in found["i2t"]] == [3, 3]
+    assert len(worst_queries(evaluation_of(split), split, metadata)) == 3

@@ -126,12 +126,18 @@ def _reranked(
     return ranks, {"rerank_k": k, **_summaries(ranks, blocks)}
 
 
-def metrics_document(facts: Mapping[str, Any], main: Evaluation, extra: Mapping[str, Evaluation]) -> dict[str, Any]:
-    """Return the content of metrics.json: who was evaluated, how it was chosen, and the metrics of each set."""
+def metrics_document(
+    facts: Mapping[str, Any], main: Evaluation, diagnostics: Mapping[str, Any], extra: Mapping[str, Evaluation]
+) -> dict[str, Any]:
+    """Return the content of metrics.json: who was evaluated, how it was chosen, and the metrics of each set.
+
+    diagnostics: of the main set, plain numbers by name.
+    """
     return {
         "format": 1,
         **{name: facts[name] for name in ("dataset", "experiment", "kind", "seed", "selected")},
         **main.metrics,
+        "diagnostics": dict(diagnostics),
         "extra": {name: evaluation.metrics for name, evaluation in extra.items()} or None,
     }
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from workflow.lib.batches import PairFiles
+from workflow.lib.diagnostics import diagnostics
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.embeddings import EmbeddingFiles, check_set, open_set
+from workflow.lib.embeddings import EmbeddingFiles, Metadata, check_set, open_set
 from workflow.lib.evaluation import Evaluation, captions_by_rule, evaluate, metrics_document, rank_arrays
-from workflow.lib.examples import retrieval_examples
+from workflow.lib.examples import retrieval_examples, worst_queries
 from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogram
 from workflow.lib.files import save_figure, write_arrays, write_json
 from workflow.lib.hubness import ChosenCorrection, choose_correction, project_sample
@@ -44,7 +45,7 @@ class Protocol:
 def write_evaluation(
     output: Path, model: DualEncoder, facts: Mapping[str, Any], protocol: Protocol, device: torch.device
 ) -> None:
-    """Evaluate a model and write metrics.json, ranks.npz, examples.json and four pictures."""
+    """Evaluate a model and write metrics.json, ranks.npz, examples.json, worst_queries.json and four pictures."""
     images, texts, metadata, _ = open_set(EmbeddingFiles.of(protocol.data_dir, "train2017"))
     rule = protocol.captions_rule
     split = captions_by_rule(SplitIndex.load(protocol.split_dir / f"{protocol.split}.npz"), rule)
@@ -52,15 +53,23 @@ def write_evaluation(
         project_sample(model, protocol.pair_files("train"), device),
         project_files(model, protocol.pair_files("val"), device),
     )
-    main_set = evaluate(model, PairFiles(images, texts, split), protocol.split, rule, device, correction)
+    files = PairFiles(images, texts, split)
+    main_set = evaluate(model, files, protocol.split, rule, device, correction)
     extra = _extra_sets(model, protocol, device, correction)
-    write_json(output / "metrics.json", metrics_document(facts, main_set, extra))
+    diagnosed = diagnostics(main_set, files, _captions(split, metadata))
+    write_json(output / "metrics.json", metrics_document(facts, main_set, diagnosed, extra))
     write_arrays(output / "ranks.npz", **rank_arrays(main_set))
     write_json(output / "examples.json", retrieval_examples(main_set, split, metadata))
+    write_json(output / "worst_queries.json", worst_queries(main_set, split, metadata))
     _draw(output, main_set, facts["experiment"])
     for name, evaluation in {protocol.split: main_set, **extra}.items():
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)
+
+
+def _captions(split: SplitIndex, metadata: Metadata) -> list[str] | None:
+    """Return the text of each caption of a split, or None where the metadata has none."""
+    return metadata.captions and [metadata.captions[row] for row in split.text_rows]
 
 
 def _extra_sets(

@@ -1,4 +1,4 @@
-"""Retrieval examples for the report: a few queries with their best candidates, in plain values."""
+"""Queries for the report, in plain values: a few with their best candidates, and those that went worst."""
 
 from typing import Any
 
@@ -12,6 +12,7 @@ from workflow.lib.splits import SplitIndex
 
 QUERIES = 6
 CANDIDATES = 5
+WORST_QUERIES = 10
 
 
 def retrieval_examples(evaluation: Evaluation, split: SplitIndex, metadata: Metadata, seed: int = 0) -> dict[str, Any]:
@@ -48,6 +49,15 @@ def retrieval_examples(evaluation: Evaluation, split: SplitIndex, metadata: Meta
             for query, found, scores in zip(pictures, i2t_found, i2t_scores, strict=True)
         ],
     }
+
+
+def worst_queries(evaluation: Evaluation, split: SplitIndex, metadata: Metadata) -> list[dict[str, Any]]:
+    """Return the ten captions whose image ranks lowest, the worst first, with the 1-based rank, before re-ranking."""
+    catalogue = _Catalogue(split, metadata)
+    ranks = evaluation.ranks.t2i
+    worst = np.argsort(-ranks, kind="stable")[:WORST_QUERIES]
+    described = [(catalogue.text(query), int(ranks[query]) + 1) for query in worst]
+    return [{"caption": text["caption"], "image_id": text["image_id"], "rank": rank} for text, rank in described]
 
 
 def _best(queries: torch.Tensor, gallery: torch.Tensor, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

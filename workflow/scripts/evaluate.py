@@ -13,7 +13,7 @@ from workflow.lib.evaluation_results import Protocol, write_evaluation
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write metrics.json, ranks.npz, examples.json and four pictures."""
+    """Write metrics.json, ranks.npz, examples.json, worst_queries.json and four pictures."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = choose_device(arguments.device)
