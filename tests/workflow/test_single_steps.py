@@ -59,6 +59,43 @@ def test_a_head_is_trained_evaluated_and_reported(folder_with_extra_set, split_d
     assert all(value.dtype != torch.bfloat16 for value in model.state_dict().values())
 
 
+def report_of_a_baseline(data: Path, split_dir: Path, folder: Path) -> str:
+    run = folder / "cca" / "seed0"
+    folders = arguments("--data-dir", data, "--split-dir", split_dir)
+    baseline([*folders, *arguments("--baseline", "cca", "--output-dir", run)])
+    where = arguments("--model", run / "best_model.pt", "--output-dir", run / "evaluation_results", "--device", "cpu")
+    evaluate([*where, *folders])
+    manifest = arguments("--dataset-name", "small", "--data-dir", data, "--manifest", split_dir / "manifest.json")
+    report([*manifest, *arguments("--runs", run, "--output-dir", folder / "report")])
+    return (folder / "report" / "index.html").read_text()
+
+
+def test_the_page_diagnoses_every_run_and_shows_captions_as_text(data_dir, split_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "data")
+    path = tmp_path / "data" / "train2017_metadata.json"
+    metadata = json.loads(path.read_text())
+    path.write_text(json.dumps(metadata | {"captions": ["<b>bold</b> claim"] * len(metadata["captions"])}))
+    page = report_of_a_baseline(tmp_path / "data", split_dir, tmp_path)
+    section = page[page.index('<section id="diagnostics">') : page.index('<section id="pictures">')]
+    assert '<a href="#diagnostics">' in page
+    assert "linear CKA" in section
+    assert section.count('<tr class="baseline">') == 1
+    assert "Recall by caption length" in section
+    assert section.count("<li>&lt;b&gt;bold&lt;/b&gt; claim") == 10
+    assert "<b>" not in page
+
+
+def test_a_page_without_captions_names_the_worst_queries_by_their_image(data_dir, split_dir, tmp_path):
+    shutil.copytree(data_dir, tmp_path / "data")
+    path = tmp_path / "data" / "train2017_metadata.json"
+    path.write_text(json.dumps({"image_ids": json.loads(path.read_text())["image_ids"]}))
+    page = report_of_a_baseline(tmp_path / "data", split_dir, tmp_path)
+    section = page[page.index('<section id="diagnostics">') : page.index('<section id="pictures">')]
+    assert "ecall by caption length" not in section
+    assert section.count("<li>image 10") == section.count('<span class="soft">rank ') == 10
+    assert "None" not in page
+
+
 def test_the_two_number_formats_agree(data_dir, split_dir, tmp_path):
     (tmp_path / "mine.yaml").write_text(EXPERIMENT)
     losses = []

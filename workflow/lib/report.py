@@ -57,6 +57,8 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         extra=_extra_sets(runs),
         board_picture=embedded_figure(leaderboard_figure(board)),
         examples=_examples(shown, source.data_dir),
+        diagnostics=[_diagnostics(run) for run in _in_order(_one_a_name(runs), table)],
+        failures=_failures(shown),
         heads=[_training(run) for run in runs if run.is_head],
         studies=[_study(folder) for folder in source.studies],
         models=[_pictures(run) for run in _one_a_name(runs)],
@@ -98,6 +100,26 @@ def _run_of(runs: list[RunResult], experiment: str) -> RunResult:
 def _one_a_name(runs: list[RunResult]) -> list[RunResult]:
     """Return each experiment's first run: the pictures of further seeds look the same."""
     return list({run.experiment: run for run in reversed(runs)}.values())[::-1]
+
+
+def _in_order(runs: list[RunResult], table: pd.DataFrame) -> list[RunResult]:
+    """Return the runs in the order in which the leaderboard names them."""
+    return sorted(runs, key=lambda run: table["experiment"].tolist().index(run.experiment))
+
+
+def _diagnostics(run: RunResult) -> dict[str, Any]:
+    return run.metrics["diagnostics"] | {"experiment": run.experiment, "kind": run.metrics["kind"]}
+
+
+def _failures(run: RunResult) -> dict[str, Any]:
+    """Return where a run's text-to-image retrieval fails: recall by caption length, and the worst queries."""
+    return {
+        "experiment": run.experiment,
+        "seed": run.seed,
+        "images": run.metrics["protocol"]["images"],
+        "lengths": run.metrics["diagnostics"]["recall_by_caption_length"],
+        "queries": read_json(run.folder / "evaluation_results" / "worst_queries.json"),
+    }
 
 
 def _circumstances(runs: list[RunResult]) -> dict[str, Any]:

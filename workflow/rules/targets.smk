@@ -1,6 +1,12 @@
 """What a run is made of: the folders of its heads, ensembles, baselines and studies, and the files read of them."""
 
-EVALUATED = ["resolved_config.yaml", "run.json", "evaluation_results/metrics.json", "evaluation_results/ranks.npz"]
+EVALUATED = [
+    "resolved_config.yaml",
+    "run.json",
+    "evaluation_results/metrics.json",
+    "evaluation_results/ranks.npz",
+    "evaluation_results/worst_queries.json",
+]
 
 
 def head_folders(dataset):
