@@ -24,6 +24,8 @@ from workflow.lib.diagnostics import (
 )
 from workflow.lib.dual_encoder import DualEncoder
 from workflow.lib.evaluation import Evaluation, evaluate
+from workflow.lib.hubness import choose_correction
+from workflow.lib.projections import project_files
 
 
 @pytest.fixture
@@ -184,7 +186,9 @@ def files(data_dir, split_dir) -> PairFiles:
 def evaluation(files) -> Evaluation:
     torch.manual_seed(0)
     model = DualEncoder({"type": "linear", "output_dim": 6}, 12, 9).eval()
-    return evaluate(model, files, "test", "all", torch.device("cpu"))
+    cpu = torch.device("cpu")
+    projections = project_files(model, files, cpu)
+    return evaluate(model, files, "test", "all", cpu, choose_correction(projections, projections))
 
 
 def test_the_diagnostics_of_a_split_are_plain_numbers_and_the_same_every_time(evaluation, files):
