@@ -91,6 +91,41 @@ def test_value_and_gradients_equal_the_formula(name, tile, monkeypatch):
         assert parameters[parameter].grad.item() == pytest.approx(reference.grad.item(), rel=1e-4, abs=1e-6)
 
 
+@pytest.mark.parametrize("tile", [512, 5], ids=["one tile", "ragged tiles"])
+@pytest.mark.parametrize("name", ["siglip", "clip", "infonce"])
+def test_masked_pairs_of_one_image_leave_value_and_gradients(name, tile, monkeypatch):
+    """Against the formula with the logits of those pairs at minus infinity."""
+    monkeypatch.setattr(tiles, "CPU_TILE", tile)
+    index = torch.tensor([0, 1, 2, 0, 3, 4, 1, 5, 6, 7, 8, 0])
+    loss = build_loss({"type": name}, BATCH, mask_same_image=True)
+    x, y = features(0).requires_grad_(), features(1).requires_grad_()
+    value = loss(x, y, index)
+    value.backward()
+
+    exact_x, exact_y = (tensor.detach().double().requires_grad_() for tensor in (x, y))
+    scale, bias = {"siglip": (10.0, -10.0), "clip": (1 / 0.07, 0.0), "infonce": (20.0, 0.0)}[name]
+    others = (index[:, None] == index[None, :]) & ~torch.eye(BATCH, dtype=torch.bool)
+    logits = (scale * exact_x @ exact_y.T + bias).masked_fill(others, -torch.inf)
+    if name == "siglip":
+        expected = (functional.softplus(logits).sum() - logits.diagonal().sum()) / BATCH
+    else:
+        expected = sum(-torch.log_softmax(logits, axis).diagonal().mean() for axis in (0, 1)) / 2
+    expected.backward()
+    assert value.item() == pytest.approx(expected.item(), rel=1e-5)
+    for tensor, reference in ((x, exact_x), (y, exact_y)):
+        torch.testing.assert_close(tensor.grad.double(), reference.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["clip", "infonce", "align"])
+def test_smoothed_labels_give_each_row_a_share_of_the_whole_batch(name):
+    loss = build_loss({"type": name, "temperature": 0.5, "label_smoothing": 0.2}, BATCH)
+    x, y = features(0), features(1)
+    logits = x.double() @ y.double().T / 0.5
+    both = cross_entropy(logits, 0.2) + cross_entropy(logits.T, 0.2)
+    expected = both if name == "align" else both / 2
+    assert loss(x, y, torch.arange(BATCH)).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
 def test_the_sigmoid_loss_is_a_sum_over_pairs_divided_by_the_batch_not_by_its_square():
     loss = build_loss({"type": "siglip"}, BATCH)
     x, y = features(0), features(1)

@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.lib.batches import RAW, PairFiles, deal_pairs, load_pairs, load_rows, row_statistics, spread
+from workflow.lib.batches import (
+    RAW,
+    PairFiles,
+    deal_pairs,
+    false_negative_rate,
+    load_pairs,
+    load_rows,
+    row_statistics,
+    shuffle_pairs,
+    spread,
+)
 from workflow.lib.rows import open_rows
 
 
@@ -125,3 +135,17 @@ def test_spread_rows_are_blocks_of_neighbours(count, blocks):
 
 def test_few_rows_are_all_taken():
     assert spread(np.arange(7), 7).tolist() == list(range(7))
+
+
+def test_shuffled_pairs_are_all_pairs_once_and_captions_of_an_image_may_meet():
+    owner = np.repeat(np.arange(20), 5)
+    batches = list(shuffle_pairs(owner, 30, np.random.default_rng(0)))
+    assert [len(batch) for batch in batches] == [30, 30, 30, 10]
+    assert sorted(np.concatenate(batches)) == list(range(100))
+    assert false_negative_rate(owner, batches) > 0.5
+
+
+def test_the_false_negative_rate_counts_pairs_that_meet_their_own_image():
+    owner = np.array([0, 0, 1, 2, 2, 2])
+    assert false_negative_rate(owner, [np.array([0, 1, 2]), np.array([3, 4, 5])]) == 5 / 6
+    assert false_negative_rate(owner, [np.array([0, 3]), np.array([1, 4]), np.array([2, 5])]) == 0

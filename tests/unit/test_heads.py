@@ -26,6 +26,8 @@ def test_the_eight_heads_of_the_design_are_registered_with_their_defaults():
         "type": "attention",
         "output_dim": 16,
         "skip": "none",
+        "whitening": "none",
+        "shrinkage": 0.1,
         "hidden_dim": 1024,
         "num_tokens": 8,
         "num_heads": 8,

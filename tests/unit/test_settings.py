@@ -44,7 +44,8 @@ def test_scientific_notation_without_a_dot_is_a_number(tmp_path):
 
 def test_defaults_come_from_the_schema_and_from_the_head(tmp_path):
     found = experiment(tmp_path, VALID)
-    assert found.model == {"type": "mlp", "output_dim": 64, "skip": "none", "hidden_dim": 1024, "dropout": 0.1}
+    common = {"output_dim": 64, "skip": "none", "whitening": "none", "shrinkage": 0.1}
+    assert found.model == {"type": "mlp", **common, "hidden_dim": 1024, "dropout": 0.1}
     assert found.loss == {"type": "siglip", "temperature": 0.1, "bias_init": "auto"}
     assert found.training.num_epochs == 50
 

@@ -20,6 +20,7 @@ from workflow.lib.starting_points import (
     model_of,
     resident_chunks,
     start_from_closed_form,
+    whiten,
 )
 
 
@@ -177,3 +178,27 @@ def test_a_closed_form_is_computed_once_for_its_pairs_and_width(pairs, monkeypat
     assert calls == [5, 7]
     assert set(known) == {5, 7}
     torch.testing.assert_close(*(functional.normalize(weight.flatten(), dim=0) for weight in starts[:2]))
+
+
+@pytest.mark.parametrize("kind", ["pca", "zca"])
+def test_whitened_training_rows_vary_alike_in_every_direction(kind, pairs):
+    train, _ = pairs
+    settings = {"type": "mlp", "output_dim": 4, "hidden_dim": 6, "whitening": kind, "shrinkage": 0.0}
+    model = DualEncoder(settings, 12, 9)
+    whiten(model, train)
+    rows = functional.linear(train.texts, model.text_tower.matrix)
+    torch.testing.assert_close(torch.cov(rows.T, correction=0), torch.eye(9), atol=1e-3, rtol=1e-3)
+    symmetric = torch.allclose(model.text_tower.matrix, model.text_tower.matrix.T, atol=1e-5)
+    assert symmetric == (kind == "zca")
+
+
+def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_path):
+    train, val = pairs
+    settings = {"type": "clip", "output_dim": 4, "hidden_dim": 6, "whitening": "zca", "shrinkage": 0.1, "skip": "cca"}
+    model = DualEncoder(settings, 12, 9).eval()
+    start_from_closed_form(model, train, val)
+    whiten(model, train)
+    save_heads(tmp_path / "model.pt", model, {})
+    again, _ = load_heads(tmp_path / "model.pt")
+    assert torch.equal(again.encode_images(train.images), model.encode_images(train.images))
+    assert again.head.learnable_temp

@@ -21,8 +21,8 @@ from workflow.lib.metrics import summarize
 from workflow.lib.optimizer import AdamW, decays, warmup_cosine
 from workflow.lib.projections import project_files, project_standardized
 from workflow.lib.settings import Experiment, experiment_from
-from workflow.lib.starting_points import start_from_closed_form
-from workflow.lib.training import TrainingData, fit, load_training_data, monitored
+from workflow.lib.starting_points import closed_form, start_from_closed_form
+from workflow.lib.training import TrainingData, fit, load_training_data, monitored, start
 
 TOKENS = {"hidden_dim": 16, "num_tokens": 2, "num_heads": 2, "num_layers": 1}
 SMALL = {
@@ -43,6 +43,7 @@ STATEFUL = [
     ("mlp", {"type": "queue", "queue_size": 50, "momentum": 0.9}),
     ("blip", {"type": "blip", "queue_size": 70}),
 ]
+REGULARISED = {"weight_average": "ema", "mixup": 0.5, "noise": 0.2, "input_dropout": 0.1, "structure": 0.1}
 NAMED = [f"{head} with the loss {loss['type']}" for head, loss in STATEFUL]
 
 
@@ -102,7 +103,8 @@ def test_the_history_begins_before_the_first_step_and_has_one_record_an_epoch(da
     assert [record["epoch"] for record in trained.history] == [0, 1, 2, 3, 4]
     assert set(trained.history[0]) == {"epoch", "val", "loss_terms"}
     for record in trained.history[1:]:
-        assert set(record) == {"epoch", "loss", "learning_rate", "val", "loss_terms"}
+        assert set(record) == {"epoch", "loss", "learning_rate", "false_negative_rate", "val", "loss_terms"}
+        assert record["false_negative_rate"] == 0.0
         assert record["loss_terms"]["temperature"] > 0
     json.dumps(trained.history, allow_nan=False)
 
@@ -289,6 +291,27 @@ def test_a_seed_and_an_epoch_decide_the_batches(data, monkeypatch):
     assert len({tuple(order) for order in (*first, *other)}) == 4
 
 
+@pytest.mark.parametrize(("same_image", "rate"), [("apart", 0.0), ("masked", 0.0), ("negative", 1.0)])
+def test_the_rate_of_false_negatives_is_logged(same_image, rate, data):
+    trained = fit(experiment(same_image=same_image, batch_size=len(data.train), num_epochs=1), data, seed=0)
+    assert trained.history[1]["false_negative_rate"] == rate
+
+
+@pytest.mark.parametrize("average", ["ema", "swa"])
+def test_averaged_weights_are_what_is_validated_and_kept(average, data, always_better):
+    state = fit(experiment("align", weight_average=average), data, seed=0)
+    assert_same(state.model.state_dict(), state.average.model.state_dict())
+    plain = fit(experiment("align"), data, seed=0)
+    assert not torch.equal(state.model.image_tower[0].weight, plain.model.image_tower[0].weight)
+
+
+def test_automatic_noise_follows_the_ridges_that_validation_chose(data):
+    state = start(experiment(noise="auto"), data, seed=0)
+    chosen = closed_form(state.model, data.train, data.val, {}).chosen
+    assert state.augmentation.image_noise == 0.5 * chosen["image_regularizer"] ** 0.25
+    assert state.augmentation.text_noise == 0.5 * chosen["text_regularizer"] ** 0.25
+
+
 def interrupted(settings: Experiment, data: TrainingData, path: Path, after: int) -> None:
     """Train until the report of epoch `after` raises; the file holds the epoch before."""
 
@@ -305,11 +328,12 @@ def at_every_epoch(monkeypatch) -> None:
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
 
 
+@pytest.mark.parametrize("regularised", [{}, REGULARISED], ids=["plain", "regularised"])
 @pytest.mark.parametrize(("head", "loss"), STATEFUL, ids=NAMED)
 def test_an_interrupted_run_ends_as_an_undisturbed_one_bit_for_bit(
-    head, loss, data, tmp_path, at_every_epoch, always_better
+    head, loss, regularised, data, tmp_path, at_every_epoch, always_better
 ):
-    settings = experiment(head, loss)
+    settings = experiment(head, loss, **regularised)
     undisturbed = fit(settings, data, seed=0)
     path, seen = tmp_path / "checkpoint.pt", []
     interrupted(settings, data, path, after=3)

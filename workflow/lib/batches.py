@@ -1,7 +1,7 @@
 """Training data on the device, and which pairs go into a step."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,6 +169,21 @@ def deal_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Gen
         dealt[start:stop] = np.argsort(keys)[: stop - start]
     by_batch = deck[np.argsort(dealt, kind="stable")]
     yield from np.split(by_batch, np.cumsum(np.bincount(dealt, minlength=batches))[:-1])
+
+
+def shuffle_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
+    """Yield the batches of an epoch: every pair once, in random order, so that captions of one image may meet."""
+    order = generator.permutation(len(pair_image))
+    yield from np.split(order, range(batch_size, len(order), batch_size))
+
+
+def false_negative_rate(pair_image: np.ndarray, batches: Sequence[np.ndarray]) -> float:
+    """Return the share of the pairs in the batches that meet another pair of their own image."""
+    met = 0
+    for batch in batches:
+        _, place, counts = np.unique(pair_image[batch], return_inverse=True, return_counts=True)
+        met += int((counts[place] > 1).sum())
+    return met / sum(map(len, batches))
 
 
 def _shuffled_by_image(pair_image: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -8,7 +8,7 @@ import torch
 from workflow.lib.dual_encoder import read_checkpoint, write_checkpoint
 from workflow.lib.errors import UserError
 
-_MODULES = ("model", "loss", "momentum_copy", "optimizer")
+_MODULES = ("model", "loss", "momentum_copy", "average", "optimizer")
 _VALUES = ("epoch", "step", "history", "best_epoch", "best_value", "best_state")
 
 

@@ -15,13 +15,18 @@ class Dropout(nn.Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map values (…) to values (…)."""
-        if not self.training or self.p == 0.0:
-            return x
-        if x.device.type != "cpu":
-            return functional.dropout(x, self.p)
-        dropped = round(self.p * LEVELS)
-        kept = _random_levels(x.shape) >= dropped - LEVELS // 2
-        return x * kept.to(x.dtype).mul_(LEVELS / (LEVELS - dropped))
+        return dropped(x, self.p) if self.training else x
+
+
+def dropped(x: Tensor, share: float) -> Tensor:
+    """Return values (…) with a share of them set to zero and the others scaled by 1 / (1 - share)."""
+    if share == 0.0:
+        return x
+    if x.device.type != "cpu":
+        return functional.dropout(x, share)
+    zeros = round(share * LEVELS)
+    kept = _random_levels(x.shape) >= zeros - LEVELS // 2
+    return x * kept.to(x.dtype).mul_(LEVELS / (LEVELS - zeros))
 
 
 def _random_levels(shape: torch.Size) -> Tensor:

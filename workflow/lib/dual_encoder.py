@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import replacing
-from workflow.lib.heads import HEADS, TowerBesidePath
+from workflow.lib.heads import HEADS, TowerBesidePath, WhitenedTower
 
 FORMAT = 1
+# Keys of `model` that are no parameters of the head.
+COMMON = ("type", "output_dim", "skip", "whitening", "shrinkage")
 
 
 class Standardize(nn.Module):
@@ -33,27 +35,24 @@ class Standardize(nn.Module):
 class DualEncoder(nn.Module):
     """Two projection heads that share a type, not weights; `scorer` is set where the head re-ranks.
 
-    model: the `model` section of an experiment: type, output_dim, skip and the parameters of that type.
+    model: the `model` section of an experiment: the keys of every head and the parameters of its type.
     """
 
     def __init__(self, model: Mapping[str, Any], image_dim: int, text_dim: int) -> None:
         super().__init__()
         self.settings = dict(model)
         self.dims = {"image": image_dim, "text": text_dim}
-        parameters = {name: value for name, value in model.items() if name not in ("type", "output_dim", "skip")}
-        tower = HEADS[model["type"]]
         self.image_statistics, self.text_statistics = Standardize(image_dim), Standardize(text_dim)
-        self.image_tower = tower(image_dim, model["output_dim"], **parameters)
-        self.text_tower = tower(text_dim, model["output_dim"], **parameters)
-        if model.get("skip", "none") != "none":
-            self.image_tower = TowerBesidePath(self.image_tower, image_dim, model["output_dim"])
-            self.text_tower = TowerBesidePath(self.text_tower, text_dim, model["output_dim"])
+        self.image_tower, self.text_tower = _tower(model, image_dim), _tower(model, text_dim)
         self.scorer = self.head.pair_scorer() if hasattr(self.head, "pair_scorer") else None
 
     @property
     def head(self) -> nn.Module:
-        """Return the image tower without the path beside it; its parameters are those of both towers."""
-        return self.image_tower.tower if isinstance(self.image_tower, TowerBesidePath) else self.image_tower
+        """Return the image tower itself, without what surrounds it; its parameters are those of both towers."""
+        tower = self.image_tower
+        while isinstance(tower, TowerBesidePath | WhitenedTower):
+            tower = tower.tower
+        return tower
 
     def encode_images(self, x: Tensor) -> Tensor:
         """Map raw image embeddings (N, D_image) to unit vectors (N, output_dim)."""
@@ -70,6 +69,17 @@ class DualEncoder(nn.Module):
                 "use the embeddings it was trained on, or train again"
             )
         return x
+
+
+def _tower(model: Mapping[str, Any], input_dim: int) -> nn.Module:
+    """Return the tower of one modality with what surrounds it."""
+    parameters = {name: value for name, value in model.items() if name not in COMMON}
+    tower = HEADS[model["type"]](input_dim, model["output_dim"], **parameters)
+    if model.get("whitening", "none") != "none":
+        tower = WhitenedTower(tower, input_dim)
+    if model.get("skip", "none") != "none":
+        tower = TowerBesidePath(tower, input_dim, model["output_dim"])
+    return tower
 
 
 def unit(x: Tensor) -> Tensor:

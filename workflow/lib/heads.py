@@ -50,6 +50,26 @@ class TowerBesidePath(nn.Module):
         return self.path(x) + self.gate * self.tower(x)
 
 
+class WhitenedTower(nn.Module):
+    """A tower that sees inputs in which every direction of the training rows varies alike.
+
+    matrix: (input_dim, input_dim), the identity until `starting_points.whiten` writes it.
+    """
+
+    def __init__(self, tower: nn.Module, input_dim: int) -> None:
+        super().__init__()
+        self.tower = tower
+        self.register_buffer("matrix", torch.eye(input_dim))
+
+    def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, input_dim) to the output (N, output_dim) and the tower's tokens."""
+        return self.tower.with_tokens(functional.linear(x, self.matrix))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, input_dim) to (N, output_dim)."""
+        return self.tower(functional.linear(x, self.matrix))
+
+
 @register_head("linear")
 class LinearTower(nn.Linear):
     """One linear map.

@@ -31,16 +31,25 @@ def register_loss(name: str) -> Callable[[type["ContrastiveLoss"]], type["Contra
     return register
 
 
-def build_loss(settings: Mapping[str, Any], batch_size: int) -> "ContrastiveLoss":
-    """Return the loss that the `loss` section of an experiment describes, for batches of `batch_size` pairs."""
+def build_loss(settings: Mapping[str, Any], batch_size: int, mask_same_image: bool = False) -> "ContrastiveLoss":
+    """Return the loss that the `loss` section of an experiment describes, for batches of `batch_size` pairs.
+
+    mask_same_image: leave other pairs of an anchor's own image out of the loss, for batches that may hold some.
+    """
     parameters = {name: value for name, value in settings.items() if name != "type"}
     loss = LOSSES[settings["type"]](**parameters)
+    loss.mask_same_image = mask_same_image
     loss.expect_batches(batch_size)
     return loss
 
 
 class ContrastiveLoss(nn.Module):
-    """What the training loop asks of a loss; the methods here are for losses that need nothing of the kind."""
+    """What the training loop asks of a loss; the methods here are for losses that need nothing of the kind.
+
+    mask_same_image: whether other pairs of an anchor's own image are left out; losses with a queue always do.
+    """
+
+    mask_same_image = False
 
     def expect_batches(self, batch_size: int) -> None:
         """Learn the batch size before training, for initial values that depend on it."""
@@ -82,7 +91,8 @@ class SigLIPLoss(ContrastiveLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return SigmoidPairs.apply(x, y, self.logit_scale.exp(), self.bias) / len(x)
+        masked = image_index if self.mask_same_image else None
+        return SigmoidPairs.apply(x, y, self.logit_scale.exp(), self.bias, masked) / len(x)
 
     def terms(self) -> dict[str, Tensor]:
         """Return temperature and bias."""
@@ -93,22 +103,39 @@ class SigLIPLoss(ContrastiveLoss):
         self.logit_scale.requires_grad_(False)
 
 
+class SoftmaxLoss(ContrastiveLoss):
+    """A loss of the cross-entropies of both directions over the batch, with smoothed labels."""
+
+    label_smoothing = 0.0
+
+    def _cross_entropies(self, x: Tensor, y: Tensor, image_index: Tensor, scale: Tensor) -> Tensor:
+        """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
+        total = SoftmaxPairs.apply(x, y, scale, image_index if self.mask_same_image else None)
+        if self.label_smoothing:
+            matches = (x * y).sum()
+            mean_of_each_row = x.sum(0) @ y.sum(0) / len(x)
+            total = total + 2 * self.label_smoothing * scale * (matches - mean_of_each_row)
+        return total / len(x)
+
+
 @register_loss("clip")
-class CLIPLoss(ContrastiveLoss):
+class CLIPLoss(SoftmaxLoss):
     """Symmetric softmax loss with a learned scale: ½ (CE_row(s S) + CE_col(s S)).
 
     Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision.
 
     temperature: start of 1 / s; s is kept in [1, 100].
+    label_smoothing: share of the target spread over the whole batch.
     """
 
-    def __init__(self, *, temperature: PositiveFloat = 0.07) -> None:
+    def __init__(self, *, temperature: PositiveFloat = 0.07, label_smoothing: Probability = 0.0) -> None:
         super().__init__()
+        self.label_smoothing = label_smoothing
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return _symmetric_cross_entropy(x, y, self.logit_scale.exp()) / 2
+        return self._cross_entropies(x, y, image_index, self.logit_scale.exp()) / 2
 
     def after_step(self) -> None:
         """Keep the logarithm of the scale in [0, ln 100]."""
@@ -124,25 +151,27 @@ class CLIPLoss(ContrastiveLoss):
 
 
 @register_loss("infonce")
-class InfoNCELoss(ContrastiveLoss):
+class InfoNCELoss(SoftmaxLoss):
     """Symmetric softmax loss with a fixed temperature: ½ (CE_row(S / T) + CE_col(S / T)).
 
     van den Oord et al. 2018, Representation Learning with Contrastive Predictive Coding.
 
     temperature: T, not learned.
+    label_smoothing: share of the target spread over the whole batch.
     """
 
-    def __init__(self, *, temperature: PositiveFloat = 0.05) -> None:
+    def __init__(self, *, temperature: PositiveFloat = 0.05, label_smoothing: Probability = 0.0) -> None:
         super().__init__()
         self.temperature = temperature
+        self.label_smoothing = label_smoothing
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return _symmetric_cross_entropy(x, y, x.new_tensor(1 / self.temperature)) / 2
+        return self._cross_entropies(x, y, image_index, x.new_tensor(1 / self.temperature)) / 2
 
 
 @register_loss("align")
-class ALIGNLoss(ContrastiveLoss):
+class ALIGNLoss(SoftmaxLoss):
     """Softmax losses of both directions, added up: CE_row(S / τ) + CE_col(S / τ), with label smoothing.
 
     Jia et al. 2021, Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision.
@@ -158,7 +187,7 @@ class ALIGNLoss(ContrastiveLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return _symmetric_cross_entropy(x, y, 1 / self.temperature, self.label_smoothing)
+        return self._cross_entropies(x, y, image_index, 1 / self.temperature)
 
     def terms(self) -> dict[str, Tensor]:
         """Return the temperature."""
@@ -305,13 +334,3 @@ class BLIPLoss(QueueLoss):
     def freeze_temperature(self) -> None:
         """Keep the temperature where it starts."""
         self.temperature.requires_grad_(False)
-
-
-def _symmetric_cross_entropy(x: Tensor, y: Tensor, scale: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
-    total = SoftmaxPairs.apply(x, y, scale)
-    if label_smoothing:
-        matches = (x * y).sum()
-        mean_of_each_row = x.sum(0) @ y.sum(0) / len(x)
-        total = total + 2 * label_smoothing * scale * (matches - mean_of_each_row)
-    return total / len(x)

@@ -23,6 +23,13 @@ class TrainingSettings:
     warmup_steps: int
     gradient_clip: float
     monitor: str
+    same_image: str
+    input_dropout: float
+    noise: float | str
+    mixup: float
+    structure: float
+    weight_average: str
+    average_decay: float
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from workflow.lib.baselines import BASELINES, Candidate, LinearPair, Moments
+from workflow.lib.baselines import BASELINES, Candidate, LinearPair, Moments, PrincipalAxes
 from workflow.lib.batches import PairFiles, ResidentPairs
 from workflow.lib.dual_encoder import DualEncoder, unit
-from workflow.lib.heads import LinearTower, TowerBesidePath
+from workflow.lib.heads import LinearTower, TowerBesidePath, WhitenedTower
 from workflow.lib.metrics import summarize
 from workflow.lib.retrieval import retrieval_ranks
 
@@ -81,7 +81,7 @@ def model_of(pair: LinearPair) -> DualEncoder:
 
 
 def start_from_closed_form(
-    model: DualEncoder, train: ResidentPairs, val: ResidentPairs, known: dict[int, LinearPair] | None = None
+    model: DualEncoder, train: ResidentPairs, val: ResidentPairs, known: dict[int, Candidate] | None = None
 ) -> None:
     """Replace random weights where `init` or `skip` asks for it; validation pairs choose the regularisers.
 
@@ -94,33 +94,53 @@ def start_from_closed_form(
         layers = model.image_tower.path, model.text_tower.path
     else:
         return
-    known = {} if known is None else known
-    width = layers[0].out_features
-    if width not in known:
-        known[width] = _standardized_cca(model, train, val, width)
-    pair = known[width]
+    pair = closed_form(model, train, val, {} if known is None else known).pair
     _fill(layers[0], pair.image_map, pair.image_mean)
     _fill(layers[1], pair.text_map, pair.text_mean)
 
 
-def _standardized_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPairs, width: int) -> LinearPair:
-    """Return the regularised CCA of the training pairs as maps of standardised rows.
+def closed_form(model: DualEncoder, train: ResidentPairs, val: ResidentPairs, known: dict[int, Candidate]) -> Candidate:
+    """Return the regularised CCA of the training pairs, at most as wide as the model's output, for standardised rows.
 
     It is fitted in the encoders' own scales, like the baseline: standardising lifts directions that hold only noise.
+    known: as for `start_from_closed_form`.
     """
+    width = model.settings["output_dim"]
+    if width not in known:
+        known[width] = _standardized_cca(model, train, val, width)
+    return known[width]
+
+
+def whiten(model: DualEncoder, train: ResidentPairs) -> None:
+    """Fill the whitening of both towers, if they have one, from the standardised training pairs.
+
+    Kessy et al. 2018, Optimal Whitening and Decorrelation: (V λ^(-1/2))ᵀ for PCA, V λ^(-1/2) Vᵀ for ZCA.
+    """
+    layers = [module for module in model.modules() if isinstance(module, WhitenedTower)]
+    if not layers:
+        return
+    moments = Moments.of(resident_chunks(train))
+    for layer, covariance in zip(layers, (moments.image_covariance, moments.text_covariance), strict=True):
+        axes = PrincipalAxes.of(covariance)
+        matrix = axes.whitening(model.settings["shrinkage"])[:, None] * axes.vectors.T
+        layer.matrix.copy_(axes.vectors @ matrix if model.settings["whitening"] == "zca" else matrix)
+
+
+def _standardized_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPairs, width: int) -> Candidate:
     if train.images.device.type == "mps":  # has no float64
         train, val = train.to(torch.device("cpu")), val.to(torch.device("cpu"))
     device = train.images.device
     image_scale, text_scale = model.image_statistics.scale.to(device), model.text_statistics.scale.to(device)
     chunks = ((images * image_scale, texts * text_scale) for images, texts in resident_chunks(train))
     own_val = ResidentPairs(val.images * image_scale, val.texts * text_scale, val.text_image)
-    pair = choose_maps("cca", chunks, own_val, width).candidate.pair
-    return LinearPair(
-        image_map=pair.image_map * image_scale,
-        image_mean=pair.image_mean / image_scale,
-        text_map=pair.text_map * text_scale,
-        text_mean=pair.text_mean / text_scale,
+    chosen = choose_maps("cca", chunks, own_val, width).candidate
+    pair = LinearPair(
+        image_map=chosen.pair.image_map * image_scale,
+        image_mean=chosen.pair.image_mean / image_scale,
+        text_map=chosen.pair.text_map * text_scale,
+        text_mean=chosen.pair.text_mean / text_scale,
     )
+    return Candidate(chosen.chosen, pair)
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Sums over all pairs of a batch, with their gradients, tile by tile: the (B, B) matrix of logits never exists.
 
+Where image indices (B,) are given, other pairs of an anchor's own image are left out of its sum: they are no negatives.
+
 The gradient of a tile is taken while the tile is there: memory grows with B, tiles stay in the cache, and a backward
 pass only scales what is known.
 """
@@ -19,9 +21,11 @@ class SigmoidPairs(torch.autograd.Function):
     """-Σij log σ(z_ij l_ij) with l = scale x yᵀ + bias, z = 1 for i = j and -1 elsewhere."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, image_index: Tensor | None = None
+    ) -> Tensor:
         """Return the sum for features (B, D) and (B, D)."""
-        pairs = _ScaledPairs(x, y, scale)
+        pairs = _ScaledPairs(x, y, scale, image_index)
         total, slope_sum = x.new_zeros(()), x.new_zeros(())
         for rows, columns in pairs.tiles():
             logits = pairs.logits(rows, columns).add_(bias)
@@ -34,18 +38,18 @@ class SigmoidPairs(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, y, scale and bias."""
-        return tuple(upstream * gradient for gradient in ctx.saved_tensors)
+        return *(upstream * gradient for gradient in ctx.saved_tensors), None
 
 
 class SoftmaxPairs(torch.autograd.Function):
     """Σi (lse_j l_ij + lse_j l_ji - 2 l_ii) with l = scale x yᵀ: the cross-entropies of both directions, added up."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None = None) -> Tensor:
         """Return the sum for features (B, D) and (B, D)."""
-        pairs = _ScaledPairs(x, y, scale)
+        pairs = _ScaledPairs(x, y, scale, image_index)
         by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
         total = x.new_zeros(())
         for rows, columns in pairs.tiles():
@@ -63,16 +67,17 @@ class SoftmaxPairs(torch.autograd.Function):
         return total + by_row.sum() + by_column.sum()
 
     @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, y and scale."""
-        return tuple(upstream * gradient for gradient in ctx.saved_tensors)
+        return *(upstream * gradient for gradient in ctx.saved_tensors), None
 
 
 class _ScaledPairs:
     """Tiles of scale x yᵀ, and what the slopes of a sum over them mean for x (B, D), y (B, D) and scale."""
 
-    def __init__(self, x: Tensor, y: Tensor, scale: Tensor) -> None:
+    def __init__(self, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None) -> None:
         self.x, self.y, self.scale = x * scale, y, scale
+        self.image_index = image_index
         self.x_gradient, self.y_gradient = torch.zeros_like(x), torch.zeros_like(y)
 
     def tiles(self) -> Iterator[tuple[slice, slice]]:
@@ -80,8 +85,13 @@ class _ScaledPairs:
         return tiles(len(self.x), len(self.y), tile_size(self.x.device))
 
     def logits(self, rows: slice, columns: slice) -> Tensor:
-        """Return the logits of a tile."""
-        return product(self.x[rows], self.y[columns].T)
+        """Return the logits of a tile, minus infinity where a pair is left out."""
+        logits = product(self.x[rows], self.y[columns].T)
+        if self.image_index is None:
+            return logits
+        same = self.image_index[rows, None] == self.image_index[None, columns]
+        _diagonal(same, rows, columns).fill_(False)
+        return logits.masked_fill_(same, -torch.inf)
 
     def add_slopes(self, rows: slice, columns: slice, slopes: Tensor) -> None:
         """Take in the derivatives of the sum by the logits of a tile."""

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,37 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from workflow.lib.baselines import LinearPair
+from workflow.lib.augmentation import Augmentation
+from workflow.lib.averaging import WeightAverage, exponential, renew_batch_norm, uniform
+from workflow.lib.baselines import Candidate
 from workflow.lib.batches import (
     PairFiles,
     ResidentPairs,
     Statistics,
     batch_count,
     deal_pairs,
+    false_negative_rate,
     load_pairs,
     row_statistics,
+    shuffle_pairs,
 )
 from workflow.lib.checkpoints import read_training_state, write_training_state
-from workflow.lib.dual_encoder import DualEncoder, MomentumCopy, unit
+from workflow.lib.dual_encoder import DualEncoder, MomentumCopy
 from workflow.lib.errors import UserError
 from workflow.lib.losses import QueueLoss, build_loss
-from workflow.lib.matching import matching_loss
 from workflow.lib.metrics import summarize
 from workflow.lib.optimizer import AdamW, warmup_cosine
 from workflow.lib.projections import project_standardized
 from workflow.lib.settings import Experiment, TrainingSettings
-from workflow.lib.starting_points import start_from_closed_form
+from workflow.lib.starting_points import closed_form, start_from_closed_form, whiten
+from workflow.lib.steps import Fit, train_step
 
 logger = logging.getLogger(__name__)
 
 CHECKPOINT_SECONDS = 30.0
+RENEWAL_PAIRS = 8192
+# The noise that equals the ridge of a linear map is too much for what training adds to it.
+NOISE_OF_RIDGE = 0.5
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,7 @@ class TrainingData:
     val: ResidentPairs
     image: Statistics
     text: Statistics
-    closed_forms: dict[int, LinearPair] = field(default_factory=dict)
+    closed_forms: dict[int, Candidate] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "TrainingData":
         """Return the same data on a device."""
@@ -67,23 +74,6 @@ def load_training_data(train: PairFiles, val: PairFiles, compute: torch.dtype) -
     held = torch.float16 if compute == torch.float32 else compute
     train_pairs, val_pairs = (load_pairs(files, image, text, held, compute) for files in (train, val))
     return TrainingData(train_pairs, val_pairs, image, text)
-
-
-@dataclass
-class Fit:
-    """A training in progress: everything that an interruption must not lose."""
-
-    model: DualEncoder
-    loss: nn.Module
-    momentum_copy: MomentumCopy | None
-    optimizer: AdamW
-    learning_rate: Callable[[int], float]
-    epoch: int = 0
-    step: int = 0
-    history: list[dict[str, Any]] = field(default_factory=list)
-    best_epoch: int = 0
-    best_value: float = -math.inf
-    best_state: dict[str, Tensor] = field(default_factory=dict)
 
 
 def fit(
@@ -126,14 +116,41 @@ def start(experiment: Experiment, data: TrainingData, seed: int) -> Fit:
     data.image.fill(model.image_statistics)
     data.text.fill(model.text_statistics)
     start_from_closed_form(model, data.train, data.val, data.closed_forms)
+    whiten(model, data.train)
     model.to(device)
-    loss = build_loss(experiment.loss, settings.batch_size).to(device)
+    loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)
     if not getattr(model.head, "learnable_temp", True):
         loss.freeze_temperature()
     optimizer = AdamW([model, loss], settings.weight_decay)
-    steps = settings.num_epochs * batch_count(data.train.text_image.cpu().numpy(), settings.batch_size)
+    steps = settings.num_epochs * _steps_of_epoch(data.train, settings)
     learning_rate = warmup_cosine(settings.learning_rate, settings.warmup_steps, steps)
-    return Fit(model, loss, _momentum_copy(model, loss), optimizer, learning_rate)
+    return Fit(
+        model,
+        loss,
+        _momentum_copy(model, loss),
+        _average(model, settings, steps),
+        _augmentation(model, data, settings),
+        optimizer,
+        learning_rate,
+    )
+
+
+def _augmentation(model: DualEncoder, data: TrainingData, settings: TrainingSettings) -> Augmentation:
+    """Return what steps do to their inputs; automatic noise follows the ridges that validation chose for the CCA."""
+    noise = settings.noise, settings.noise
+    if settings.noise == "auto":
+        chosen = closed_form(model, data.train, data.val, data.closed_forms).chosen
+        ridges = chosen["image_regularizer"], chosen["text_regularizer"]
+        noise = tuple(NOISE_OF_RIDGE * ridge**0.25 for ridge in ridges)
+    return Augmentation(settings.mixup, *noise, settings.input_dropout)
+
+
+def _average(model: DualEncoder, settings: TrainingSettings, steps: int) -> WeightAverage | None:
+    """Return the average that training keeps of its weights over so many steps, if it keeps one."""
+    if settings.weight_average == "none":
+        return None
+    kept = exponential(settings.average_decay) if settings.weight_average == "ema" else uniform(steps // 2)
+    return WeightAverage(model, kept)
 
 
 def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
@@ -147,17 +164,18 @@ def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
 def train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed: int) -> dict[str, Any]:
     """Take one epoch's steps and return its record."""
     generator = np.random.default_rng([seed, state.epoch])
-    batches = list(deal_pairs(data.train.text_image.cpu().numpy(), settings.batch_size, generator))
+    batches = epoch_batches(data.train, settings, generator)
     pairs_of_epoch = _uploaded(np.concatenate(batches), data.train.images.device).split([len(b) for b in batches])
     total = torch.zeros((), device=data.train.images.device)
     learning_rate = state.learning_rate(state.step)
     state.model.train()
     began = time.perf_counter()
+    shares = state.augmentation.shares(len(batches), generator)
     shown = tqdm(pairs_of_epoch, f"epoch {state.epoch + 1}", leave=False, disable=None, unit="batch")
     for step, pairs in enumerate(shown):
         if len(pairs) > 1:
             state.loss.start_step(state.epoch + step / len(batches))
-            total += len(pairs) * _train_step(state, data.train.batch(pairs), settings.gradient_clip)
+            total += len(pairs) * train_step(state, data.train.batch(pairs), shares[step], settings)
     mean_loss = total.item() / len(data.train)
     state.epoch += 1
     if not math.isfinite(mean_loss):
@@ -169,60 +187,36 @@ def train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed
         "epoch": state.epoch,
         "loss": mean_loss,
         "learning_rate": learning_rate,
+        "false_negative_rate": _false_negative_rate(state, data.train, batches, settings),
         "pairs_per_second": len(data.train) / (time.perf_counter() - began),
     }
+
+
+def _false_negative_rate(
+    state: Fit, train: ResidentPairs, batches: list[np.ndarray], settings: TrainingSettings
+) -> float:
+    """Return the share of an epoch's pairs that a pair of their own image served as a negative."""
+    if settings.same_image != "negative" or isinstance(state.loss, QueueLoss):
+        return 0.0
+    return false_negative_rate(train.text_image.cpu().numpy(), batches)
+
+
+def _steps_of_epoch(train: ResidentPairs, settings: TrainingSettings) -> int:
+    if settings.same_image == "apart":
+        return batch_count(train.text_image.cpu().numpy(), settings.batch_size)
+    return -(-len(train) // settings.batch_size)
+
+
+def epoch_batches(train: ResidentPairs, settings: TrainingSettings, generator: np.random.Generator) -> list[np.ndarray]:
+    """Return the pairs of each batch of an epoch, by what `same_image` says of captions of one image."""
+    divide = deal_pairs if settings.same_image == "apart" else shuffle_pairs
+    return list(divide(train.text_image.cpu().numpy(), settings.batch_size, generator))
 
 
 def _uploaded(pairs: np.ndarray, device: torch.device) -> Tensor:
     """Return an epoch's pairs (M,) on the device, in one copy that the GPU need not wait for."""
     indices = torch.from_numpy(pairs)
     return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
-
-
-def _train_step(state: Fit, batch: tuple[Tensor, Tensor, Tensor], gradient_clip: float) -> Tensor:
-    """Take one optimiser step on images (B, D_image), texts (B, D_text), image indices (B,); return the loss."""
-    images, texts, image_index = batch
-    model, loss = state.model, state.loss
-    keys: tuple[Tensor, ...] = ()
-    if state.momentum_copy:
-        state.momentum_copy.update(model)
-        with torch.no_grad():
-            keys = _features(state.momentum_copy, images, texts)
-    if model.scorer is None:
-        value = loss(*_features(model, images, texts), image_index, *keys)
-    else:
-        value = _loss_with_matching(model, loss, images, texts, image_index, keys)
-    state.optimizer.zero_grad()
-    value.backward()
-    state.optimizer.step(state.learning_rate(state.step), gradient_clip)
-    state.step += 1
-    loss.after_step()
-    if keys:
-        loss.enqueue(*keys, image_index)
-    return value.detach()
-
-
-def _autocast(rows: Tensor) -> torch.autocast:
-    return torch.autocast(rows.device.type, dtype=rows.dtype, enabled=rows.dtype == torch.bfloat16)
-
-
-def _features(model: DualEncoder | MomentumCopy, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the unit vectors (B, D) of standardised images and texts."""
-    with _autocast(images):
-        return unit(model.image_tower(images)), unit(model.text_tower(texts))
-
-
-def _loss_with_matching(
-    model: DualEncoder, loss: nn.Module, images: Tensor, texts: Tensor, image_index: Tensor, keys: tuple[Tensor, ...]
-) -> Tensor:
-    """Return the contrastive loss plus the matching loss on hard negatives of the batch."""
-    with _autocast(images):
-        x, image_tokens = model.image_tower.with_tokens(images)
-        y, text_tokens = model.text_tower.with_tokens(texts)
-        x, y = unit(x), unit(y)
-    contrastive = loss(x, y, image_index, *keys)
-    with _autocast(images):
-        return contrastive + matching_loss(model.scorer, image_tokens, text_tokens, x @ y.T, image_index)
 
 
 def _validate(
@@ -233,17 +227,27 @@ def _validate(
     on_epoch: Callable[[dict[str, Any]], None],
 ) -> None:
     """Complete an epoch's record with validation metrics, keep the weights if they are the best, and pass it on."""
-    summary = summarize(project_standardized(state.model, data.val).ranks())
+    if state.average and state.epoch:
+        renew_batch_norm(state.average.model, _renewal_batches(data.train, settings.batch_size))
+    summary = summarize(project_standardized(state.kept_model, data.val).ranks())
     value = monitored(summary, settings.monitor)
     record["val"] = summary
     record["loss_terms"] = {name: term.item() for name, term in state.loss.terms().items()}
     if value > state.best_value:
         state.best_epoch, state.best_value = state.epoch, value
-        state.best_state = {name: tensor.detach().clone() for name, tensor in state.model.state_dict().items()}
+        state.best_state = {name: tensor.detach().clone() for name, tensor in state.kept_model.state_dict().items()}
     speed = record.pop("pairs_per_second", None)
     state.history.append(record)
     _log(record, settings, best=state.best_epoch == state.epoch, speed=speed, pairs=len(data.train))
     on_epoch(record)
+
+
+def _renewal_batches(train: ResidentPairs, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield images and texts of batches spread over the training pairs, enough for statistics of batch norms."""
+    chosen = torch.linspace(0, len(train) - 1, min(len(train), RENEWAL_PAIRS)).long().to(train.images.device)
+    for pairs in chosen.split(batch_size):
+        images, texts, _ = train.batch(pairs)
+        yield images.float(), texts.float()
 
 
 def monitored(summary: dict[str, Any], monitor: str) -> float:
