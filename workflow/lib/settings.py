@@ -9,6 +9,7 @@ from typing import Any
 from workflow.lib.errors import UserError
 from workflow.lib.registrations import Registration, baselines, heads, losses
 from workflow.lib.validation import describe, read_schema, read_yaml, validated
+from workflow.lib.variants import Variant, changed, refuse_ambiguous, variants_of
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,13 @@ class Study:
     search_space: tuple[SearchEntry, ...]
 
 
-def load_experiment(path: str | Path) -> Experiment:
-    """Read and check one file of config/experiments/."""
-    return experiment_from(read_yaml(path), str(path))
+def load_experiment(path: str | Path, changes: Mapping[str, Any] | None = None) -> Experiment:
+    """Read and check one file of config/experiments/, then again with the dotted keys of `changes` set."""
+    document = read_yaml(path)
+    experiment = experiment_from(document, str(path))
+    if not changes:
+        return experiment
+    return experiment_from(changed(document, changes), f"{path} with {', '.join(changes)}")
 
 
 def experiment_from(document: Any, where: str) -> Experiment:
@@ -207,6 +212,7 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
             raise UserError(f"{where}: baselines: found {name!r}; allowed: {', '.join(sorted(baselines()))}")
     if not (run["experiments"] or run["baselines"] or run["tuning"]):
         raise UserError(f"{where}: experiments, baselines and tuning are all empty: name at least one")
+    refuse_ambiguous(run, where)
     refuse_ensembles(run, where)
     split = run["datasets"][run["dataset"]]["split"]
     if split.get("counts") and split.get("assignments"):
@@ -219,9 +225,10 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
 
 def refuse_ensembles(run: Mapping[str, Any], where: str) -> None:
     """Refuse an ensemble that has the name of something else, and a member that the run does not train."""
-    trained = [*run["experiments"], *(f"tuned-{study}" for study in run["tuning"])]
+    variants = [variant.experiment for variant in variants_of(run)]
+    trained = [*run["experiments"], *variants, *(f"tuned-{study}" for study in run["tuning"])]
     for name, members in run["ensembles"].items():
-        if name in run["experiments"] or name in baselines() or name.startswith("tuned-"):
+        if name in trained or name in baselines() or name.startswith("tuned-"):
             raise UserError(
                 f"{where}: ensembles: {name!r} is the name of an experiment or a baseline: give the ensemble another"
             )
@@ -231,10 +238,22 @@ def refuse_ensembles(run: Mapping[str, Any], where: str) -> None:
 
 
 def checked_files(run: Mapping[str, Any], folder: Path) -> None:
-    """Read every experiment and study file that a run names below `folder`, so that a mistake stops it before a job."""
+    """Check all experiments, variants and studies of a run, files below `folder`: a mistake stops it before a job."""
     for name in run["experiments"]:
         if name in baselines():
             raise UserError(f"experiments: {name!r} is the name of a baseline: rename {folder}/experiments/{name}.yaml")
         load_experiment(folder / "experiments" / f"{name}.yaml")
+    for variant in variants_of(run):
+        _check_variant(variant, folder / "experiments")
     for name in run["tuning"]:
         load_study(folder / "tuning" / f"{name}.yaml")
+
+
+def _check_variant(variant: Variant, folder: Path) -> None:
+    where, own = f"variants.{variant.base}.{variant.name}", folder / f"{variant.experiment}.yaml"
+    if own.exists():
+        raise UserError(f"{where}: its results would stand where those of {own} do: rename the variant or that file")
+    try:
+        load_experiment(folder / f"{variant.base}.yaml", variant.changes)
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error

@@ -28,23 +28,34 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
+_SCIENTIFIC = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
 _Loader.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
 
 
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file; a missing or malformed one is a UserError that names the place."""
     try:
-        return _Loader(Path(path).read_text()).get_single_data()
+        text = Path(path).read_text()
     except FileNotFoundError as error:
         raise UserError(f"{path} not found: check the name, or write the file") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+    return parse_yaml(text, str(path))
+
+
+def parse_yaml(text: str, where: str) -> Any:
+    """Return what YAML text says; `where` names it in the message where it is malformed."""
+    try:
+        return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{path} is not valid YAML ({line}{error.problem}): correct that line") from error
+        raise UserError(f"{where} is not valid YAML ({line}{error.problem}): correct that line") from error
+
+
+def scientific_number(value: Any) -> Any:
+    """Return the number that text like 1e-4 is in the project's files, any other value as it is."""
+    return float(value) if isinstance(value, str) and _SCIENTIFIC.match(value) else value
 
 
 @functools.cache
@@ -144,6 +155,8 @@ def describe(schema: Mapping[str, Any]) -> str:
         bounds.append(f"matching {schema['pattern']}")
     if schema.get("minItems"):
         bounds.append(f"with at least {schema['minItems']} entries")
+    if schema.get("minProperties"):
+        bounds.append(f"with at least {schema['minProperties']} keys")
     if "properties" in schema:
         bounds.append(f"with the keys {', '.join(schema['properties'])}")
     return " ".join([text, *bounds])

@@ -11,6 +11,7 @@ from snakemake.exceptions import WorkflowError
 from workflow.lib.registrations import baselines
 from workflow.lib.sources import import_closure
 from workflow.lib.tensor_header import matrix_width
+from workflow.lib.variants import variants_of
 
 BASE = Path(workflow.basedir)
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
@@ -86,8 +87,21 @@ def division_arguments(wildcards):
     return [*how, "--seed", split["seed"], "--tuning-pairs", split["tuning_pairs"], *control]
 
 
+def variant_of(wildcards):
+    """Return the variant whose results stand under an experiment's name, or none."""
+    return next((variant for variant in variants_of(config) if variant.experiment == wildcards.experiment), None)
+
+
+def change_arguments(wildcards):
+    """Return the command-line arguments that say what a variant changes."""
+    variant = variant_of(wildcards)
+    return ["--set", json.dumps(variant.changes)] if variant else []
+
+
 def experiment_file(wildcards):
-    """Return an experiment's file: a study's best configuration for tuned-STUDY, else config/experiments/NAME.yaml."""
+    """Return an experiment's file: of a variant its base's, of tuned-STUDY the best configuration, else its own."""
+    if variant := variant_of(wildcards):
+        return f"config/experiments/{variant.base}.yaml"
     if wildcards.experiment.startswith(TUNED):
         study = wildcards.experiment.removeprefix(TUNED)
         return f"results/{wildcards.dataset}/tuning/{study}/best_config.yaml"

@@ -11,7 +11,8 @@ EVALUATED = [
 
 def head_folders(dataset):
     """Return the folder of every head and seed of the run."""
-    return seed_folders(dataset, [*config["experiments"], *(f"{TUNED}{study}" for study in config["tuning"])])
+    names = [*config["experiments"], *(variant.experiment for variant in variants_of(config))]
+    return seed_folders(dataset, [*names, *(f"{TUNED}{study}" for study in config["tuning"])])
 
 
 def seed_folders(dataset, experiments):

@@ -39,8 +39,10 @@ rule train:
         output_dir=run_dir,
         device=config["device"],
         precision=config["precision"],
+        changes=change_arguments,
     shell:
         "python -m workflow.scripts.train --experiment {input.experiment:q} --name {wildcards.experiment:q}"
+        " {params.changes:q}"
         " --dataset {wildcards.dataset:q} --data-dir {params.data_dir:q} --split-dir {params.split_dir:q}"
         " --output-dir {params.output_dir:q} --seed {wildcards.seed}"
         " --device {params.device} --precision {params.precision} > {log:q} 2>&1"

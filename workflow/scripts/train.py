@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from workflow.lib.batches import PairFiles
 from workflow.lib.devices import choose_device, choose_precision
@@ -16,6 +17,7 @@ from workflow.lib.files import file_hash, save_figure, text_hash, write_json, wr
 from workflow.lib.provenance import run_facts
 from workflow.lib.settings import Experiment, load_experiment
 from workflow.lib.training import Fit, fit, load_training_data
+from workflow.lib.variants import changes_from
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write best_model.pt, loss_history.json, training_curves.png, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    experiment = load_experiment(arguments.experiment)
+    changes = _changes(arguments)
+    experiment = load_experiment(arguments.experiment, changes)
     name = arguments.name or arguments.experiment.stem
     device = choose_device(arguments.device)
     precision = choose_precision(arguments.precision, device)
@@ -49,16 +52,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("written to %s", arguments.output_dir)
 
 
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the keys that all `--set` arguments change; the last one of a key counts."""
+    return {key: value for changes in arguments.set for key, value in changes.items()}
+
+
 def _chosen_by(experiment: Experiment, trained: Fit) -> tuple[str, float]:
     return experiment.training.monitor, trained.best_value
 
 
 def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, trained: Fit) -> None:
+    changes = _changes(arguments)
     best = next(record for record in trained.history if record["epoch"] == trained.best_epoch)
     facts = {
         "dataset": arguments.dataset,
         "experiment": name,
-        "kind": "head",
+        "kind": "variant" if changes else "head",
         "seed": arguments.seed,
         "epoch": trained.best_epoch,
         "selected": {"split": "val", "RSUM": best["val"]["RSUM"]},
@@ -67,6 +76,8 @@ def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inpu
     document = experiment.as_document()
     save_heads(arguments.output_dir / "best_model.pt", trained.model, facts | {"settings": document})
     described = {key: facts[key] for key in ("experiment", "kind", "seed")}
+    if changes:
+        described |= {"base": arguments.experiment.stem, "changes": changes}
     write_yaml(arguments.output_dir / "resolved_config.yaml", described | document)
     history = {
         "format": 1,
@@ -84,6 +95,14 @@ def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inpu
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.train", description=__doc__)
     parser.add_argument("--experiment", required=True, type=Path, help="experiment file, config/experiments/NAME.yaml")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=changes_from,
+        metavar="KEY=VALUE",
+        help="change a key of the experiment, for example model.skip=none; may be repeated, or be one JSON object",
+    )
     parser.add_argument("--name", help="name in the report (the file's name)")
     parser.add_argument("--dataset", default="", help="name of the data set, for the report")
     parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
