@@ -29,6 +29,7 @@ def refusal(project, *arguments: str) -> str:
         ("tuning=[absent]", ["config/tuning/absent.yaml not found"]),
         ("baselines=[magic]", ["baselines: found 'magic'", "cca"]),
         ("ensembles={both: [absent]}", ["ensembles.both: found 'absent'", "allowed: quick_test, pairs, tuned-short"]),
+        ("variants={quick_test: {odd: {model.hiden_dim: 3}}}", ["variants.quick_test.odd", "did you mean hidden_dim?"]),
     ],
 )
 def test_a_mistake_in_the_run_is_named_with_what_is_allowed(project, setting, said):

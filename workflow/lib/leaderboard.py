@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from math import comb
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,12 @@ class RunResult:
     @property
     def is_head(self) -> bool:
         """Say whether this is a trained head, not a baseline or an ensemble."""
-        return self.metrics["kind"] == "head"
+        return self.metrics["kind"] not in ("baseline", "ensemble")
+
+    @property
+    def is_variant(self) -> bool:
+        """Say whether this is an experiment with some keys changed, which stands against its base alone."""
+        return self.metrics["kind"] == "variant"
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
     baseline that validation chose and with the row below it, both of its own board.
     """
     runs = list(runs)
-    _refuse_mixed_protocols(runs)
+    refuse_mixed_protocols(runs)
     table = _mean_over_seeds([row for run in runs for row in _rows(run)])
     table = table.sort_values(CORRECTED, ignore_index=True, kind="stable")
     hits = [ImageHits.mean([run.hits[name] for run in runs if name in run.hits]) for name in table["experiment"]]
@@ -126,9 +132,9 @@ def _below(table: pd.DataFrame) -> list[int | None]:
     return [place + 1 if boards[place] == boards[place + 1] else None for place in range(len(table))]
 
 
-def _refuse_mixed_protocols(runs: Sequence[RunResult]) -> None:
-    first = runs[0]
-    for run in runs:
+def refuse_mixed_protocols(runs: Sequence[RunResult]) -> None:
+    """Refuse runs that were evaluated on different test rows: their results cannot be compared."""
+    for first, run in pairwise(runs):
         if run.metrics["protocol"] != first.metrics["protocol"]:
             raise UserError(
                 f"{run.folder} and {first.folder} are evaluated on other test rows: evaluate both with the same "

@@ -10,6 +10,7 @@ import jinja2
 import pandas as pd
 import yaml
 
+from workflow.lib.ablation import ablation
 from workflow.lib.files import read_json
 from workflow.lib.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure
@@ -37,11 +38,13 @@ class ReportInput:
 
 def render(source: ReportInput, runs: list[RunResult]) -> str:
     """Return the page, HTML with every picture, style and script inside."""
-    table = leaderboard(runs)
+    ablations = _by_base(ablation(runs))
+    board_runs = [run for run in runs if not run.is_variant]
+    table = leaderboard(board_runs)
     board, corrected = table[~table[CORRECTED]], table[table[CORRECTED]]
     found = verdict(table)
-    folds = fold_board(runs)
-    shown = _run_of(runs, found.head if found else table["experiment"][0])
+    folds = fold_board(board_runs)
+    shown = _run_of(board_runs, found.head if found else table["experiment"][0])
     style, script = ((TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
     protocol = runs[0].metrics["protocol"]
     return _template().render(
@@ -54,14 +57,15 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         corrected=corrected.to_dict("records"),
         folds=None if folds is None else folds.to_dict("records"),
         chance=chance(protocol["images"], protocol["captions"]),
-        extra=_extra_sets(runs),
+        extra=_extra_sets(board_runs),
+        ablations=ablations,
         board_picture=embedded_figure(leaderboard_figure(board)),
         examples=_examples(shown, source.data_dir),
-        diagnostics=[_diagnostics(run) for run in _in_order(_one_a_name(runs), table)],
+        diagnostics=[_diagnostics(run) for run in _in_order(_one_a_name(board_runs), table)],
         failures=_failures(shown),
         heads=[_training(run) for run in runs if run.is_head],
         studies=[_study(folder) for folder in source.studies],
-        models=[_pictures(run) for run in _one_a_name(runs)],
+        models=[_pictures(run) for run in _one_a_name(board_runs)],
         **_circumstances(runs),
         style=style,
         style_hash=_content_hash(style),
@@ -74,6 +78,14 @@ def _versus(found: Verdict | None, rows: int) -> list[tuple[str, str]]:
     """Return title and name of each comparison that the board shows: with the best baseline, with the next row."""
     baseline = [(f"against {found.baseline}", "baseline")] if found and found.baseline else []
     return [*baseline, ("against the next", "next")] if rows > 1 else []
+
+
+def _by_base(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
+    """Return the rows of an ablation table by the base that they belong to."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for row in table.to_dict("records"):
+        found.setdefault(row["base"], []).append(row)
+    return found
 
 
 def _template() -> jinja2.Template:

@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        code=code("report", *(f"report/report.{end}" for end in ["html.jinja", "css", "js"])),
+        code=code("report", *(f"report/{name}" for name in PAGE_FILES)),
         manifest="results/{dataset}/split/manifest.json",
         metadata=lambda wildcards: data_files(wildcards)[2],
         heads=head_files,
