@@ -58,9 +58,10 @@ def test_a_section_that_the_file_leaves_out_can_be_changed():
     assert document == {"model": {"type": "mlp"}}
 
 
-def test_scientific_notation_that_arrives_as_text_is_a_number(folder):
-    (found,) = variants_of(checked({"base": {"slow": {"training.learning_rate": "1e-4"}}}, folder))
-    assert found.changes == {"training.learning_rate": 1e-4}
+def test_values_that_snakemake_passes_as_text_are_read_as_in_a_file(folder):
+    changes = {"training.learning_rate": "1e-4", "training.batch_size": "32", "model.skip": "none"}
+    (found,) = variants_of(checked({"base": {"slow": changes}}, folder))
+    assert found.changes == {"training.learning_rate": 1e-4, "training.batch_size": 32, "model.skip": "none"}
 
 
 @pytest.mark.parametrize(
@@ -117,6 +118,7 @@ def test_a_change_is_checked_like_the_file_and_named_with_its_variant(changes, s
     [
         ({"other": {"x": {"model.skip": "cca"}}}, {}, "variants: found 'other'; allowed: base"),
         ({"base": {"x": {"skip": "cca"}}}, {}, "variants.base.x: found 'skip'"),
+        ({"base": {"x": {"model.skip": "["}}}, {}, "variants.base.x.model.skip is not valid YAML"),
         ({"base": {"x": {}}}, {}, "variants.base.x: found {}"),
         ({"base": {"a/b": {"model.skip": "cca"}}}, {}, "variants.base: found 'a/b'"),
         (

@@ -28,9 +28,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
         return super().construct_mapping(node, deep)
 
 
-_SCIENTIFIC = re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$")
 _Loader.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _SCIENTIFIC, list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -53,9 +54,12 @@ def parse_yaml(text: str, where: str) -> Any:
         raise UserError(f"{where} is not valid YAML ({line}{error.problem}): correct that line") from error
 
 
-def scientific_number(value: Any) -> Any:
-    """Return the number that text like 1e-4 is in the project's files, any other value as it is."""
-    return float(value) if isinstance(value, str) and _SCIENTIFIC.match(value) else value
+def plain_value(value: Any, where: str) -> Any:
+    """Return the number, truth value or null that text stands for in the project's files, any other value as it is."""
+    if not isinstance(value, str):
+        return value
+    read = parse_yaml(value, where)
+    return value if isinstance(read, list | dict) else read
 
 
 @functools.cache

@@ -8,7 +8,7 @@ from typing import Any
 
 from workflow.lib.errors import UserError
 from workflow.lib.registrations import baselines
-from workflow.lib.validation import parse_yaml, read_schema, scientific_number, validated
+from workflow.lib.validation import parse_yaml, plain_value, read_schema, validated
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,12 @@ class Variant:
 def variants_of(run: Mapping[str, Any]) -> list[Variant]:
     """Return the variants of a run configuration, in its order.
 
-    Snakemake reads configurations by YAML 1.1, so that 1e-4 arrives as text and becomes the number it is only here.
+    Snakemake leaves 1e-4 in a file, and every number below the top of `--config`, as text: it is read once more here.
     """
     return [
-        Variant(base, name, {key: scientific_number(value) for key, value in changes.items()})
+        Variant(
+            base, name, {key: plain_value(value, f"variants.{base}.{name}.{key}") for key, value in changes.items()}
+        )
         for base, named in run["variants"].items()
         for name, changes in named.items()
     ]
