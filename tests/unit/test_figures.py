@@ -140,7 +140,14 @@ def test_the_map_joins_the_two_of_a_pair(rng):
 
 
 @pytest.mark.parametrize(
-    "kinds", [["head", "baseline", "head"], ["ensemble", "baseline", "head"], ["head"] * 3, ["baseline"] * 3]
+    "kinds",
+    [
+        ["head", "baseline", "head"],
+        ["ensemble", "baseline", "head"],
+        ["head"] * 3,
+        ["baseline"] * 3,
+        ["head", "baseline", "control"],
+    ],
 )
 def test_the_leaderboard_shows_values_and_intervals_best_at_the_top(kinds):
     table = pd.DataFrame(

@@ -28,7 +28,7 @@ def test_every_shipped_file_is_valid():
         load_experiment(path)
     for path in (ROOT / "config" / "tuning").glob("*.yaml"):
         load_study(path)
-    for name in ("config", "coco", "ablation"):
+    for name in ("config", "coco", "ablation", "controls"):
         run = checked_run(read_yaml(ROOT / "config" / f"{name}.yaml"), name)
         checked_files(run, ROOT / "config")
 

@@ -13,7 +13,6 @@ from workflow.lib.splits import (
     counts_from_fractions,
     refuse_leaks,
     select_images,
-    shuffled,
     split_by_assignments,
     split_by_counts,
     tuning_sample,
@@ -104,13 +103,6 @@ def test_a_split_names_rows_of_both_files(data_dir):
     assert found.image_rows.tolist() == [12, 21]
     assert found.text_rows.tolist() == [12, 13, 14, 21, 22, 23]
     assert found.text_image.tolist() == [0, 0, 0, 1, 1, 1]
-
-
-def test_shuffled_pairs_keep_every_row_but_few_matches():
-    split_index = SplitIndex(np.arange(0, 500, 5), np.arange(500), np.arange(500) // 5)
-    control = shuffled(split_index, seed=0)
-    assert (np.bincount(control.text_image) == 5).all()
-    assert (control.text_image == split_index.text_image).mean() < 0.05
 
 
 def test_the_script_writes_a_manifest_that_agrees_with_its_index_files(split_dir):

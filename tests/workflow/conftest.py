@@ -24,6 +24,12 @@ tuning: [short]
 device: cpu
 """
 ENSEMBLES = "ensembles: {both: [quick_test, tuned-short]}\n"
+VARIANTS = """
+variants:
+  quick_test:
+    skip: {model.skip: cca}
+    shuffled: {model.skip: cca, training.control: shuffled_pairs}
+"""
 EXPERIMENTS = {
     "pairs": """
 description: The smallest head with a pair scorer.
@@ -98,6 +104,6 @@ def copy_of_the_project(folder: Path) -> Project:
 def finished(tmp_path_factory) -> Project:
     """The copy after its whole workflow has run, with an ensemble; tests leave it as they found it."""
     project = copy_of_the_project(tmp_path_factory.mktemp("a project with spaces"))
-    project.write("config/config.yaml", CONFIGURATION + ENSEMBLES)
+    project.write("config/config.yaml", CONFIGURATION + ENSEMBLES + VARIANTS)
     project.snakemake()
     return project

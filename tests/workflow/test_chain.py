@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import re
+import shutil
 
 import pytest
 
 from workflow.lib.leaderboard import chance
+from workflow.scripts.report import main as report
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +26,7 @@ def test_every_promised_file_of_a_run_is_there(finished):
         "split": ["train.npz", "train_tuning.npz", "val.npz", "test.npz", "manifest.json"],
         "tuning/short": ["study.db", "best_config.yaml", "trials.csv", "optimization_history.png"],
         "quick_test/seed0": ["best_model.pt", "loss_history.json", "training_curves.png", "resolved_config.yaml"],
+        "quick_test-skip/seed0": ["best_model.pt", "resolved_config.yaml"],
         "quick_test/seed0/evaluation_results": [
             "metrics.json",
             "ranks.npz",
@@ -45,9 +48,42 @@ def test_every_promised_file_of_a_run_is_there(finished):
 def test_heads_and_baselines_stand_on_one_board_far_above_chance(finished):
     board = leaderboard(finished)
     models = {"quick_test", "pairs", "tuned-short", "both", "cca", "raw_cosine"}
+    models |= {"quick_test-skip", "quick_test-shuffled"}
     assert set(board) == models | {"pairs, re-ranked"} | {f"{name}, hubness-corrected" for name in models}
-    for name in set(board) - {"raw_cosine", "raw_cosine, hubness-corrected"}:
+    unrelated = {"raw_cosine", "quick_test-shuffled"}
+    for name in set(board) - unrelated - {f"{name}, hubness-corrected" for name in unrelated}:
         assert float(board[name]["RSUM"]) > 1.4 * chance(60, 180)["RSUM"], name
+
+
+def test_a_variant_stands_in_the_ablation_and_a_control_below_the_board(finished):
+    kinds = {name: row["kind"] for name, row in leaderboard(finished).items()}
+    assert (kinds["quick_test-skip"], kinds["quick_test-shuffled"]) == ("variant", "control")
+    page = finished.read(f"{RUN}/report/index.html")
+    main, _, after = page.partition('<section id="ablation">')
+    parts = after.partition("</section>")[0]
+    assert "quick_test-skip" in parts
+    assert "model.skip: none → cca" in parts
+    assert "quick_test-skip" not in main
+    assert "quick_test-shuffled" not in parts
+    assert re.search(r"quick_test-shuffled, trained on pairs.*scores chance, as it must", main, re.DOTALL)
+
+
+def test_a_variant_runs_again_when_what_it_changes_does(finished):
+    variants = '{"quick_test": {"skip": {"model.hidden_dim": 192}}}'
+    assert finished.stale_jobs("--config", f"variants={variants}") == {"train": 1, "evaluate": 1, "report": 1}
+
+
+def test_a_control_that_learned_something_is_a_warning_on_the_page(finished, tmp_path):
+    source, leaking = finished.folder / RUN, tmp_path / "leaking" / "seed0"
+    shutil.copytree(source / "quick_test-skip" / "seed0", leaking)
+    metrics = leaking / "evaluation_results" / "metrics.json"
+    metrics.write_text(json.dumps(json.loads(metrics.read_text()) | {"kind": "control"}))
+    arguments = ["--dataset-name", "demo", "--data-dir", finished.folder / "data/demo", "--output-dir", tmp_path]
+    arguments += ["--manifest", source / "split/manifest.json", "--runs", leaking, source / "cca/seed0"]
+    report([str(argument) for argument in arguments])
+    page = (tmp_path / "index.html").read_text()
+    assert "scores above chance: something leaks" in page
+    assert "no head was trained on true pairs" in page
 
 
 def test_metrics_keep_the_contract(finished):
@@ -99,9 +135,10 @@ def test_touched_files_rerun_nothing(finished):
     [
         ("lib/report.py", {"report": 1}),
         ("report/report.css", {"report": 1}),
-        ("lib/reranking.py", {"evaluate": 5, "ensemble": 1, "report": 1}),
+        ("lib/reranking.py", {"evaluate": 7, "ensemble": 1, "report": 1}),
+        ("lib/ablation.py", {"report": 1}),
         ("lib/ensemble.py", {"ensemble": 1, "report": 1}),
-        ("lib/losses.py", {"tune": 1, "train": 3, "evaluate": 3, "ensemble": 1, "report": 1}),
+        ("lib/losses.py", {"tune": 1, "train": 5, "evaluate": 5, "ensemble": 1, "report": 1}),
         ("lib/tuning.py", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1, "report": 1}),
     ],
 )

@@ -4,20 +4,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from workflow.lib.figures import I2T, NEUTRAL, T2I, new_axes
+from workflow.lib.figures import I2T, MARK, NEUTRAL, T2I, new_axes
 
 SHOWN_SHARE = 0.6
+KINDS = (("head", I2T, "o"), ("ensemble", T2I, "D"), ("baseline", NEUTRAL, "s"), ("control", MARK, "x"))
 
 
 def leaderboard_figure(table: pd.DataFrame) -> Figure:
-    """Draw the RSUM of every experiment with its 95 % interval, best at the top; each kind has a colour.
+    """Draw the RSUM of every experiment with its 95 % interval, best at the top; each kind in a colour of its own.
 
     The axis begins at 60 % of the best, where differences can be seen; what lies below stands at its edge as a number.
     """
     figure, (axes,) = new_axes(width=7.5, height=1.2 + 0.3 * len(table))
     places = np.arange(len(table))[::-1]
     edge = SHOWN_SHARE * table["RSUM"].max()
-    for kind, color, marker in (("head", I2T, "o"), ("ensemble", T2I, "D"), ("baseline", NEUTRAL, "s")):
+    for kind, color, marker in KINDS:
         these = (table["kind"] == kind).to_numpy() & (table["RSUM"] >= edge).to_numpy()
         if these.any():
             values = table["RSUM"][these]

@@ -11,6 +11,7 @@ import pandas as pd
 import yaml
 
 from workflow.lib.ablation import ablation
+from workflow.lib.control_results import control_results
 from workflow.lib.files import read_json
 from workflow.lib.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure
@@ -47,6 +48,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
     shown = _run_of(board_runs, found.head if found else table["experiment"][0])
     style, script = ((TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
     protocol = runs[0].metrics["protocol"]
+    by_chance = chance(protocol["images"], protocol["captions"])
     return _template().render(
         dataset=source.dataset,
         manifest=read_json(source.manifest),
@@ -56,7 +58,8 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         rows=board.to_dict("records"),
         corrected=corrected.to_dict("records"),
         folds=None if folds is None else folds.to_dict("records"),
-        chance=chance(protocol["images"], protocol["captions"]),
+        chance=by_chance,
+        controls=control_results(table, by_chance["RSUM"]),
         extra=_extra_sets(board_runs),
         ablations=ablations,
         board_picture=embedded_figure(leaderboard_figure(board)),

@@ -31,6 +31,7 @@ class TrainingSettings:
     structure: float
     weight_average: str
     average_decay: float
+    control: str
 
 
 @dataclass(frozen=True)

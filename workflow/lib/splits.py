@@ -1,7 +1,7 @@
 """Image-level splits: which rows train, tune, choose and test, as small index files."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +53,6 @@ def select_images(index: PairIndex, chosen: np.ndarray) -> SplitIndex:
     place[images] = np.arange(len(images))
     text_rows = np.flatnonzero(chosen[index.pair_image])
     return SplitIndex(index.image_rows[images], text_rows, place[index.pair_image[text_rows]])
-
-
-def shuffled(split: SplitIndex, seed: int) -> SplitIndex:
-    """Return the split with its captions dealt to random images: a control from which nothing can be learned."""
-    dealt = np.random.default_rng(seed).permutation(split.text_image)
-    return replace(split, text_image=dealt)
 
 
 def counts_from_fractions(fractions: Mapping[str, float], images: int) -> dict[str, int]:

@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from workflow.lib.batches import (
     shuffle_pairs,
 )
 from workflow.lib.checkpoints import read_training_state, write_training_state
+from workflow.lib.controls import altered
 from workflow.lib.dual_encoder import DualEncoder, MomentumCopy
 from workflow.lib.errors import UserError
 from workflow.lib.losses import QueueLoss, build_loss
@@ -63,6 +64,12 @@ class TrainingData:
         """Return the same data on a device."""
         return TrainingData(self.train.to(device), self.val.to(device), self.image, self.text)
 
+    def under(self, control: str, seed: int) -> "TrainingData":
+        """Return the data with training pairs altered by a control, and no closed form of the true ones."""
+        if control == "none":
+            return self
+        return replace(self, train=altered(self.train, control, seed), closed_forms={})
+
 
 def load_training_data(train: PairFiles, val: PairFiles, compute: torch.dtype) -> TrainingData:
     """Read the training and validation pairs, standardised by the training rows, for steps in `compute`.
@@ -90,6 +97,7 @@ def fit(
     path, training goes on from the file there if it was written under the same fingerprint.
     """
     settings = experiment.training
+    data = data.under(settings.control, seed)
     state = start(experiment, data, seed)
     if checkpoint and read_training_state(checkpoint, state, fingerprint):
         logger.info("going on after epoch %d, from %s", state.epoch, checkpoint)

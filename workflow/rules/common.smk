@@ -83,8 +83,7 @@ def division_arguments(wildcards):
         how = ["--counts", json.dumps(split["counts"])]
     else:
         how = ["--fractions", json.dumps(split["fractions"])]
-    control = ["--shuffle-pairs"] if split["shuffle_pairs"] else []
-    return [*how, "--seed", split["seed"], "--tuning-pairs", split["tuning_pairs"], *control]
+    return [*how, "--seed", split["seed"], "--tuning-pairs", split["tuning_pairs"]]
 
 
 def variant_of(wildcards):

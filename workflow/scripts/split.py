@@ -18,7 +18,6 @@ from workflow.lib.splits import (
     manifest,
     refuse_leaks,
     select_images,
-    shuffled,
     split_by_assignments,
     split_by_counts,
     tuning_sample,
@@ -38,14 +37,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen["train_tuning"] = tuning_sample(checked.index, train, arguments.tuning_pairs, arguments.seed)
     paths = {name: arguments.output_dir / f"{name}.npz" for name in chosen}
     for name, path in paths.items():
-        split = select_images(checked.index, chosen[name])
-        if arguments.shuffle_pairs and name.startswith("train"):
-            split = shuffled(split, arguments.seed)
-        split.save(path)
+        select_images(checked.index, chosen[name]).save(path)
     written = {name: SplitIndex.load(path) for name, path in paths.items()}
     refuse_leaks({name: written[name] for name in SPLITS})
     content = manifest(arguments.dataset, str(arguments.data_dir), checked, names, arguments.seed)
-    content["shuffled_pairs"] = arguments.shuffle_pairs
     content["splits"]["train_tuning"] = {
         "images": len(written["train_tuning"].image_rows),
         "pairs": len(written["train_tuning"].text_rows),
@@ -88,7 +83,6 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--assignments", help="JSON file that maps each image id to train, val, test or unused")
     parser.add_argument("--seed", type=int, default=42, help="seed of the division and of the tuning sample (42)")
     parser.add_argument("--tuning-pairs", type=int, default=100_000, help="pairs in train_tuning at the most (100000)")
-    parser.add_argument("--shuffle-pairs", action="store_true", help="control: deal training captions to wrong images")
     return parser
 
 

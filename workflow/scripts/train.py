@@ -3,7 +3,7 @@
 import argparse
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,13 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
     return {key: value for changes in arguments.set for key, value in changes.items()}
 
 
+def _kind(experiment: Experiment, changes: Mapping[str, Any]) -> str:
+    """Return what the board calls a head: whatever it varies, one that was trained on wrong pairs is a control."""
+    if experiment.training.control != "none":
+        return "control"
+    return "variant" if changes else "head"
+
+
 def _chosen_by(experiment: Experiment, trained: Fit) -> tuple[str, float]:
     return experiment.training.monitor, trained.best_value
 
@@ -67,7 +74,7 @@ def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inpu
     facts = {
         "dataset": arguments.dataset,
         "experiment": name,
-        "kind": "variant" if changes else "head",
+        "kind": _kind(experiment, changes),
         "seed": arguments.seed,
         "epoch": trained.best_epoch,
         "selected": {"split": "val", "RSUM": best["val"]["RSUM"]},
