@@ -25,6 +25,7 @@ def run(name: str, rsum: float, val: float, seed: int = 0, changes: dict | None 
         "protocol": {"images": images},
         "full": {"i2t": recalls, "t2i": recalls, "RSUM": rsum},
         "reranked": None,
+        "hubness_corrected": None,
     }
     ranks = np.where(np.arange(images) < rsum / 600 * images, 0, 99)
     hits = {name: ImageHits.of(ranks, ranks, np.arange(images))}

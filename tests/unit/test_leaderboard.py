@@ -8,12 +8,12 @@ import pytest
 
 from workflow.lib.errors import UserError
 from workflow.lib.leaderboard import RunResult, chance, fold_board, leaderboard, verdict
-from workflow.lib.metrics import VARIANTS
+from workflow.lib.metrics import SECOND_RANKINGS
 from workflow.lib.uncertainty import ImageHits
 
 
-def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head", images: int = 1000, **variants):
-    """Return a run with the RSUM of its plain retrieval and of its variants, reranked or hubness_corrected."""
+def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head", images: int = 1000, **second):
+    """Return a run with the RSUM of its plain retrieval and of its second rankings, reranked or hubness_corrected."""
     recalls = dict.fromkeys(("R@1", "R@5", "R@10", "MedR", "MRR"), rsum / 6)
     full = {"i2t": recalls, "t2i": recalls, "RSUM": rsum}
     metrics = {
@@ -24,11 +24,11 @@ def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head"
         "protocol": {"images": images},
         "full": full,
         "1k": full,
-        **dict.fromkeys(VARIANTS),
-        **{key: {"full": full | {"RSUM": value}} for key, value in variants.items()},
+        **dict.fromkeys(SECOND_RANKINGS),
+        **{key: {"full": full | {"RSUM": value}} for key, value in second.items()},
     }
     hits = {name: image_hits(rsum, images)}
-    hits |= {f"{name}, {VARIANTS[key]}": image_hits(value, images) for key, value in variants.items()}
+    hits |= {f"{name}, {SECOND_RANKINGS[key]}": image_hits(value, images) for key, value in second.items()}
     return RunResult(Path("unused"), metrics, {"parameters": 10, "seconds": 2.0 + seed}, {}, hits)
 
 

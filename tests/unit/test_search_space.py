@@ -117,7 +117,7 @@ def test_parameters_of_the_base_that_the_drawn_loss_does_not_take_are_dropped(st
     losses = {"key": "loss.type", "type": "categorical", "choices": ["clip", "queue"]}
     size = {"key": "loss.queue_size", "type": "categorical", "choices": [128, 256]}
     experiment, asked = proposed(study(size, losses, base=base), loss__type="clip")
-    assert experiment.loss == {"type": "clip", "temperature": 0.2}
+    assert experiment.loss == {"type": "clip", "temperature": 0.2, "label_smoothing": 0.0}
     assert asked == {"loss.type"}
     experiment, _ = proposed(study(size, losses, base=base), loss__type="queue", loss__queue_size=256)
     assert experiment.loss == {"type": "queue", "temperature": 0.2, "queue_size": 256, "momentum": None}

@@ -32,12 +32,12 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The projections of a split, their ranks, every metric, and the ranks of each variant by its metrics.json key."""
+    """The projections of a split, their ranks, every metric, and those of each second ranking by its metrics.json key."""
 
     projections: Projections
     ranks: Ranks
     metrics: dict[str, Any]
-    variants: dict[str, Ranks] = field(default_factory=dict)
+    second_ranks: dict[str, Ranks] = field(default_factory=dict)
 
 
 def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
@@ -59,7 +59,7 @@ def evaluate(
     projections = project_files(model, files, device)
     images, ranks = len(projections.images), projections.ranks()
     corrected = correction.correction.corrected(projections)
-    variants = {"hubness_corrected": corrected.ranks()}
+    second_ranks = {"hubness_corrected": corrected.ranks()}
     metrics: dict[str, Any] = {
         "protocol": {
             "split": name,
@@ -71,12 +71,12 @@ def evaluate(
         "reranked": None,
         "hubness_corrected": {
             "correction": correction.described(),
-            **_summaries(variants["hubness_corrected"], _block_ranks(corrected, images)),
+            **_summaries(second_ranks["hubness_corrected"], _block_ranks(corrected, images)),
         },
     }
     if model.scorer is not None:
-        variants["reranked"], metrics["reranked"] = _reranked(model, files, projections, ranks, device)
-    return Evaluation(projections, ranks, metrics, variants)
+        second_ranks["reranked"], metrics["reranked"] = _reranked(model, files, projections, ranks, device)
+    return Evaluation(projections, ranks, metrics, second_ranks)
 
 
 def _summaries(ranks: Ranks, blocks: list[Ranks]) -> dict[str, Any]:
@@ -146,6 +146,6 @@ def rank_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
     """Return the content of ranks.npz: 0-based ranks by query, also of every variant."""
     ranks = evaluation.ranks
     arrays = {"t2i": ranks.t2i, "i2t": ranks.i2t, "caption_image": ranks.caption_image}
-    for name, variant in evaluation.variants.items():
-        arrays |= {f"{name}_t2i": variant.t2i, f"{name}_i2t": variant.i2t}
+    for name, second in evaluation.second_ranks.items():
+        arrays |= {f"{name}_t2i": second.t2i, f"{name}_i2t": second.i2t}
     return arrays

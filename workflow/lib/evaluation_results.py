@@ -18,7 +18,7 @@ from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogra
 from workflow.lib.files import save_figure, write_arrays, write_json
 from workflow.lib.hubness import ChosenCorrection, choose_correction, project_sample
 from workflow.lib.maps import pair_sample, pca_map, similarity_sample, tsne_map
-from workflow.lib.metrics import DIRECTIONS, RECALLS, VARIANTS
+from workflow.lib.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from workflow.lib.projections import project_files
 from workflow.lib.splits import SplitIndex, select_images
 
@@ -96,8 +96,8 @@ def _draw(output: Path, evaluation: Evaluation, name: str) -> None:
 
 
 def _log(name: str, metrics: Mapping[str, Any]) -> None:
-    variants = {title: metrics[key] for key, title in VARIANTS.items() if metrics[key]}
-    for label, found in {name: metrics, **{f"{name}, {title}": found for title, found in variants.items()}}.items():
+    second = {title: metrics[key] for key, title in SECOND_RANKINGS.items() if metrics[key]}
+    for label, found in {name: metrics, **{f"{name}, {title}": found for title, found in second.items()}}.items():
         full = found["full"]
         recalls = "  ".join(
             f"{direction} " + "/".join(f"{full[direction][metric]:.1f}" for metric in RECALLS)

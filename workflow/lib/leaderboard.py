@@ -12,7 +12,7 @@ import pandas as pd
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import read_json
-from workflow.lib.metrics import DIRECTIONS, RECALLS, VARIANTS
+from workflow.lib.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from workflow.lib.uncertainty import Comparison, ImageHits, compared, interval, resampled_recalls
 from workflow.lib.validation import read_yaml
 
@@ -79,15 +79,15 @@ def _hits(experiment: str, path: Path) -> dict[str, ImageHits]:
     with np.load(path, allow_pickle=False) as ranks:
         owner = ranks["caption_image"]
         hits = {experiment: ImageHits.of(ranks["i2t"], ranks["t2i"], owner)}
-        for key in VARIANTS:
+        for key in SECOND_RANKINGS:
             if f"{key}_t2i" in ranks:
-                hits[variant_name(experiment, key)] = ImageHits.of(ranks[f"{key}_i2t"], ranks[f"{key}_t2i"], owner)
+                hits[ranking_name(experiment, key)] = ImageHits.of(ranks[f"{key}_i2t"], ranks[f"{key}_t2i"], owner)
     return hits
 
 
-def variant_name(experiment: str, key: str) -> str:
+def ranking_name(experiment: str, key: str) -> str:
     """Return the name of a further row of an experiment, whose metrics stand under `key` in metrics.json."""
-    return f"{experiment}, {VARIANTS[key]}"
+    return f"{experiment}, {SECOND_RANKINGS[key]}"
 
 
 def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
@@ -120,7 +120,7 @@ def _baselines(table: pd.DataFrame) -> list[int | None]:
     if chosen is None:
         return [None] * len(table)
     names = table["experiment"].tolist()
-    corrected = variant_name(names[chosen], CORRECTED)
+    corrected = ranking_name(names[chosen], CORRECTED)
     on_board = {False: chosen, True: names.index(corrected) if corrected in names else None}
     found = [on_board[board] for board in table[CORRECTED]]
     return [None if place == baseline else baseline for place, baseline in enumerate(found)]
@@ -173,9 +173,9 @@ def fold_board(runs: Iterable[RunResult]) -> pd.DataFrame | None:
 def _rows(run: RunResult) -> list[dict[str, Any]]:
     row = _described(run) | _recalls(run.metrics["full"])
     rows = [row]
-    for key in VARIANTS:
+    for key in SECOND_RANKINGS:
         if found := run.metrics[key]:
-            named = {"experiment": variant_name(run.experiment, key), CORRECTED: key == CORRECTED}
+            named = {"experiment": ranking_name(run.experiment, key), CORRECTED: key == CORRECTED}
             # Only a plain row takes part in the choice by validation.
             rows.append(row | named | {"validation_RSUM": np.nan} | _recalls(found["full"]))
     return rows

@@ -10,7 +10,7 @@ METRICS: dict[str, tuple[Callable[[Ranks, np.ndarray], float], tuple[str, ...]]]
 DIRECTIONS = ("i2t", "t2i")
 RECALLS = ("R@1", "R@5", "R@10")
 # What else a model's retrieval is measured with, by key of metrics.json, and its name on the board.
-VARIANTS = {"reranked": "re-ranked", "hubness_corrected": "hubness-corrected"}
+SECOND_RANKINGS = {"reranked": "re-ranked", "hubness_corrected": "hubness-corrected"}
 
 
 def register_metric(name: str, directions: tuple[str, ...] = DIRECTIONS) -> Callable:
