@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from workflow.lib.errors import UserError
+from workflow.lib.registrations import heads
 from workflow.lib.settings import TrainingSettings, checked_files, checked_run, load_experiment, load_study
 from workflow.lib.validation import read_schema, read_yaml
 
@@ -28,13 +29,14 @@ def test_every_shipped_file_is_valid():
         load_experiment(path)
     for path in (ROOT / "config" / "tuning").glob("*.yaml"):
         load_study(path)
-    for name in ("config", "coco", "ablation", "controls"):
+    for name in ("config", "coco", "ablation", "compare", "controls"):
         run = checked_run(read_yaml(ROOT / "config" / f"{name}.yaml"), name)
         checked_files(run, ROOT / "config")
 
 
 def test_the_studies_have_the_promised_budgets():
-    budgets = {path.stem: load_study(path).trials for path in (ROOT / "config" / "tuning").glob("*.yaml")}
+    files = [path for path in (ROOT / "config" / "tuning").glob("*.yaml") if not path.stem.startswith("compare_")]
+    budgets = {path.stem: load_study(path).trials for path in files}
     assert {**budgets, "quick": 0} == {"default": 150, "siglip": 50, "clip": 50, "attention": 75, "mlp": 40, "quick": 0}
 
 
@@ -166,3 +168,12 @@ def test_an_experiment_file_that_does_not_exist_is_named(tmp_path):
     run = checked_run(RUN | {"experiments": ["absent"]}, "configuration")
     with pytest.raises(UserError, match=r"absent.yaml not found"):
         checked_files(run, tmp_path)
+
+
+def test_the_studies_of_a_comparison_have_one_budget():
+    run = checked_run(read_yaml(ROOT / "config" / "compare.yaml"), "compare")
+    studies = [load_study(ROOT / "config" / "tuning" / f"{name}.yaml") for name in run["tuning"]]
+    budgets = {(study.trials, study.seconds, study.data, str(study.base["training"])) for study in studies}
+    assert len(budgets) == 1
+    assert {study.base["model"]["type"] for study in studies} == set(heads())
+    assert len(run["seeds"]) >= 3

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import os
 import signal
 import time
@@ -138,6 +139,15 @@ def test_a_study_has_exactly_its_budget_of_trials(run, trained):
     assert states(study) == [State.COMPLETE] * 3
     assert rates(study) == [learning_rate(experiment) for experiment in asked]
     assert len(set(rates(study))) == 3
+
+
+def test_a_study_begins_no_trial_once_its_seconds_are_spent(run, trained, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: next(clock))
+    trained(lambda experiment: [1.0])
+    limited = with_study(run, trials=9, seconds=3.0)
+    assert len(counted_trials(run_study(limited, None))) == 3
+    assert len(counted_trials(run_study(limited, None))) == 3
 
 
 def test_the_objective_is_the_best_validation_rsum_of_the_epochs(run, trained):

@@ -32,7 +32,7 @@ class Tokens:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The projections of a split, their ranks, every metric, and those of each second ranking by its metrics.json key."""
+    """The projections of a split, their ranks, every metric, and the ranks of second rankings by metrics.json key."""
 
     projections: Projections
     ranks: Ranks

@@ -69,6 +69,7 @@ class Study:
 
     description: str
     trials: int
+    seconds: float | None
     n_jobs: int
     data: str
     sampler: dict[str, Any]

@@ -65,7 +65,7 @@ def run_study(run: StudyRun, data: TrainingData) -> optuna.Study:
         logger.info("study %s: %d of %d trials finished", run.name, done, run.study.trials)
         if run.study.n_jobs == 1:
             _work(run, data, worker=0)
-        elif done < run.study.trials:
+        elif not _is_complete(run, study):
             _work_in_processes(run, data, study)
     return study
 
@@ -177,7 +177,7 @@ def _work_in_processes(run: StudyRun, data: TrainingData, study: optuna.Study) -
                 deaths += 1
                 _requeue_abandoned(run, study, worker=number)
         _refuse_hopeless(run, study, deaths)
-        if len(counted_trials(study)) >= run.study.trials and not workers:
+        if _is_complete(run, study) and not workers:
             return
         while len(workers) < run.study.n_jobs and _open_places(run, study) > len(workers):
             worker = context.Process(target=_worker_process, args=(run, data, started, threads), daemon=True)
@@ -188,7 +188,14 @@ def _work_in_processes(run: StudyRun, data: TrainingData, study: optuna.Study) -
 
 
 def _open_places(run: StudyRun, study: optuna.Study) -> int:
-    return run.study.trials - len(counted_trials(study))
+    return 0 if _is_complete(run, study) else run.study.trials - len(counted_trials(study))
+
+
+def _is_complete(run: StudyRun, study: optuna.Study) -> bool:
+    """Say whether a study has its trials, or has used up its seconds."""
+    counted = counted_trials(study)
+    spent = sum(trial.user_attrs.get("seconds", 0.0) for trial in counted)
+    return len(counted) >= run.study.trials or (run.study.seconds is not None and spent >= run.study.seconds)
 
 
 def _refuse_hopeless(run: StudyRun, study: optuna.Study, deaths: int) -> None:
@@ -213,7 +220,7 @@ def _worker_process(run: StudyRun, data: TrainingData, worker: int, threads: int
 def _work(run: StudyRun, data: TrainingData, worker: int) -> None:
     """Run trials until the budget is finished or being finished by others."""
     study = _open(run, worker)
-    while len(counted_trials(study)) < run.study.trials:
+    while not _is_complete(run, study):
         _refuse_only_failures(run, study)
         with _only_one_asks(run):
             trial = study.ask()
