@@ -117,7 +117,7 @@ def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: to
 
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(load_part, blocks(len(rows), -(-len(rows) // threads))))
+        list(pool.map(load_part, blocks(len(rows), max(1, -(-len(rows) // threads)))))
     torch.set_num_threads(threads)
     return loaded
 
