@@ -305,6 +305,10 @@ def test_averaged_weights_are_what_is_validated_and_kept(average, data, always_b
     assert not torch.equal(state.model.image_tower[0].weight, plain.model.image_tower[0].weight)
 
 
+def test_averaged_batch_norms_are_renewed_whatever_the_batch_size_leaves_over(data):
+    fit(experiment("align", weight_average="ema", batch_size=len(data.train) - 1, num_epochs=1), data, seed=0)
+
+
 def test_automatic_noise_follows_the_ridges_that_validation_chose(data):
     state = start(experiment(noise="auto"), data, seed=0)
     chosen = closed_form(state.model, data.train, data.val, {}).chosen

@@ -143,7 +143,7 @@ def metrics_document(
 
 
 def rank_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """Return the content of ranks.npz: 0-based ranks by query, also of every variant."""
+    """Return the content of ranks.npz: 0-based ranks by query, also of every second ranking."""
     ranks = evaluation.ranks
     arrays = {"t2i": ranks.t2i, "i2t": ranks.i2t, "caption_image": ranks.caption_image}
     for name, second in evaluation.second_ranks.items():

@@ -1,5 +1,7 @@
 """A penalty on projections that lose the neighbourhoods of the frozen embeddings."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -16,7 +18,7 @@ def structure_loss(embeddings: Tensor, projections: Tensor) -> Tensor:
     with torch.no_grad():
         target = _neighbourhoods(embeddings)
     found = _neighbourhoods(projections)
-    middle = torch.logaddexp(target, found) - torch.log(torch.tensor(2.0))
+    middle = torch.logaddexp(target, found) - math.log(2)
     divergences = (_divergence(target, middle) + _divergence(found, middle)) / 2
     return divergences.mean()
 

@@ -4,6 +4,7 @@ A term of the query alone changes no ranking, so that every correction here is s
 comes from training captions and that of a caption from training images: no other query of the evaluation is looked at.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
@@ -54,6 +55,7 @@ class InvertedSoftmax:
         return self.temperature * (similarities / self.temperature).logsumexp(1)
 
 
+Method = LocalScaling | InvertedSoftmax
 CANDIDATES = (LocalScaling(k=10), *(InvertedSoftmax(temperature) for temperature in (0.02, 0.05, 0.1)))
 
 
@@ -78,23 +80,37 @@ class CorrectedProjections:
 class HubnessCorrection:
     """A correction with the projections of the training pairs that it looks at."""
 
-    method: LocalScaling | InvertedSoftmax
+    method: Method
     training: Projections
 
     def corrected(self, projections: Projections) -> CorrectedProjections:
         """Return what ranks by the corrected similarities."""
-        images, texts = projections.images, projections.texts
-        image_penalties = self._penalties(images, self.training.texts)
-        text_penalties = self._penalties(texts, self.training.images)
-        return CorrectedProjections(
-            replace(projections, images=_extended(images, -image_penalties), texts=_extended(texts, 1.0)),
-            replace(projections, images=_extended(images, 1.0), texts=_extended(texts, -text_penalties)),
-        )
+        (corrected,) = all_corrected([self.method], self.training, projections)
+        return corrected
 
-    def _penalties(self, gallery: Tensor, queries: Tensor) -> Tensor:
-        """Return the penalty of every row of the gallery, (N,)."""
-        rows = blocks(len(gallery), GALLERY_AT_ONCE)
-        return torch.cat([self.method.penalties(product(gallery[part], queries.T)) for part in rows])
+
+def all_corrected(
+    methods: Sequence[Method], training: Projections, projections: Projections
+) -> list[CorrectedProjections]:
+    """Return what ranks by each method's corrected similarities; those with the training pairs are computed once."""
+    images, texts = projections.images, projections.texts
+    penalties = zip(
+        _penalties(methods, images, training.texts), _penalties(methods, texts, training.images), strict=True
+    )
+    return [
+        CorrectedProjections(
+            replace(projections, images=_extended(images, -of_images), texts=_extended(texts, 1.0)),
+            replace(projections, images=_extended(images, 1.0), texts=_extended(texts, -of_texts)),
+        )
+        for of_images, of_texts in penalties
+    ]
+
+
+def _penalties(methods: Sequence[Method], gallery: Tensor, queries: Tensor) -> list[Tensor]:
+    """Return each method's penalty of every row of the gallery, (N,)."""
+    similarities = (product(gallery[part], queries.T) for part in blocks(len(gallery), GALLERY_AT_ONCE))
+    by_block = [[method.penalties(block) for method in methods] for block in similarities]
+    return [torch.cat(of_method) for of_method in zip(*by_block, strict=True)]
 
 
 def _extended(rows: Tensor, value: Tensor | float) -> Tensor:
@@ -125,10 +141,9 @@ class ChosenCorrection:
 
 def choose_correction(training: Projections, validation: Projections) -> ChosenCorrection:
     """Return the candidate whose correction by the training pairs has the highest RSUM on the validation pairs."""
-    corrections = [HubnessCorrection(method, training) for method in CANDIDATES]
-    rsums = [summarize(correction.corrected(validation).ranks())["RSUM"] for correction in corrections]
+    rsums = [summarize(each.ranks())["RSUM"] for each in all_corrected(CANDIDATES, training, validation)]
     best = int(np.argmax(rsums))
-    return ChosenCorrection(corrections[best], rsums[best])
+    return ChosenCorrection(HubnessCorrection(CANDIDATES[best], training), rsums[best])
 
 
 def project_sample(model: DualEncoder, training: PairFiles, device: torch.device) -> Projections:

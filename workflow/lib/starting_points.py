@@ -119,16 +119,20 @@ def whiten(model: DualEncoder, train: ResidentPairs) -> None:
     layers = [module for module in model.modules() if isinstance(module, WhitenedTower)]
     if not layers:
         return
-    moments = Moments.of(resident_chunks(train))
+    moments = Moments.of(resident_chunks(_where_float64_is(train)))
     for layer, covariance in zip(layers, (moments.image_covariance, moments.text_covariance), strict=True):
         axes = PrincipalAxes.of(covariance)
         matrix = axes.whitening(model.settings["shrinkage"])[:, None] * axes.vectors.T
         layer.matrix.copy_(axes.vectors @ matrix if model.settings["whitening"] == "zca" else matrix)
 
 
+def _where_float64_is(pairs: ResidentPairs) -> ResidentPairs:
+    """Return pairs on their device, or on the CPU where the device has no float64."""
+    return pairs.to(torch.device("cpu")) if pairs.images.device.type == "mps" else pairs
+
+
 def _standardized_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPairs, width: int) -> Candidate:
-    if train.images.device.type == "mps":  # has no float64
-        train, val = train.to(torch.device("cpu")), val.to(torch.device("cpu"))
+    train, val = _where_float64_is(train), _where_float64_is(val)
     device = train.images.device
     image_scale, text_scale = model.image_statistics.scale.to(device), model.text_statistics.scale.to(device)
     chunks = ((images * image_scale, texts * text_scale) for images, texts in resident_chunks(train))

@@ -172,7 +172,7 @@ def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
 def train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed: int) -> dict[str, Any]:
     """Take one epoch's steps and return its record."""
     generator = np.random.default_rng([seed, state.epoch])
-    batches = epoch_batches(data.train, settings, generator)
+    batches = _epoch_batches(data.train, settings, generator)
     pairs_of_epoch = _uploaded(np.concatenate(batches), data.train.images.device).split([len(b) for b in batches])
     total = torch.zeros((), device=data.train.images.device)
     learning_rate = state.learning_rate(state.step)
@@ -215,7 +215,9 @@ def _steps_of_epoch(train: ResidentPairs, settings: TrainingSettings) -> int:
     return -(-len(train) // settings.batch_size)
 
 
-def epoch_batches(train: ResidentPairs, settings: TrainingSettings, generator: np.random.Generator) -> list[np.ndarray]:
+def _epoch_batches(
+    train: ResidentPairs, settings: TrainingSettings, generator: np.random.Generator
+) -> list[np.ndarray]:
     """Return the pairs of each batch of an epoch, by what `same_image` says of captions of one image."""
     divide = deal_pairs if settings.same_image == "apart" else shuffle_pairs
     return list(divide(train.text_image.cpu().numpy(), settings.batch_size, generator))
@@ -254,8 +256,9 @@ def _renewal_batches(train: ResidentPairs, batch_size: int) -> Iterator[tuple[Te
     """Yield images and texts of batches spread over the training pairs, enough for statistics of batch norms."""
     chosen = torch.linspace(0, len(train) - 1, min(len(train), RENEWAL_PAIRS)).long().to(train.images.device)
     for pairs in chosen.split(batch_size):
-        images, texts, _ = train.batch(pairs)
-        yield images.float(), texts.float()
+        if len(pairs) > 1:
+            images, texts, _ = train.batch(pairs)
+            yield images.float(), texts.float()
 
 
 def monitored(summary: dict[str, Any], monitor: str) -> float:
