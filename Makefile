@@ -4,12 +4,13 @@ CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help setup demo test lint bench reference clean
+.PHONY: help setup demo test soak lint bench reference clean
 
 help:
 	@echo "make setup   install the pinned packages into $(VENV)"
 	@echo "make demo    run the default workflow on generated data, to the report"
 	@echo "make test    run the tests"
+	@echo "make soak    inject faults: kills, full disks, damaged files (10 minutes)"
 	@echo "make lint    check style: ruff, snakefmt, snakemake --lint"
 	@echo "make bench   time training, evaluation and memory"
 	@echo "make reference   write config/README.md from the schemas"
@@ -34,6 +35,10 @@ test: setup
 	@echo "Running the tests in tests/"
 	python -m pytest tests
 	@echo "All tests passed. Time benchmarks: make bench"
+
+soak: setup
+	@echo "Injecting faults: tests/faults, the long part"
+	timeout 600 python -m pytest tests/faults -m soak --durations 0
 
 lint: setup
 	ruff check .

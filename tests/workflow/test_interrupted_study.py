@@ -31,11 +31,14 @@ ROOT = Path(__file__).parents[2]
 
 
 def finished_trials(database: Path) -> int:
-    """Count without Optuna, which would make missing tables while the study makes them."""
+    """Count without Optuna, which would make missing tables while the study makes them.
+
+    Opened for writing: a reader cannot undo what a killed writer left half-done, and would see no trial at all.
+    """
     if not database.exists():
         return 0
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        with contextlib.closing(sqlite3.connect(f"file:{database}?mode=rw", uri=True)) as connection:
             return connection.execute("SELECT count(*) FROM trials WHERE state = 'COMPLETE'").fetchone()[0]
     except sqlite3.OperationalError:
         return 0
