@@ -9,6 +9,8 @@ import pytest
 import torch
 from threadpoolctl import threadpool_limits
 
+from workflow.lib.batches import PairFiles
+from workflow.lib.training import TrainingData, load_training_data
 from workflow.scripts.split import main as split
 
 IMAGES, CAPTIONS = 60, 3
@@ -63,6 +65,19 @@ def split_dir(data_dir, tmp_path_factory) -> Path:
     arguments = ["--dataset", "small", "--data-dir", data_dir, "--output-dir", folder, "--counts", counts]
     split([str(argument) for argument in [*arguments, "--tuning-pairs", 45]])
     return folder
+
+
+@pytest.fixture(scope="session")
+def files(data_dir, split_dir) -> dict[str, PairFiles]:
+    """The files of the data set with the index of each split that training reads."""
+    names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
+    return {split: PairFiles.open(*names, split_dir / f"{split}.npz") for split in ("train", "val")}
+
+
+@pytest.fixture(scope="session")
+def data(files) -> TrainingData:
+    """The data set as training holds it; tests leave it as they found it."""
+    return load_training_data(files["train"], files["val"], torch.float32)
 
 
 @pytest.fixture

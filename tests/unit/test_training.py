@@ -4,56 +4,22 @@ import dataclasses
 import itertools
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from workflow.lib import training
-from workflow.lib.batches import RAW, PairFiles, ResidentPairs
+from tests.small_training import NAMED, SMALL, STATEFUL, assert_same, experiment, raw, rotated_pairs
+from workflow.lib import epochs, training
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.errors import UserError
 from workflow.lib.heads import HEADS
 from workflow.lib.losses import LOSSES, QueueLoss, build_loss
 from workflow.lib.metrics import summarize
 from workflow.lib.optimizer import AdamW, decays, warmup_cosine
 from workflow.lib.projections import project_files, project_standardized
-from workflow.lib.settings import Experiment, experiment_from
 from workflow.lib.starting_points import closed_form, start_from_closed_form
-from workflow.lib.training import TrainingData, fit, load_training_data, monitored, start
-
-TOKENS = {"hidden_dim": 16, "num_tokens": 2, "num_heads": 2, "num_layers": 1}
-SMALL = {
-    "linear": {},
-    "mlp": {"hidden_dim": 16, "dropout": 0.5},
-    "attention": TOKENS,
-    "cross_modal": TOKENS,
-    "siglip": {"dropout": 0.2},
-    "clip": {"hidden_dim": 16},
-    "align": {"hidden_dim": 16},
-    "blip": {"hidden_dim": 16, "momentum": 0.9},
-}
-# Heads and losses that keep something of their own from step to step.
-STATEFUL = [
-    ("mlp", {"type": "clip"}),
-    ("align", {"type": "align"}),
-    ("cross_modal", {"type": "siglip"}),
-    ("mlp", {"type": "queue", "queue_size": 50, "momentum": 0.9}),
-    ("blip", {"type": "blip", "queue_size": 70}),
-]
-REGULARISED = {"weight_average": "ema", "mixup": 0.5, "noise": 0.2, "input_dropout": 0.1, "structure": 0.1}
-NAMED = [f"{head} with the loss {loss['type']}" for head, loss in STATEFUL]
-
-
-def experiment(head: str = "mlp", loss: dict | None = None, output_dim: int = 4, model: dict | None = None, **training):
-    document = {
-        "model": {"type": head, "output_dim": output_dim, **SMALL[head], **(model or {})},
-        "loss": loss or {"type": "clip"},
-        "training": {"batch_size": 32, "num_epochs": 4, "patience": 4, "learning_rate": 0.01, **training},
-    }
-    return experiment_from(document, "test")
+from workflow.lib.training import fit, load_training_data, monitored, start
 
 
 @pytest.fixture
@@ -67,35 +33,6 @@ def always_better(monkeypatch) -> None:
 def always_worse(monkeypatch) -> None:
     values = itertools.count(0, -1)
     monkeypatch.setattr(training, "monitored", lambda summary, monitor: next(values))
-
-
-@pytest.fixture(scope="module")
-def files(data_dir, split_dir) -> dict[str, PairFiles]:
-    names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
-    return {split: PairFiles.open(*names, split_dir / f"{split}.npz") for split in ("train", "val")}
-
-
-@pytest.fixture(scope="module")
-def data(files) -> TrainingData:
-    return load_training_data(files["train"], files["val"], torch.float32)
-
-
-def rotated_pairs(images: int, captions: int = 1) -> ResidentPairs:
-    """Texts are the image, rotated: nothing to learn for a head that starts from the closed form."""
-    generator = torch.Generator().manual_seed(0)
-    rows = torch.randn(images, 6, generator=generator)
-    owner = torch.arange(images).repeat_interleave(captions)
-    return ResidentPairs(rows, rows[owner] @ torch.linalg.qr(torch.randn(6, 6, generator=generator))[0], owner)
-
-
-def raw(pairs: ResidentPairs) -> TrainingData:
-    return TrainingData(pairs, pairs, RAW, RAW)
-
-
-def assert_same(first: dict[str, Tensor], second: dict[str, Tensor]) -> None:
-    assert list(first) == list(second)
-    for name, value in first.items():
-        assert torch.equal(value, second[name]), name
 
 
 def test_the_history_begins_before_the_first_step_and_has_one_record_an_epoch(data):
@@ -276,14 +213,14 @@ def test_a_seed_decides_every_weight(head, loss, data, always_better):
 
 
 def test_a_seed_and_an_epoch_decide_the_batches(data, monkeypatch):
-    dealt, deal = [], training.deal_pairs
+    dealt, deal = [], epochs.deal_pairs
 
     def recorded(*arguments):
         batches = list(deal(*arguments))
         dealt.append(np.concatenate(batches).tolist())
         return batches
 
-    monkeypatch.setattr(training, "deal_pairs", recorded)
+    monkeypatch.setattr(epochs, "deal_pairs", recorded)
     for seed in (0, 0, 1):
         fit(experiment(num_epochs=2), data, seed)
     first, again, other = dealt[:2], dealt[2:4], dealt[4:]
@@ -314,80 +251,6 @@ def test_automatic_noise_follows_the_ridges_that_validation_chose(data):
     chosen = closed_form(state.model, data.train, data.val, {}).chosen
     assert state.augmentation.image_noise == 0.5 * chosen["image_regularizer"] ** 0.25
     assert state.augmentation.text_noise == 0.5 * chosen["text_regularizer"] ** 0.25
-
-
-def interrupted(settings: Experiment, data: TrainingData, path: Path, after: int) -> None:
-    """Train until the report of epoch `after` raises; the file holds the epoch before."""
-
-    def stop(record: dict) -> None:
-        if record["epoch"] == after:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fit(settings, data, 0, stop, path, "mine")
-
-
-@pytest.fixture
-def at_every_epoch(monkeypatch) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", -1.0)
-
-
-@pytest.mark.parametrize("regularised", [{}, REGULARISED], ids=["plain", "regularised"])
-@pytest.mark.parametrize(("head", "loss"), STATEFUL, ids=NAMED)
-def test_an_interrupted_run_ends_as_an_undisturbed_one_bit_for_bit(
-    head, loss, regularised, data, tmp_path, at_every_epoch, always_better
-):
-    settings = experiment(head, loss, **regularised)
-    undisturbed = fit(settings, data, seed=0)
-    path, seen = tmp_path / "checkpoint.pt", []
-    interrupted(settings, data, path, after=3)
-    torch.manual_seed(99)
-    resumed = fit(settings, data, 0, seen.append, path, "mine")
-    assert [record["epoch"] for record in seen] == [3, 4]
-    assert resumed.history == undisturbed.history
-    assert resumed.best_epoch == 4
-    assert_same(resumed.model.state_dict(), undisturbed.model.state_dict())
-    assert_same(resumed.loss.state_dict(), undisturbed.loss.state_dict())
-    assert not path.exists()
-
-
-def test_the_best_weights_and_the_patience_outlive_an_interruption(data, tmp_path, at_every_epoch, always_worse):
-    settings, path = experiment(patience=3), tmp_path / "checkpoint.pt"
-    interrupted(settings, data, path, after=2)
-    resumed = fit(settings, data, 0, checkpoint=path, fingerprint="mine")
-    assert (resumed.best_epoch, resumed.epoch) == (0, 3)
-    assert_same(resumed.model.state_dict(), fit(settings, data, 0).model.state_dict())
-
-
-@pytest.mark.parametrize("spoil", ["another fingerprint", "cut off", "not there"])
-def test_a_checkpoint_that_is_not_of_this_run_is_not_used(spoil, data, tmp_path, at_every_epoch, always_better):
-    settings, path, seen = experiment(), tmp_path / "checkpoint.pt", []
-    interrupted(settings, data, path, after=3)
-    if spoil == "cut off":
-        path.write_bytes(path.read_bytes()[:1000])
-    elif spoil == "not there":
-        path.unlink()
-    again = fit(settings, data, 0, seen.append, path, "other" if spoil == "another fingerprint" else "mine")
-    assert [record["epoch"] for record in seen] == [0, 1, 2, 3, 4]
-    assert_same(again.model.state_dict(), fit(settings, data, 0).model.state_dict())
-
-
-def test_a_short_run_writes_no_checkpoint(data, tmp_path):
-    interrupted(experiment(), data, tmp_path / "checkpoint.pt", after=3)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_loss_that_is_not_finite_says_what_to_change(data):
-    with pytest.raises(UserError, match=r"loss became \S+ in epoch 1 .* lower training.learning_rate") as caught:
-        fit(experiment("linear", learning_rate=1e38, warmup_steps=0), data, seed=0)
-    assert "1e+38" in str(caught.value)
-
-
-def test_weights_that_the_very_last_step_breaks_are_refused_as_well():
-    """The only batch has a finite loss; the step after it leaves no finite feature to validate."""
-    one_step = experiment("linear", batch_size=64, num_epochs=1, learning_rate=1e38)
-    with pytest.raises(UserError, match=r"lower training.learning_rate"):
-        fit(one_step, raw(rotated_pairs(30)), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -454,7 +317,12 @@ def test_a_temperature_is_brought_back_into_its_bounds_after_a_step(data):
 def test_the_settings_bound_reaches_every_step(data, monkeypatch):
     seen = []
     step = AdamW.step
-    monkeypatch.setattr(AdamW, "step", lambda self, rate, clip: seen.append(clip) or step(self, rate, clip))
+
+    def recorded(self, rate: float, clip: float, skip: Tensor) -> None:
+        seen.append(clip)
+        step(self, rate, clip, skip)
+
+    monkeypatch.setattr(AdamW, "step", recorded)
     fit(experiment(num_epochs=1, gradient_clip=0.25), data, seed=0)
     assert seen == [0.25] * 4
 

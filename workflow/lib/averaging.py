@@ -62,7 +62,10 @@ def renew_batch_norm(model: DualEncoder, batches: Iterable[tuple[Tensor, Tensor]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    model.train()
+    # Dropout stays off: it would draw random numbers, and leave other activations than validation sees.
+    model.eval()
+    for norm in norms:
+        norm.train()
     for images, texts in batches:
         model.image_tower(images)
         model.text_tower(texts)

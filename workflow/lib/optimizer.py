@@ -37,22 +37,31 @@ class AdamW:
             value.grad = None
 
     @torch.no_grad()
-    def step(self, learning_rate: float, gradient_clip: float = 0.0) -> None:
+    def step(self, learning_rate: float, gradient_clip: float = 0.0, skip: Tensor | None = None) -> None:
         """Move every parameter that has a gradient; gradients longer than gradient_clip together are shortened to it.
 
         gradient_clip: 0 for no bound. The division happens inside the kernel, without a pass over the gradients.
+        skip: () whether to leave everything as it is; the kernel looks, so that a GPU need not be waited for.
         """
+        found_inf = None if skip is None else skip.float()
         moved = [number for number, value in enumerate(self.parameters) if value.grad is not None]
         matrices = [number for number in moved if decays(self.parameters[number])]
         divisor = self._divisor(moved, gradient_clip) if gradient_clip else None
-        self._move(matrices, learning_rate, self.weight_decay, divisor)
-        self._move([number for number in moved if number not in matrices], learning_rate, 0.0, divisor)
+        self._move(matrices, learning_rate, self.weight_decay, divisor, found_inf)
+        self._move([number for number in moved if number not in matrices], learning_rate, 0.0, divisor, found_inf)
 
     def _divisor(self, group: list[int], gradient_clip: float) -> Tensor:
         norm = nn.utils.get_total_norm([self.parameters[number].grad for number in group])
         return (norm / gradient_clip).clamp(min=1.0)
 
-    def _move(self, group: list[int], learning_rate: float, weight_decay: float, divisor: Tensor | None) -> None:
+    def _move(
+        self,
+        group: list[int],
+        learning_rate: float,
+        weight_decay: float,
+        divisor: Tensor | None,
+        found_inf: Tensor | None,
+    ) -> None:
         if not group:
             return
         adamw(
@@ -71,6 +80,7 @@ class AdamW:
             eps=EPSILON,
             maximize=False,
             grad_scale=divisor,
+            found_inf=found_inf,
         )
 
     def state_dict(self) -> dict[str, list[Tensor]]:

@@ -28,7 +28,7 @@ def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ran
     Caption j belongs to image caption_image[j]; every image has a caption. Beside the inputs, memory holds a few tiles
     and a few values of each caption. NaN or infinite rows are a UserError: no comparison with them means anything.
     """
-    if not all(part.isfinite().all() for rows in (images, texts) for part in rows.split(FINITE_ROWS)):
+    if not (all_finite(images) and all_finite(texts)):
         raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
     order = torch.argsort(caption_image, stable=True)
     owner = caption_image[order]
@@ -52,6 +52,11 @@ def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ran
         captions=captions[inverse].long().cpu().numpy(),
         caption_image=caption_image.cpu().numpy(),
     )
+
+
+def all_finite(rows: Tensor) -> bool:
+    """Say whether rows (N, D) hold neither NaN nor infinite values, looking at some of them at a time."""
+    return all(bool(part.isfinite().all()) for part in rows.split(FINITE_ROWS))
 
 
 class _Tiles:

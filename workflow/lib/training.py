@@ -1,47 +1,35 @@
 """The fit loop: steps, schedule, validation after every epoch, early stopping, resuming."""
 
+import contextlib
 import logging
-import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from workflow.lib.augmentation import Augmentation
 from workflow.lib.averaging import WeightAverage, exponential, renew_batch_norm, uniform
 from workflow.lib.baselines import Candidate
-from workflow.lib.batches import (
-    PairFiles,
-    ResidentPairs,
-    Statistics,
-    batch_count,
-    deal_pairs,
-    false_negative_rate,
-    load_pairs,
-    row_statistics,
-    shuffle_pairs,
-)
-from workflow.lib.checkpoints import read_training_state, write_training_state
+from workflow.lib.batches import PairFiles, ResidentPairs, Statistics, load_pairs, row_statistics
+from workflow.lib.checkpoints import Checkpoint
 from workflow.lib.controls import altered
+from workflow.lib.divergence import refuse_broken_weights
 from workflow.lib.dual_encoder import DualEncoder, MomentumCopy
-from workflow.lib.errors import UserError
+from workflow.lib.epochs import end_epoch, steps_of_epoch, train_epoch
+from workflow.lib.interruption import held_back
 from workflow.lib.losses import QueueLoss, build_loss
 from workflow.lib.metrics import summarize
 from workflow.lib.optimizer import AdamW, warmup_cosine
 from workflow.lib.projections import project_standardized
+from workflow.lib.retrieval import all_finite
 from workflow.lib.settings import Experiment, TrainingSettings
 from workflow.lib.starting_points import closed_form, start_from_closed_form, whiten
-from workflow.lib.steps import Fit, train_step
+from workflow.lib.steps import Fit
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_SECONDS = 30.0
 RENEWAL_PAIRS = 8192
 # The noise that equals the ridge of a linear map is too much for what training adds to it.
 NOISE_OF_RIDGE = 0.5
@@ -88,32 +76,57 @@ def fit(
     data: TrainingData,
     seed: int,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
-    checkpoint: Path | None = None,
-    fingerprint: str = "",
+    checkpoint: Checkpoint | None = None,
 ) -> Fit:
     """Train a head and return it with its best weights loaded.
 
-    data lies on the device that computes. on_epoch sees every epoch's record and may raise to stop. With a checkpoint
-    path, training goes on from the file there if it was written under the same fingerprint.
+    data lies on the device that computes. on_epoch sees every epoch's record and may raise to stop. With a checkpoint,
+    training goes on from what it holds, and an interruption writes it: the KeyboardInterrupt says where things stand.
     """
     settings = experiment.training
     data = data.under(settings.control, seed)
     state = start(experiment, data, seed)
-    if checkpoint and read_training_state(checkpoint, state, fingerprint):
-        logger.info("going on after epoch %d, from %s", state.epoch, checkpoint)
-    else:
-        _validate(state, data, settings, {"epoch": 0}, on_epoch)
-    saved_at = time.monotonic()
-    while state.epoch < settings.num_epochs and state.epoch - state.best_epoch < settings.patience:
-        record = train_epoch(state, data, settings, seed)
-        _validate(state, data, settings, record, on_epoch)
-        if checkpoint and time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            write_training_state(checkpoint, state, fingerprint)
-            saved_at = time.monotonic()
+    if checkpoint and checkpoint.read_into(state):
+        logger.info("going on in epoch %d after step %d, from %s", state.epoch + 1, state.step, checkpoint.path)
+    try:
+        _train(state, data, settings, seed, on_epoch, checkpoint)
+    except KeyboardInterrupt as interruption:
+        if checkpoint:
+            raise _kept(checkpoint, state, interruption) from interruption
+        raise
     state.model.load_state_dict(state.best_state)
     if checkpoint:
-        checkpoint.unlink(missing_ok=True)
+        checkpoint.remove()
     return state
+
+
+def _train(
+    state: Fit,
+    data: TrainingData,
+    settings: TrainingSettings,
+    seed: int,
+    on_epoch: Callable[[dict[str, Any]], None],
+    checkpoint: Checkpoint | None,
+) -> None:
+    """Validate the start, then train and validate epochs until the last, or until patience ends."""
+    between_steps = (lambda: checkpoint.write_if_due(state)) if checkpoint else (lambda: None)
+    if not state.history:
+        _take_in(state, _validated(state, data, settings, {"epoch": 0}), settings, len(data.train), on_epoch)
+    while state.epoch < settings.num_epochs and state.epoch - state.best_epoch < settings.patience:
+        record = _validated(state, data, settings, train_epoch(state, data.train, settings, seed, between_steps))
+        _take_in(state, record, settings, len(data.train), on_epoch)
+        between_steps()
+
+
+def _kept(checkpoint: Checkpoint, state: Fit, interruption: KeyboardInterrupt) -> KeyboardInterrupt:
+    """Write the state of an interrupted training and return the interruption with what to say of it."""
+    # A second signal that arrives in the writing is raised after it, and says nothing new.
+    with contextlib.suppress(KeyboardInterrupt):
+        checkpoint.write(state)
+    return type(interruption)(
+        f"in epoch {state.epoch + 1} after step {state.step}, {len(state.history)} epochs validated; "
+        f"the state is in {checkpoint.path}: run the same command to go on"
+    )
 
 
 def start(experiment: Experiment, data: TrainingData, seed: int) -> Fit:
@@ -130,7 +143,7 @@ def start(experiment: Experiment, data: TrainingData, seed: int) -> Fit:
     if not getattr(model.head, "learnable_temp", True):
         loss.freeze_temperature()
     optimizer = AdamW([model, loss], settings.weight_decay)
-    steps = settings.num_epochs * _steps_of_epoch(data.train, settings)
+    steps = settings.num_epochs * steps_of_epoch(data.train, settings)
     learning_rate = warmup_cosine(settings.learning_rate, settings.warmup_steps, steps)
     return Fit(
         model,
@@ -140,6 +153,8 @@ def start(experiment: Experiment, data: TrainingData, seed: int) -> Fit:
         _augmentation(model, data, settings),
         optimizer,
         learning_rate,
+        part=settings.batch_size,
+        loss_sum=torch.zeros((), device=device),
     )
 
 
@@ -169,86 +184,35 @@ def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
     return MomentumCopy(model, next(value for value in choices if value is not None)).eval()
 
 
-def train_epoch(state: Fit, data: TrainingData, settings: TrainingSettings, seed: int) -> dict[str, Any]:
-    """Take one epoch's steps and return its record."""
-    generator = np.random.default_rng([seed, state.epoch])
-    batches = _epoch_batches(data.train, settings, generator)
-    pairs_of_epoch = _uploaded(np.concatenate(batches), data.train.images.device).split([len(b) for b in batches])
-    total = torch.zeros((), device=data.train.images.device)
-    learning_rate = state.learning_rate(state.step)
-    state.model.train()
-    began = time.perf_counter()
-    shares = state.augmentation.shares(len(batches), generator)
-    shown = tqdm(pairs_of_epoch, f"epoch {state.epoch + 1}", leave=False, disable=None, unit="batch")
-    for step, pairs in enumerate(shown):
-        if len(pairs) > 1:
-            state.loss.start_step(state.epoch + step / len(batches))
-            total += len(pairs) * train_step(state, data.train.batch(pairs), shares[step], settings)
-    mean_loss = total.item() / len(data.train)
-    state.epoch += 1
-    if not math.isfinite(mean_loss):
-        raise UserError(
-            f"the loss became {mean_loss} in epoch {state.epoch} at a learning rate of {learning_rate:.3g}: "
-            "lower training.learning_rate, or set training.gradient_clip"
-        )
-    return {
-        "epoch": state.epoch,
-        "loss": mean_loss,
-        "learning_rate": learning_rate,
-        "false_negative_rate": _false_negative_rate(state, data.train, batches, settings),
-        "pairs_per_second": len(data.train) / (time.perf_counter() - began),
-    }
+def _validated(state: Fit, data: TrainingData, settings: TrainingSettings, record: dict[str, Any]) -> dict[str, Any]:
+    """Return an epoch's record with its validation metrics; this changes nothing, and can be done again."""
+    if state.average and state.step:
+        renew_batch_norm(state.average.model, _renewal_batches(data.train, settings.batch_size))
+    projections = project_standardized(state.kept_model, data.val)
+    if not (all_finite(projections.images) and all_finite(projections.texts)):
+        refuse_broken_weights(state)
+    terms = {name: term.item() for name, term in state.loss.terms().items()}
+    return record | {"val": summarize(projections.ranks()), "loss_terms": terms}
 
 
-def _false_negative_rate(
-    state: Fit, train: ResidentPairs, batches: list[np.ndarray], settings: TrainingSettings
-) -> float:
-    """Return the share of an epoch's pairs that a pair of their own image served as a negative."""
-    if settings.same_image != "negative" or isinstance(state.loss, QueueLoss):
-        return 0.0
-    return false_negative_rate(train.text_image.cpu().numpy(), batches)
-
-
-def _steps_of_epoch(train: ResidentPairs, settings: TrainingSettings) -> int:
-    if settings.same_image == "apart":
-        return batch_count(train.text_image.cpu().numpy(), settings.batch_size)
-    return -(-len(train) // settings.batch_size)
-
-
-def _epoch_batches(
-    train: ResidentPairs, settings: TrainingSettings, generator: np.random.Generator
-) -> list[np.ndarray]:
-    """Return the pairs of each batch of an epoch, by what `same_image` says of captions of one image."""
-    divide = deal_pairs if settings.same_image == "apart" else shuffle_pairs
-    return list(divide(train.text_image.cpu().numpy(), settings.batch_size, generator))
-
-
-def _uploaded(pairs: np.ndarray, device: torch.device) -> Tensor:
-    """Return an epoch's pairs (M,) on the device, in one copy that the GPU need not wait for."""
-    indices = torch.from_numpy(pairs)
-    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)
-
-
-def _validate(
+def _take_in(
     state: Fit,
-    data: TrainingData,
-    settings: TrainingSettings,
     record: dict[str, Any],
+    settings: TrainingSettings,
+    pairs: int,
     on_epoch: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Complete an epoch's record with validation metrics, keep the weights if they are the best, and pass it on."""
-    if state.average and state.epoch:
-        renew_batch_norm(state.average.model, _renewal_batches(data.train, settings.batch_size))
-    summary = summarize(project_standardized(state.kept_model, data.val).ranks())
-    value = monitored(summary, settings.monitor)
-    record["val"] = summary
-    record["loss_terms"] = {name: term.item() for name, term in state.loss.terms().items()}
-    if value > state.best_value:
-        state.best_epoch, state.best_value = state.epoch, value
-        state.best_state = {name: tensor.detach().clone() for name, tensor in state.kept_model.state_dict().items()}
+    """Close an epoch with its record, keep the weights if they are the best so far, and pass the record on."""
     speed = record.pop("pairs_per_second", None)
-    state.history.append(record)
-    _log(record, settings, best=state.best_epoch == state.epoch, speed=speed, pairs=len(data.train))
+    with held_back():
+        if record["epoch"]:
+            end_epoch(state)
+        value = monitored(record["val"], settings.monitor)
+        if value > state.best_value:
+            state.best_epoch, state.best_value = state.epoch, value
+            state.best_state = {name: tensor.detach().clone() for name, tensor in state.kept_model.state_dict().items()}
+        state.history.append(record)
+    _log(record, settings, best=state.best_epoch == state.epoch, speed=speed, pairs=pairs)
     on_epoch(record)
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from workflow.lib.batches import PairFiles
+from workflow.lib.checkpoints import SECONDS, Checkpoint
+from workflow.lib.content import code_hash
 from workflow.lib.devices import choose_device, choose_precision
+from workflow.lib.divergence import DivergenceError
 from workflow.lib.dual_encoder import save_heads
 from workflow.lib.embeddings import EmbeddingFiles
-from workflow.lib.errors import run
+from workflow.lib.errors import UserError, run
 from workflow.lib.figures import training_curves
 from workflow.lib.files import file_hash, save_figure, text_hash, write_json, write_yaml
 from workflow.lib.provenance import run_facts
@@ -20,6 +23,8 @@ from workflow.lib.training import Fit, fit, load_training_data
 from workflow.lib.variants import changes_from
 
 logger = logging.getLogger(__name__)
+
+DIVERGED = "best_before_divergence.pt"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -40,10 +45,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
     data = load_training_data(train, val, precision).to(device)
     inputs = file_hash(arguments.split_dir / "manifest.json")
-    fingerprint = text_hash(f"{experiment} {arguments.seed} {inputs} {arguments.train_split} {device} {precision}")
-    arguments.output_dir.mkdir(parents=True, exist_ok=True)
-    checkpoint = arguments.output_dir / "checkpoint.pt"
-    trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, fingerprint=fingerprint)
+    decisive = (experiment, arguments.seed, inputs, arguments.train_split, device, precision, code_hash(Path(__file__)))
+    checkpoint = Checkpoint(
+        arguments.output_dir / "checkpoint.pt", text_hash(repr(decisive)), arguments.checkpoint_seconds
+    )
+    try:
+        trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint)
+    except DivergenceError as error:
+        raise UserError(f"{error}; {_best_before(arguments, experiment, name, inputs, error.state)}") from error
     seconds = time.perf_counter() - began
     _save(arguments, experiment, name, inputs, trained)
     parameters = sum(value.numel() for value in trained.model.parameters())
@@ -68,24 +77,39 @@ def _chosen_by(experiment: Experiment, trained: Fit) -> tuple[str, float]:
     return experiment.training.monitor, trained.best_value
 
 
-def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, trained: Fit) -> None:
-    changes = _changes(arguments)
+def _best_before(arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, diverged: Fit) -> str:
+    """Keep the best weights of a training that diverged where no step looks for a finished one; say where."""
+    path = arguments.output_dir / DIVERGED
+    diverged.model.load_state_dict(diverged.best_state)
+    save_heads(path, diverged.model, _facts(arguments, experiment, name, inputs, diverged))
+    return f"the weights of epoch {diverged.best_epoch}, the best before, are in {path}"
+
+
+def _facts(
+    arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, trained: Fit
+) -> dict[str, Any]:
+    """Return what a model file says of its weights."""
     best = next(record for record in trained.history if record["epoch"] == trained.best_epoch)
-    facts = {
+    return {
         "dataset": arguments.dataset,
         "experiment": name,
-        "kind": _kind(experiment, changes),
+        "kind": _kind(experiment, _changes(arguments)),
         "seed": arguments.seed,
         "epoch": trained.best_epoch,
         "selected": {"split": "val", "RSUM": best["val"]["RSUM"]},
         "inputs_hash": inputs,
+        "settings": experiment.as_document(),
     }
-    document = experiment.as_document()
-    save_heads(arguments.output_dir / "best_model.pt", trained.model, facts | {"settings": document})
+
+
+def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, trained: Fit) -> None:
+    output, changes = arguments.output_dir, _changes(arguments)
+    facts = _facts(arguments, experiment, name, inputs, trained)
+    save_heads(output / "best_model.pt", trained.model, facts)
     described = {key: facts[key] for key in ("experiment", "kind", "seed")}
     if changes:
         described |= {"base": arguments.experiment.stem, "changes": changes}
-    write_yaml(arguments.output_dir / "resolved_config.yaml", described | document)
+    write_yaml(output / "resolved_config.yaml", described | facts["settings"])
     history = {
         "format": 1,
         "monitor": experiment.training.monitor,
@@ -93,10 +117,9 @@ def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inpu
         "stopped_early": trained.epoch < experiment.training.num_epochs,
         "epochs": trained.history,
     }
-    write_json(arguments.output_dir / "loss_history.json", history)
-    save_figure(
-        arguments.output_dir / "training_curves.png", training_curves(history, f"{name}, seed {arguments.seed}")
-    )
+    write_json(output / "loss_history.json", history)
+    save_figure(output / "training_curves.png", training_curves(history, f"{name}, seed {arguments.seed}"))
+    (output / DIVERGED).unlink(missing_ok=True)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -123,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
         "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"
     )
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="matrix products (auto)")
+    parser.add_argument(
+        "--checkpoint-seconds", type=float, default=SECONDS, help="time between two checkpoints, in seconds (30)"
+    )
     return parser
 
 

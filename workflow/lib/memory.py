@@ -1,0 +1,46 @@
+"""Computations that go on in smaller pieces where a device has too little memory for large ones."""
+
+import gc
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+
+from workflow.lib.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
+SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that a device, or the machine, had no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
+
+
+def halved_until_it_fits(
+    compute: Callable[[int], Result], size: int, smallest: int, what: str, setting: str
+) -> tuple[Result, int]:
+    """Return compute(size) and the size that it took, half as large for as long as memory runs out.
+
+    compute gives the same result at any size, and changes nothing before it has succeeded. what: the size's name in
+    the log. setting: what to lower, for the UserError where even `smallest` is too large.
+    """
+    while True:
+        try:
+            return compute(size), size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size <= smallest:
+                raise UserError(f"out of memory even with {what} of {size}: {setting}") from error
+            size = max(smallest, size // 2)
+            logger.warning("out of memory: going on with %s of %d", what, size)
+        # The error, and with it the frames that held tensors, is gone only here.
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
