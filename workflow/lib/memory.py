@@ -1,5 +1,6 @@
 """Computations that go on in smaller pieces where a device has too little memory for large ones."""
 
+import functools
 import gc
 import logging
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from workflow.lib.errors import UserError
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
+_warn_once = functools.cache(logger.warning)
 SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
 
 
@@ -27,8 +29,9 @@ def halved_until_it_fits(
 ) -> tuple[Result, int]:
     """Return compute(size) and the size that it took, half as large for as long as memory runs out.
 
-    compute gives the same result at any size, and changes nothing before it has succeeded. what: the size's name in
-    the log. setting: what to lower, for the UserError where even `smallest` is too large.
+    compute gives the same result at any size, and changes nothing before it has succeeded. what: what the size counts,
+    for the log, which hears of a size once. setting: what to lower, for the UserError where even `smallest` is too
+    large.
     """
     while True:
         try:
@@ -37,9 +40,9 @@ def halved_until_it_fits(
             if not is_out_of_memory(error):
                 raise
             if size <= smallest:
-                raise UserError(f"out of memory even with {what} of {size}: {setting}") from error
+                raise UserError(f"out of memory even with {size} {what} at once: {setting}") from error
             size = max(smallest, size // 2)
-            logger.warning("out of memory: going on with %s of %d", what, size)
+            _warn_once(f"out of memory: going on with {size} {what} at once")
         # The error, and with it the frames that held tensors, is gone only here.
         gc.collect()
         if torch.cuda.is_available():

@@ -42,9 +42,8 @@ def _backward_in_parts(features: Features, loss: Loss, parts: Sequence[slice], d
     after = random_state(device)
     for part, state in zip(parts, states, strict=True):
         restore_random_state(state)
-        reached = [
-            (out, leaf.grad[part]) for out, leaf in zip(features(part), leaves, strict=True) if leaf.grad is not None
-        ]
-        torch.autograd.backward(*zip(*reached, strict=True))
+        pairs = zip(features(part), leaves, strict=True)
+        # A sum whose gradients by the outputs are the leaves': given those, PyTorch would import its compiler.
+        sum((output * leaf.grad[part]).sum() for output, leaf in pairs if leaf.grad is not None).backward()
     restore_random_state(after)
     return value.detach()

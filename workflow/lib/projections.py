@@ -9,11 +9,13 @@ from torch import Tensor
 
 from workflow.lib.batches import PairFiles, ResidentPairs
 from workflow.lib.dual_encoder import DualEncoder, unit
+from workflow.lib.memory import halved_until_it_fits
 from workflow.lib.ranks import Ranks
 from workflow.lib.retrieval import retrieval_ranks
 from workflow.lib.rows import RowFile
 
 ROWS_AT_ONCE = 4096
+SMALLEST_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -39,10 +41,22 @@ def project_standardized(model: DualEncoder, pairs: ResidentPairs) -> Projection
     """Project standardised rows as training holds them; the towers compute in the pairs' number format."""
     model.eval()
     images, texts = (
-        torch.cat([_tower_output(tower, part.to(pairs.compute)) for part in rows.split(ROWS_AT_ONCE)])
+        _in_fitting_parts(tower, rows, pairs.compute)
         for tower, rows in ((model.image_tower, pairs.images), (model.text_tower, pairs.texts))
     )
     return Projections(images, texts, pairs.text_image)
+
+
+def _in_fitting_parts(tower: torch.nn.Module, rows: Tensor, compute: torch.dtype) -> Tensor:
+    """Return unit vectors (N, D_out) of rows (N, D), as many at once as the device's memory holds."""
+
+    def project(size: int) -> Tensor:
+        return torch.cat([_tower_output(tower, part.to(compute)) for part in rows.split(size)])
+
+    projected, _ = halved_until_it_fits(
+        project, ROWS_AT_ONCE, SMALLEST_ROWS, "rows to project", "choose a smaller head, or `device: cpu`"
+    )
+    return projected
 
 
 def _tower_output(tower: torch.nn.Module, rows: Tensor) -> Tensor:

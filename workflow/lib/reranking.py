@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from workflow.lib.dual_encoder import DualEncoder
+from workflow.lib.memory import halved_until_it_fits
 from workflow.lib.projections import Projections
 from workflow.lib.ranks import Ranks
 from workflow.lib.retrieval import top_candidates
+from workflow.lib.tiles import blocks
 
 QUERIES_AT_ONCE = 64
 
@@ -22,22 +24,40 @@ def reranked_ranks(
     image_tokens (n, tokens, width), text_tokens (m, tokens, width). A match that is not among the candidates keeps its
     dual rank; candidates are found without knowing the match, and a tie counts against it.
     """
+    ranks, _ = halved_until_it_fits(
+        lambda queries: _reranked(model, projections, image_tokens, text_tokens, dual, rerank_k, queries),
+        QUERIES_AT_ONCE,
+        1,
+        "queries to re-rank",
+        "lower model.rerank_k",
+    )
+    return ranks
+
+
+def _reranked(
+    model: DualEncoder,
+    projections: Projections,
+    image_tokens: Tensor,
+    text_tokens: Tensor,
+    dual: Ranks,
+    rerank_k: int,
+    queries: int,
+) -> Ranks:
     images, texts = model.scorer.image_parts(image_tokens), model.scorer.text_parts(text_tokens)
     text_image = projections.text_image
     t2i, captions = torch.from_numpy(dual.t2i.copy()), torch.from_numpy(dual.captions.copy())
-    for rows, candidates, similarity in _candidates(projections.texts, projections.images, rerank_k):
+    for rows, candidates, similarity in _candidates(projections.texts, projections.images, rerank_k, queries):
         scores = model.scorer(images.rows(candidates), texts.rows(_query_numbers(rows, candidates)), similarity)
         _place(t2i, _query_numbers(rows, candidates), candidates == text_image[rows][:, None], scores)
-    for rows, candidates, similarity in _candidates(projections.images, projections.texts, rerank_k):
+    for rows, candidates, similarity in _candidates(projections.images, projections.texts, rerank_k, queries):
         scores = model.scorer(images.rows(_query_numbers(rows, candidates)), texts.rows(candidates), similarity)
         _place(captions, candidates, text_image[candidates] == _query_numbers(rows, candidates), scores)
     return Ranks(t2i.numpy(), captions.numpy(), dual.caption_image)
 
 
-def _candidates(queries: Tensor, gallery: Tensor, k: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+def _candidates(queries: Tensor, gallery: Tensor, k: int, at_once: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
     """Yield (query rows, candidate indices (Q, k), their similarities (Q, k))."""
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
-        rows = slice(start, min(start + QUERIES_AT_ONCE, len(queries)))
+    for rows in blocks(len(queries), at_once):
         similarity, candidates = top_candidates(queries[rows], gallery, k)
         yield rows, candidates, similarity
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from workflow.lib.errors import UserError
+from workflow.lib.memory import halved_until_it_fits
 from workflow.lib.products import product
 from workflow.lib.ranks import Ranks
-from workflow.lib.tiles import blocks, tile_size
+from workflow.lib.tiles import SMALLEST_TILE, blocks, tile_size
 
 PROGRESS_FROM_SCORES = 5e9
 FINITE_ROWS = 65536
@@ -26,13 +27,25 @@ def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ran
     """Return the ranks of every match among images (N, D) and texts (M, D).
 
     Caption j belongs to image caption_image[j]; every image has a caption. Beside the inputs, memory holds a few tiles
-    and a few values of each caption. NaN or infinite rows are a UserError: no comparison with them means anything.
+    and a few values of each caption; the tiles are smaller where there is too little. NaN or infinite rows are a
+    UserError: no comparison with them means anything.
     """
     if not (all_finite(images) and all_finite(texts)):
         raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
+    ranks, _ = halved_until_it_fits(
+        lambda size: _ranks(images, texts, caption_image, size),
+        tile_size(images.device),
+        SMALLEST_TILE,
+        "rows and columns of the scores",
+        "set `device: cpu`",
+    )
+    return ranks
+
+
+def _ranks(images: Tensor, texts: Tensor, caption_image: Tensor, size: int) -> Ranks:
     order = torch.argsort(caption_image, stable=True)
     owner = caption_image[order]
-    tiles = _Tiles(images, texts, order)
+    tiles = _Tiles(images, texts, order, size)
     positives = _positive_scores(tiles, owner)
     own = _OwnCaptions(owner, len(images))
     thresholds = own.by_image(positives, fill=torch.inf)
@@ -62,9 +75,8 @@ def all_finite(rows: Tensor) -> bool:
 class _Tiles:
     """Products of fixed-shape tiles of images (N, D) and texts (M, D) in an order; edges are padded with zero rows."""
 
-    def __init__(self, images: Tensor, texts: Tensor, order: Tensor) -> None:
-        self.images, self.texts, self.order = images, texts, order
-        self.size = tile_size(images.device)
+    def __init__(self, images: Tensor, texts: Tensor, order: Tensor, size: int) -> None:
+        self.images, self.texts, self.order, self.size = images, texts, order, size
 
     def text_blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (columns, texts) of every block of columns, the texts padded."""

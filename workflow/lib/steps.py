@@ -99,7 +99,7 @@ def _gradients(
 
     whole = min(state.part, len(images))
     smallest = len(images) if _has_batch_norm(state.model) else min(SMALLEST_PART, whole)
-    result, part = halved_until_it_fits(gradients, whole, smallest, "micro-batches", "lower training.batch_size")
+    result, part = halved_until_it_fits(gradients, whole, smallest, "rows of a batch", "lower training.batch_size")
     if part < whole:
         state.part = part
     return result

@@ -6,15 +6,16 @@ The gradient of a tile is taken while the tile is there: memory grows with B, ti
 pass only scales what is known.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from workflow.lib.memory import halved_until_it_fits
 from workflow.lib.products import add_product, product
-from workflow.lib.tiles import tile_size, tiles
+from workflow.lib.tiles import SMALLEST_TILE, tile_size, tiles
 
 
 class SigmoidPairs(torch.autograd.Function):
@@ -25,16 +26,8 @@ class SigmoidPairs(torch.autograd.Function):
         ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, image_index: Tensor | None = None
     ) -> Tensor:
         """Return the sum for features (B, D) and (B, D)."""
-        pairs = _ScaledPairs(x, y, scale, image_index)
-        total, slope_sum = x.new_zeros(()), x.new_zeros(())
-        for rows, columns in pairs.tiles():
-            logits = pairs.logits(rows, columns).add_(bias)
-            total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
-            slopes = logits.sigmoid_()
-            _diagonal(slopes, rows, columns).sub_(1)
-            pairs.add_slopes(rows, columns, slopes)
-            slope_sum += slopes.sum()
-        ctx.save_for_backward(*pairs.gradients(), slope_sum)
+        total, gradients = _in_fitting_tiles(lambda size: _sigmoid_sum(x, y, scale, bias, image_index, size), x.device)
+        ctx.save_for_backward(*gradients)
         return total
 
     @staticmethod
@@ -49,22 +42,9 @@ class SoftmaxPairs(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None = None) -> Tensor:
         """Return the sum for features (B, D) and (B, D)."""
-        pairs = _ScaledPairs(x, y, scale, image_index)
-        by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
-        total = x.new_zeros(())
-        for rows, columns in pairs.tiles():
-            logits = pairs.logits(rows, columns)
-            by_row[rows] = torch.logaddexp(by_row[rows], logits.logsumexp(1))
-            by_column[columns] = torch.logaddexp(by_column[columns], logits.logsumexp(0))
-            total -= 2 * _diagonal(logits, rows, columns).sum()
-        for rows, columns in pairs.tiles():
-            logits = pairs.logits(rows, columns)
-            slopes = (logits - by_row[rows, None]).exp_()
-            slopes += logits.sub_(by_column[None, columns]).exp_()
-            _diagonal(slopes, rows, columns).sub_(2)
-            pairs.add_slopes(rows, columns, slopes)
-        ctx.save_for_backward(*pairs.gradients())
-        return total + by_row.sum() + by_column.sum()
+        total, gradients = _in_fitting_tiles(lambda size: _softmax_sum(x, y, scale, image_index, size), x.device)
+        ctx.save_for_backward(*gradients)
+        return total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
@@ -72,17 +52,58 @@ class SoftmaxPairs(torch.autograd.Function):
         return *(upstream * gradient for gradient in ctx.saved_tensors), None
 
 
+Sum = tuple[Tensor, tuple[Tensor, ...]]
+
+
+def _in_fitting_tiles(compute: Callable[[int], Sum], device: torch.device) -> Sum:
+    """Return a sum and its gradients, in tiles that the device's memory holds."""
+    advice = "lower training.batch_size"
+    result, _ = halved_until_it_fits(compute, tile_size(device), SMALLEST_TILE, "rows and columns of the loss", advice)
+    return result
+
+
+def _sigmoid_sum(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, image_index: Tensor | None, size: int) -> Sum:
+    pairs = _ScaledPairs(x, y, scale, image_index, size)
+    total, slope_sum = x.new_zeros(()), x.new_zeros(())
+    for rows, columns in pairs.tiles():
+        logits = pairs.logits(rows, columns).add_(bias)
+        total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
+        slopes = logits.sigmoid_()
+        _diagonal(slopes, rows, columns).sub_(1)
+        pairs.add_slopes(rows, columns, slopes)
+        slope_sum += slopes.sum()
+    return total, (*pairs.gradients(), slope_sum)
+
+
+def _softmax_sum(x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None, size: int) -> Sum:
+    pairs = _ScaledPairs(x, y, scale, image_index, size)
+    by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
+    total = x.new_zeros(())
+    for rows, columns in pairs.tiles():
+        logits = pairs.logits(rows, columns)
+        by_row[rows] = torch.logaddexp(by_row[rows], logits.logsumexp(1))
+        by_column[columns] = torch.logaddexp(by_column[columns], logits.logsumexp(0))
+        total -= 2 * _diagonal(logits, rows, columns).sum()
+    for rows, columns in pairs.tiles():
+        logits = pairs.logits(rows, columns)
+        slopes = (logits - by_row[rows, None]).exp_()
+        slopes += logits.sub_(by_column[None, columns]).exp_()
+        _diagonal(slopes, rows, columns).sub_(2)
+        pairs.add_slopes(rows, columns, slopes)
+    return total + by_row.sum() + by_column.sum(), pairs.gradients()
+
+
 class _ScaledPairs:
     """Tiles of scale x yᵀ, and what the slopes of a sum over them mean for x (B, D), y (B, D) and scale."""
 
-    def __init__(self, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None) -> None:
+    def __init__(self, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None, size: int) -> None:
         self.x, self.y, self.scale = x * scale, y, scale
-        self.image_index = image_index
+        self.image_index, self.size = image_index, size
         self.x_gradient, self.y_gradient = torch.zeros_like(x), torch.zeros_like(y)
 
     def tiles(self) -> Iterator[tuple[slice, slice]]:
         """Yield (rows, columns) of every tile."""
-        return tiles(len(self.x), len(self.y), tile_size(self.x.device))
+        return tiles(len(self.x), len(self.y), self.size)
 
     def logits(self, rows: slice, columns: slice) -> Tensor:
         """Return the logits of a tile, minus infinity where a pair is left out."""

@@ -7,6 +7,7 @@ import torch
 # A float32 tile is 1 MB on a CPU, where it stays in the cache, and 64 MB on a GPU, where it keeps every core busy.
 CPU_TILE = 512
 DEVICE_TILE = 4096
+SMALLEST_TILE = 64
 
 
 def tile_size(device: torch.device) -> int:
