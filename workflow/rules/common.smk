@@ -8,6 +8,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from workflow.lib.content import content_hash
 from workflow.lib.registrations import baselines
 from workflow.lib.sources import import_closure
 from workflow.lib.tensor_header import matrix_width
@@ -17,12 +18,18 @@ BASE = Path(workflow.basedir)
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 SPLITS = ["train", "train_tuning", "val", "test"]
 TUNED = "tuned-"
+READ = {
+    "tune": ["schemas/experiment.schema.yaml", "schemas/tuning.schema.yaml"],
+    "train": ["schemas/experiment.schema.yaml"],
+    "report": [f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")],
+}
+KNOWN_HASHES = Path(".snakemake/content_hashes.json")
 
 
-def code(script, *others):
-    """Return the files whose change reruns a rule: the script, all it imports, and others below workflow/."""
+def code(script):
+    """Return the files whose change reruns a script: itself, all it imports, and what else of workflow/ it reads."""
     found = import_closure(BASE / "workflow" / "scripts" / f"{script}.py", BASE)
-    return [os.path.relpath(path) for path in [*found, *(BASE / "workflow" / other for other in others)]]
+    return [os.path.relpath(path) for path in [*found, *(BASE / "workflow" / name for name in READ.get(script, []))]]
 
 
 def data_dir(wildcards):
@@ -30,16 +37,46 @@ def data_dir(wildcards):
     return config["datasets"][wildcards.dataset]["dir"]
 
 
+def content(script, *sources):
+    """Return a parameter that changes when a script's code or a file given to it does, whatever the clocks say.
+
+    A source is a function of the wildcards that returns a path or a list; what rules make is left out.
+    """
+
+    def hashed(wildcards):
+        found = [code(script), *(source(wildcards) for source in sources)]
+        paths = [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
+        made = ("results/", *(f"{folder}/" for folder in generated_dirs()))
+        return content_hash([path for path in paths if not path.startswith(made)], KNOWN_HASHES)
+
+    return hashed
+
+
+def generated_dirs():
+    """Return the folders of the data sets that a rule makes."""
+    return [entry["dir"] for entry in config["datasets"].values() if "generate" in entry]
+
+
+def given(dataset, paths):
+    """Mark the files of a data set that a user has put there; `content` says whether they changed, not their time."""
+    return paths if "generate" in config["datasets"][dataset] else [ancient(path) for path in paths]
+
+
 def data_files(wildcards):
-    """Return the embedding and metadata files of a data set, with its extra set where there is one."""
-    ends = ["image_embeddings.pt", "text_embeddings.pt", "metadata.json"]
-    return [f"{data_dir(wildcards)}/train2017_{end}" for end in ends]
+    """Return the embedding and metadata files of a data set."""
+    return given(wildcards.dataset, set_files(wildcards, "train2017"))
 
 
 def extra_files(wildcards):
     """Return the files of the extra evaluation set, or none."""
-    found = [path.replace("train2017_", "val2017_") for path in data_files(wildcards)]
-    return found if os.path.exists(found[0]) else []
+    found = set_files(wildcards, "val2017")
+    return given(wildcards.dataset, found) if os.path.exists(found[0]) else []
+
+
+def set_files(wildcards, prefix):
+    """Return the files of a set by its prefix."""
+    ends = ["image_embeddings.pt", "text_embeddings.pt", "metadata.json"]
+    return [f"{data_dir(wildcards)}/{prefix}_{end}" for end in ends]
 
 
 def equally_wide(dataset):
@@ -95,6 +132,11 @@ def change_arguments(wildcards):
     """Return the command-line arguments that say what a variant changes."""
     variant = variant_of(wildcards)
     return ["--set", json.dumps(variant.changes)] if variant else []
+
+
+def study_file(wildcards):
+    """Return the file of a study."""
+    return f"config/tuning/{wildcards.study}.yaml"
 
 
 def experiment_file(wildcards):

@@ -23,6 +23,7 @@ if "generate" in config["datasets"][config["dataset"]]:
             mem_mb=2000,
             runtime=10,
         params:
+            content=content("demo_data"),
             dir=lambda wildcards, output: os.path.dirname(output.metadata),
             images=DEMO["generate"]["images"],
             captions=DEMO["generate"]["captions"],

@@ -29,6 +29,7 @@ rule evaluate:
         runtime=60,
         gpu=gpus(),
     params:
+        content=content("evaluate", data_files, extra_files),
         data_dir=data_dir,
         split_dir=split_dir,
         output_dir=lambda wildcards: f"{run_dir(wildcards)}/evaluation_results",
@@ -79,6 +80,7 @@ if config["ensembles"]:
             runtime=60,
             gpu=gpus(),
         params:
+            content=content("ensemble", data_files, extra_files),
             data_dir=data_dir,
             split_dir=split_dir,
             output_dir=run_dir,

@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        code=code("report", *(f"report/{name}" for name in PAGE_FILES)),
+        code=code("report"),
         manifest="results/{dataset}/split/manifest.json",
         metadata=lambda wildcards: data_files(wildcards)[2],
         heads=head_files,
@@ -25,6 +25,7 @@ rule report:
         mem_mb=2000,
         runtime=10,
     params:
+        content=content("report"),
         data_dir=data_dir,
         runs=run_folders,
         studies=lambda wildcards: study_folders(wildcards.dataset),

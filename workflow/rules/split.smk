@@ -20,6 +20,7 @@ rule split:
         mem_mb=1500,
         runtime=30,
     params:
+        content=content("split", data_files, assignment_file),
         data_dir=data_dir,
         output_dir=split_dir,
         division=division_arguments,

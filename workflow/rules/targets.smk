@@ -7,7 +7,6 @@ EVALUATED = [
     "evaluation_results/ranks.npz",
     "evaluation_results/worst_queries.json",
 ]
-PAGE_FILES = ["report.html.jinja", "ablation.html.jinja", "report.css", "report.js"]
 
 
 def head_folders(dataset):

@@ -6,7 +6,7 @@ ruleorder: baseline > train
 
 rule train:
     input:
-        code=code("train", "schemas/experiment.schema.yaml"),
+        code=code("train"),
         experiment=experiment_file,
         data=data_files,
         index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val"]],
@@ -34,6 +34,7 @@ rule train:
         runtime=240,
         gpu=gpus(),
     params:
+        content=content("train", experiment_file, data_files),
         data_dir=data_dir,
         split_dir=split_dir,
         output_dir=run_dir,
@@ -71,6 +72,7 @@ rule baseline:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
     params:
+        content=content("baseline", data_files),
         data_dir=data_dir,
         split_dir=split_dir,
         output_dir=run_dir,

@@ -3,8 +3,8 @@
 
 rule tune:
     input:
-        code=code("tune", "schemas/experiment.schema.yaml", "schemas/tuning.schema.yaml"),
-        study="config/tuning/{study}.yaml",
+        code=code("tune"),
+        study=study_file,
         data=data_files,
         index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "train_tuning", "val"]],
         manifest="results/{dataset}/split/manifest.json",
@@ -35,6 +35,7 @@ rule tune:
         runtime=720,
         gpu=gpus(),
     params:
+        content=content("tune", study_file, data_files),
         data_dir=data_dir,
         split_dir=split_dir,
         output_dir=study_dir,
