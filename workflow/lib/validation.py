@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import logging
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError, best_match
 
 from workflow.lib.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
@@ -71,12 +74,37 @@ def read_schema(name: str) -> dict[str, Any]:
 def validated(document: Any, schema: Mapping[str, Any], where: str) -> Any:
     """Return a copy of `document` with the schema's defaults filled in.
 
-    `where` names the file in messages. The first violation is a UserError: key, what was found, what is allowed.
+    `where` names the file in messages. The first violation is a UserError: key, what was found, what is allowed. A key
+    that the schema's `renamed` maps to its present name is taken, with a warning.
     """
+    document = _with_present_names(document, schema, where)
     error = best_match(Draft202012Validator(schema).iter_errors(document), key=lambda error: -len(error.path))
     if error:
         raise UserError(f"{where}: {_sentence(error)}")
     return _with_defaults(document, schema)
+
+
+def _with_present_names(document: Any, schema: Mapping[str, Any], where: str) -> Any:
+    """Return the document with every key under the name that it has now; both names at once are refused."""
+    if isinstance(document, list):
+        return [_with_present_names(item, schema.get("items", {}), where) for item in document]
+    if not isinstance(document, Mapping):
+        return document
+    named = {}
+    for key, value in document.items():
+        name = schema.get("renamed", {}).get(key, key)
+        if name != key:
+            if name in document:
+                raise UserError(f"{where}: {key!r} is the old name of {name!r}, and both are given: leave out {key!r}")
+            logger.warning("%s: the key %r is now called %r: rename it, the old name will go", where, key, name)
+        named[name] = _with_present_names(value, _schema_of(schema, name), where)
+    return named
+
+
+def _schema_of(schema: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return the schema of a key's value, empty where the schema says nothing of it."""
+    others = schema.get("additionalProperties")
+    return schema.get("properties", {}).get(key) or (others if isinstance(others, Mapping) else {})
 
 
 def _with_defaults(document: Any, schema: Mapping[str, Any]) -> Any:
@@ -86,13 +114,8 @@ def _with_defaults(document: Any, schema: Mapping[str, Any]) -> Any:
         return int(document)
     if not isinstance(document, Mapping):
         return document
-    properties = schema.get("properties", {})
-    others = schema.get("additionalProperties")
-    filled = {
-        key: _with_defaults(value, properties.get(key) or (others if isinstance(others, Mapping) else {}))
-        for key, value in document.items()
-    }
-    for key, value in properties.items():
+    filled = {key: _with_defaults(value, _schema_of(schema, key)) for key, value in document.items()}
+    for key, value in schema.get("properties", {}).items():
         if key not in filled and "default" in value:
             filled[key] = _with_defaults(value["default"], value)
     return filled
@@ -104,6 +127,8 @@ def _sentence(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         allowed = list(error.schema.get("properties", {}))
         unknown = next(name for name in error.instance if name not in allowed)
+        if hint := error.schema.get("removed", {}).get(unknown):
+            return f"{at}the key {unknown!r} is gone: {hint}"
         near = difflib.get_close_matches(str(unknown), allowed, 1)
         hint = f"did you mean {near[0]}? " if near else ""
         return f"{at}unknown key {unknown!r}; {hint}allowed: {', '.join(sorted(allowed))}"
