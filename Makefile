@@ -3,8 +3,10 @@ PYTHON ?= python3
 CORES ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu)
 BIN := $(abspath $(VENV))/bin
 export PATH := $(BIN):$(PATH)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
+CPU_BUILD := envs/constraints-cpu.txt
 
-.PHONY: help setup demo test soak lint bench reference clean
+.PHONY: help setup demo test soak lint bench reference lock audit clean
 
 help:
 	@echo "make setup   install the pinned packages into $(VENV)"
@@ -14,15 +16,19 @@ help:
 	@echo "make lint    check style: ruff, snakefmt, snakemake --lint"
 	@echo "make bench   time training, evaluation and memory"
 	@echo "make reference   write config/README.md from the schemas"
+	@echo "make lock    write the hashes of the pinned packages, after a change of envs/requirements*.txt"
+	@echo "make audit   look the pinned packages up among the known vulnerabilities"
 	@echo "make clean   remove results/ and data/demo/"
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: envs/requirements.txt envs/requirements-dev.txt
+$(VENV)/installed: $(wildcard envs/requirements*.txt envs/constraints*.txt)
 	@echo "Setting up $(VENV) from envs/requirements-dev.txt"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": run make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r envs/requirements-dev.txt
+	@$(INSTALL) -r envs/requirements-pip.txt
+	@$(INSTALL) --dry-run --no-deps -r $(CPU_BUILD) > /dev/null 2>&1 && cpu="-c $(CPU_BUILD)"; \
+	$(INSTALL) -r envs/requirements-dev.txt $$cpu
 	@touch $@
 
 demo: setup
@@ -51,6 +57,14 @@ bench: setup
 
 reference: setup
 	python -m workflow.scripts.configuration_reference
+
+lock: setup
+	python envs/lock.py
+
+audit: setup
+	@command -v pip-audit > /dev/null || { echo "error: pip-audit is not installed: run pip install pip-audit" >&2; exit 1; }
+	@pip-audit --strict --disable-pip --require-hashes -r envs/requirements-dev.txt -r envs/constraints.txt || \
+	{ echo "error: a package is vulnerable, or could not be looked up for want of network: see above" >&2; exit 1; }
 
 clean:
 	rm -rf results data/demo

@@ -1,8 +1,9 @@
-"""The pinned requirements and the conda environment name the same packages, from the usual indexes only."""
+"""Requirements, pinned with hashes, and conda environment name the same packages, from the usual indexes only."""
 
 import ast
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -14,18 +15,38 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "matplotlib": "matplotlib-base"}
+REQUIREMENTS = ["requirements-pip.txt", "requirements.txt", "requirements-dev.txt", "constraints.txt"]
 IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
 
 
-def requirements(name: str) -> list[str]:
-    lines = (line.strip() for line in (ENVS / name).read_text().splitlines())
-    return [line for line in lines if line and not line.startswith("#")]
+@dataclass(frozen=True)
+class Pin:
+    """One entry of a requirement file."""
+
+    name: str
+    version: Version
+    marker: str
+    hashes: tuple[str, ...]
 
 
-def pins(name: str) -> dict[str, Version]:
-    """Return the pinned version of every package of a requirements file, included files left out."""
-    pinned = (line.split("==") for line in requirements(name) if not line.startswith("-r "))
-    return {canonicalize_name(package): Version(version) for package, version in pinned}
+def text_of(name: str) -> str:
+    return (ENVS / name).read_text().replace("\\\n", "")
+
+
+def pins(name: str) -> dict[str, Pin]:
+    """Return the entries of a requirement file by package, included files left out."""
+    found = {}
+    for line in text_of(name).splitlines():
+        if line and not line.startswith(("#", "-r ", "-c ")):
+            entry = re.fullmatch(
+                r"([A-Za-z0-9._-]+)==([A-Za-z0-9.+!]+)(?: ; (.+?))?((?:\s+--hash=sha256:[0-9a-f]{64})+)", line
+            )
+            assert entry, f"{name}: neither a comment nor a pin with hashes: {line}"
+            package, version, marker, hashes = entry.groups()
+            package = canonicalize_name(package)
+            assert package not in found, f"{name} pins {package} twice"
+            found[package] = Pin(package, Version(version), marker or "", tuple(hashes.split()))
+    return found
 
 
 def direct() -> dict[str, Requirement]:
@@ -39,23 +60,35 @@ def direct() -> dict[str, Requirement]:
 def test_a_direct_package_is_pinned_within_its_open_range(name):
     allowed = direct()[name].specifier
     assert [each.operator for each in allowed] == [">="]
-    assert allowed.contains(pins("requirements.txt")[canonicalize_name(name)])
+    assert allowed.contains(pins("requirements.txt")[canonicalize_name(name)].version)
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt"])
-def test_every_line_pins_one_version(name):
-    for line in requirements(name):
-        assert line == "-r requirements.txt" or re.fullmatch(r"[A-Za-z0-9._-]+==[A-Za-z0-9.+!]+", line), line
-    assert len(pins(name)) == sum("==" in line for line in requirements(name))
+@pytest.mark.parametrize("name", REQUIREMENTS)
+def test_every_entry_pins_one_version_with_the_hashes_of_its_files(name):
+    assert pins(name)
 
 
 def test_the_development_requirements_include_those_of_a_run_and_pin_nothing_again():
-    assert requirements("requirements-dev.txt")[0] == "-r requirements.txt"
-    assert not pins("requirements.txt").keys() & pins("requirements-dev.txt").keys()
+    assert "-r requirements.txt" in text_of("requirements-dev.txt").splitlines()
+    assert "-c constraints.txt" in text_of("requirements.txt").splitlines()
+    files = [pins(name).keys() for name in REQUIREMENTS]
+    assert len(set().union(*files)) == sum(map(len, files))
+
+
+def test_what_one_platform_alone_needs_is_a_constraint_that_no_other_build_installs():
+    assert not [pin.name for name in REQUIREMENTS[:-1] for pin in pins(name).values() if pin.marker]
+    assert all(pin.marker for pin in pins("constraints.txt").values())
+    assert pins("constraints.txt")["nvidia-cublas"].marker == "sys_platform == 'linux'"
 
 
 def test_torch_is_the_version_that_results_were_measured_with():
-    assert pins("requirements.txt")["torch"] == Version("2.13.0")
+    assert pins("requirements.txt")["torch"].version == Version("2.13.0")
+
+
+def test_the_cpu_build_of_torch_is_the_pinned_version_and_its_hash_is_among_the_allowed_ones():
+    build, torch = pins("constraints-cpu.txt")["torch"], pins("requirements.txt")["torch"]
+    assert build.version == Version(f"{torch.version}+cpu")
+    assert set(build.hashes) < set(torch.hashes)
 
 
 @pytest.mark.parametrize("path", sorted(ENVS.iterdir()), ids=lambda path: path.name)
