@@ -5,6 +5,7 @@ if a package asks for it: a CPU build of PyTorch asks for none of the CUDA libra
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -34,14 +35,15 @@ def main() -> None:
 
 def locked(path: Path) -> dict[str, str]:
     """Return what the pins of a file and of the files it includes come to: `name==version ; marker` and its hashes."""
-    with tempfile.NamedTemporaryFile("w", suffix=".in") as pins:
-        pins.write("\n".join(pinned(path)))
-        pins.flush()
-        options = [*OPTIONS, "--constraints", str(ENVS / CONSTRAINTS)]
-        done = subprocess.run(["uv", "pip", "compile", *options, pins.name], stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(f"error: uv could not resolve {path}: see above")
-    entries = re.split(r"\n(?=\S)", done.stdout.strip())
+    with tempfile.TemporaryDirectory() as folder:
+        pins, output = Path(folder, "pins.in"), Path(folder, "locked.txt")
+        pins.write_text("\n".join(pinned(path)))
+        # uv keeps the versions that it finds in its output, as long as they fit.
+        shutil.copy(ENVS / CONSTRAINTS, output)
+        if subprocess.run(["uv", "pip", "compile", *OPTIONS, pins, "--output-file", output]).returncode:
+            sys.exit(f"error: uv could not resolve {path}: see above")
+        locked_text = output.read_text().strip()
+    entries = re.split(r"\n(?=\S)", locked_text)
     return {entry.partition(" \\\n")[0]: with_cpu_builds(entry) for entry in entries}
 
 
