@@ -4,7 +4,7 @@ from snakemake.utils import min_version
 
 from workflow.lib.errors import UserError
 from workflow.lib.interpreter import put_first
-from workflow.lib.settings import checked_files, checked_run
+from workflow.lib.settings import RESERVED, checked_files, checked_run
 
 min_version("9.20")
 
@@ -30,7 +30,7 @@ put_first(BASE)
 
 wildcard_constraints:
     dataset="|".join(map(re.escape, config["datasets"])),
-    experiment=rf"(?!(?:split|tuning|report|logs|benchmarks)/){NAME}",
+    experiment=rf"(?!(?:{'|'.join(RESERVED)})/){NAME}",
     study=NAME,
     seed=r"\d+",
 

@@ -144,7 +144,7 @@ RUN = {"dataset": "a", "datasets": {"a": {"dir": "data/a"}}}
         ({"datasets": {"a": {}}}, "the key 'dir' is missing"),
         ({"ensembles": {"mlp": ["clip"]}}, "ensembles: 'mlp' is the name of an experiment or a baseline"),
         ({"ensembles": {"cca": ["clip"]}}, "ensembles: 'cca' is the name of an experiment or a baseline"),
-        ({"ensembles": {"tuned-mlp": ["clip"]}}, "ensembles: 'tuned-mlp' is the name of an experiment"),
+        ({"ensembles": {"tuned-mlp": ["clip"]}}, "ensembles: found 'tuned-mlp'.*belong to other results"),
         ({"ensembles": {"all": ["clip", "clop"]}}, "ensembles.all: found 'clop'; allowed: linear, mlp.*blip$"),
         ({"ensembles": {"all": ["cca"]}}, "ensembles.all: found 'cca'; allowed: linear"),
         ({"ensembles": {"all": ["tuned-mlp"]}, "tuning": ["clip"]}, "found 'tuned-mlp'; allowed:.*tuned-clip$"),

@@ -23,12 +23,17 @@ def new_axes(columns: int = 1, width: float = 6.0, height: float = 3.8) -> tuple
     return figure, axes
 
 
+def literal(text: str) -> str:
+    """Return a name as matplotlib has to be given it: between two dollar signs it would look for mathematics."""
+    return text.replace("$", r"\$")
+
+
 def training_curves(history: dict[str, Any], title: str) -> Figure:
     """Draw loss, validation recalls, learning rate and learned temperature by epoch; the chosen one is marked."""
     records = history["epochs"]
     terms = sorted({name for record in records for name in record["loss_terms"]})
     figure, (loss, recall, rate) = new_axes(3, width=13.0)
-    figure.suptitle(f"{title}: training, epoch {history['best_epoch']} chosen by validation {history['monitor']}")
+    figure.suptitle(f"{literal(title)}: training, epoch {history['best_epoch']} chosen by validation {history['monitor']}")
     trained = [record for record in records if "loss" in record]
     steps = [record["epoch"] for record in trained]
     loss.plot(steps, [record["loss"] for record in trained], color=NEUTRAL, marker="o", markersize=3)
@@ -71,7 +76,7 @@ def recall_at_k(i2t_ranks: np.ndarray, t2i_ranks: np.ndarray, title: str) -> Fig
         k, 100 * np.minimum(1, k / gallery), color=NEUTRAL, linestyle=":", label=f"chance, text to {gallery} images"
     )
     axes.set(
-        title=f"{title}: recall at K", xlabel="K", ylabel="recall at K, %", xscale="log", ylim=(0, 102), xlim=(1, 100)
+        title=f"{literal(title)}: recall at K", xlabel="K", ylabel="recall at K, %", xscale="log", ylim=(0, 102), xlim=(1, 100)
     )
     axes.set_xticks([1, 5, 10, 50, 100], ["1", "5", "10", "50", "100"])
     axes.legend(frameon=False, loc="best")
@@ -90,7 +95,7 @@ def similarity_histogram(matches: np.ndarray, non_matches: np.ndarray, title: st
         densities.append(density)
     overlap = 100 * float(np.minimum(*densities) @ np.diff(edges))
     axes.set(
-        title=f"{title}: similarity of pairs, overlap {overlap:.0f} %", xlabel="cosine similarity", ylabel="density"
+        title=f"{literal(title)}: similarity of pairs, overlap {overlap:.0f} %", xlabel="cosine similarity", ylabel="density"
     )
     axes.legend(frameon=False)
     return figure
@@ -104,7 +109,7 @@ def embedding_map(image_xy: np.ndarray, text_xy: np.ndarray, title: str, method:
     for points, color, marker, label in ((image_xy, IMAGE, "o", "image"), (text_xy, TEXT, "^", "text")):
         axes.scatter(points[:, 0], points[:, 1], s=16, color=color, marker=marker, label=label, zorder=2, linewidths=0)
     axes.set(
-        title=f"{title}: {len(image_xy)} pairs, {method}",
+        title=f"{literal(title)}: {len(image_xy)} pairs, {method}",
         xlabel=f"{method} dimension 1",
         ylabel=f"{method} dimension 2",
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from workflow.lib.figures import I2T, MARK, NEUTRAL, T2I, new_axes
+from workflow.lib.figures import I2T, MARK, NEUTRAL, T2I, literal, new_axes
 
 SHOWN_SHARE = 0.6
 KINDS = (("head", I2T, "o"), ("ensemble", T2I, "D"), ("baseline", NEUTRAL, "s"), ("control", MARK, "x"))
@@ -29,7 +29,7 @@ def leaderboard_figure(table: pd.DataFrame) -> Figure:
             axes.text(edge, place, f"◂ {value:.1f}", color=NEUTRAL, va="center", fontsize=9)
     axes.set_xlim(left=edge)
     axes.set_ylim(-0.7, len(table) - 0.3)
-    axes.set_yticks(places, table["experiment"])
+    axes.set_yticks(places, [literal(name) for name in table["experiment"]])
     axes.set(title="Test RSUM with 95 % interval", xlabel="RSUM, sum of six recalls, %")
     axes.grid(visible=False, axis="y")
     axes.legend(frameon=False, loc="lower right")

@@ -9,6 +9,9 @@ from PIL import Image
 
 THUMBNAIL_PIXELS = 192
 PALETTE_COLORS = 128
+# Formats that are decoded here and now: of others, Pillow starts a program (EPS) or reads further files.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+LARGEST_PIXELS = 80_000_000
 
 
 def embedded_plot(path: Path) -> str:
@@ -29,15 +32,18 @@ def thumbnail(folder: Path, name: str | None) -> str | None:
     """Return a small version of a picture below `folder` as a data URI; None if it is not there or not below it."""
     if not name:
         return None
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
-        return None
     try:
-        with Image.open(path) as picture:
+        path = (folder / name).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+            return None
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.width * picture.height > LARGEST_PIXELS:
+                return None
+            picture.draft("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             small = picture.convert("RGB")
             small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             return _data_uri(small, "JPEG")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # of a damaged picture or an impossible name Pillow and the system raise almost anything
         return None
 
 

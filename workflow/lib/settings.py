@@ -11,6 +11,9 @@ from workflow.lib.registrations import Registration, baselines, heads, losses
 from workflow.lib.validation import describe, read_schema, read_yaml, validated
 from workflow.lib.variants import Variant, changed, refuse_ambiguous, variants_of
 
+# Folders beside those of the experiments.
+RESERVED = ("split", "tuning", "report", "logs", "benchmarks")
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -214,6 +217,7 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
             raise UserError(f"{where}: baselines: found {name!r}; allowed: {', '.join(sorted(baselines()))}")
     if not (run["experiments"] or run["baselines"] or run["tuning"]):
         raise UserError(f"{where}: experiments, baselines and tuning are all empty: name at least one")
+    refuse_reserved(run, where)
     refuse_ambiguous(run, where)
     refuse_ensembles(run, where)
     split = run["datasets"][run["dataset"]]["split"]
@@ -225,12 +229,23 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
     return run
 
 
+def refuse_reserved(run: Mapping[str, Any], where: str) -> None:
+    """Refuse an experiment or ensemble whose results would stand in a folder that the workflow needs for others."""
+    for key in ("experiments", "ensembles"):
+        for name in run[key]:
+            if name in RESERVED or name.startswith("tuned-"):
+                raise UserError(
+                    f"{where}: {key}: found {name!r}; the names {', '.join(RESERVED)} and tuned-… belong to other "
+                    "results: rename it"
+                )
+
+
 def refuse_ensembles(run: Mapping[str, Any], where: str) -> None:
     """Refuse an ensemble that has the name of something else, and a member that the run does not train."""
     variants = [variant.experiment for variant in variants_of(run)]
     trained = [*run["experiments"], *variants, *(f"tuned-{study}" for study in run["tuning"])]
     for name, members in run["ensembles"].items():
-        if name in trained or name in baselines() or name.startswith("tuned-"):
+        if name in trained or name in baselines():
             raise UserError(
                 f"{where}: ensembles: {name!r} is the name of an experiment or a baseline: give the ensemble another"
             )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from workflow.lib.figures import I2T, MARK, NEUTRAL, T2I, new_axes
+from workflow.lib.figures import I2T, MARK, NEUTRAL, T2I, literal, new_axes
 
 
 def optimization_history(trials: pd.DataFrame, title: str) -> Figure:
@@ -22,7 +22,7 @@ def optimization_history(trials: pd.DataFrame, title: str) -> Figure:
     for number in failed["number"]:
         axes.axvline(number, color=T2I, linewidth=1, linestyle=":")
     failures = f", {len(failed)} failed (dotted)" if len(failed) else ""
-    axes.set(title=f"{title}: {len(trials)} trials{failures}", xlabel="trial", ylabel="validation RSUM, %")
+    axes.set(title=f"{literal(title)}: {len(trials)} trials{failures}", xlabel="trial", ylabel="validation RSUM, %")
     axes.legend(frameon=False)
     return figure
 
@@ -33,11 +33,11 @@ def parameter_importance(importances: dict[str, float], title: str) -> Figure:
     figure, (axes,) = new_axes(height=max(2.2, 0.8 + 0.32 * len(names)))
     if not names:
         axes.set_axis_off()
-        axes.set_title(f"{title}: what mattered")
+        axes.set_title(f"{literal(title)}: what mattered")
         axes.text(0.5, 0.5, "Too few complete trials to tell which parameters matter.", ha="center", va="center")
         return figure
-    axes.barh(names, [100 * importances[name] for name in names], color=I2T)
+    axes.barh([literal(name) for name in names], [100 * importances[name] for name in names], color=I2T)
     axes.grid(visible=False, axis="y")
     shown = np.ceil(10 * max(importances.values())) * 10
-    axes.set(title=f"{title}: what mattered", xlabel="importance, % (PED-ANOVA)", xlim=(0, max(shown, 10)))
+    axes.set(title=f"{literal(title)}: what mattered", xlabel="importance, % (PED-ANOVA)", xlim=(0, max(shown, 10)))
     return figure

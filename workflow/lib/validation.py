@@ -4,12 +4,12 @@ import difflib
 import functools
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonschema import Draft202012Validator
+from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
 
 from workflow.lib.errors import UserError
@@ -65,6 +65,15 @@ def plain_value(value: Any, where: str) -> Any:
     return value if isinstance(read, list | dict) else read
 
 
+def _whole_text_matches(_: Any, pattern: str, instance: Any, __: Any) -> Iterator[ValidationError]:
+    """Hold text to a pattern up to its very end: `$` would let a newline follow, and a key that is no text pass."""
+    if not isinstance(instance, str) or not re.fullmatch(pattern, instance):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+_Validator = validators.extend(Draft202012Validator, {"pattern": _whole_text_matches})
+
+
 @functools.cache
 def read_schema(name: str) -> dict[str, Any]:
     """Return the JSON schema `workflow/schemas/NAME.schema.yaml`."""
@@ -78,7 +87,7 @@ def validated(document: Any, schema: Mapping[str, Any], where: str) -> Any:
     that the schema's `renamed` maps to its present name is taken, with a warning.
     """
     document = _with_present_names(document, schema, where)
-    error = best_match(Draft202012Validator(schema).iter_errors(document), key=lambda error: -len(error.path))
+    error = best_match(_Validator(schema).iter_errors(document), key=lambda error: -len(error.path))
     if error:
         raise UserError(f"{where}: {_sentence(error)}")
     return _with_defaults(document, schema)
@@ -182,6 +191,8 @@ def describe(schema: Mapping[str, Any]) -> str:
     bounds = [f"{sign} {schema[name]}" for name, sign in _BOUNDS.items() if name in schema]
     if "pattern" in schema:
         bounds.append(f"matching {schema['pattern']}")
+    if "maxLength" in schema:
+        bounds.append(f"of at most {schema['maxLength']} characters")
     if schema.get("minItems"):
         bounds.append(f"with at least {schema['minItems']} entries")
     if schema.get("minProperties"):

@@ -58,6 +58,12 @@ def refuse_ambiguous(run: Mapping[str, Any], where: str) -> None:
             )
 
 
+def checked_name(name: str, where: str) -> str:
+    """Return the name of a result if paths, tables and pages can hold it as it is; `where` says where it was given."""
+    pattern = read_schema("config")["properties"]["dataset"]["pattern"]
+    return validated({"name": name}, {"properties": {"name": {"type": "string", "pattern": pattern}}}, where)["name"]
+
+
 def changes_from(text: str) -> dict[str, Any]:
     """Return the changes that a `--set` argument writes down: KEY=VALUE with a YAML value, or one JSON object."""
     if text.startswith("{"):

@@ -15,7 +15,7 @@ from workflow.lib.tensor_header import matrix_width
 from workflow.lib.variants import variants_of
 
 BASE = Path(workflow.basedir)
-NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # config.schema.yaml holds the names of a configuration to this
 SPLITS = ["train", "train_tuning", "val", "test"]
 TUNED = "tuned-"
 READ = {
@@ -115,7 +115,7 @@ def division_arguments(wildcards):
     """Return the command-line arguments that say how images are divided."""
     split = split_settings(wildcards)
     if split.get("assignments"):
-        how = ["--assignments", split["assignments"]]
+        how = [f"--assignments={split['assignments']}"]
     elif split.get("counts"):
         how = ["--counts", json.dumps(split["counts"])]
     else:

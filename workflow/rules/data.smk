@@ -29,5 +29,5 @@ if "generate" in config["datasets"][config["dataset"]]:
             captions=DEMO["generate"]["captions"],
             seed=DEMO["generate"]["seed"],
         shell:
-            "python -m workflow.scripts.demo_data --output-dir {params.dir:q} --images {params.images}"
+            "python -m workflow.scripts.demo_data --output-dir={params.dir:q} --images {params.images}"
             " --captions {params.captions} --seed {params.seed} > {log:q} 2>&1"

@@ -25,5 +25,5 @@ rule split:
         output_dir=split_dir,
         division=division_arguments,
     shell:
-        "python -m workflow.scripts.split --dataset {wildcards.dataset:q} --data-dir {params.data_dir:q}"
-        " --output-dir {params.output_dir:q} {params.division:q} > {log:q} 2>&1"
+        "python -m workflow.scripts.split --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
+        " --output-dir={params.output_dir:q} {params.division:q} > {log:q} 2>&1"

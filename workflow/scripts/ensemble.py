@@ -17,19 +17,21 @@ from workflow.lib.files import read_json, write_json, write_yaml
 from workflow.lib.metrics import summarize
 from workflow.lib.projections import project_files
 from workflow.lib.provenance import run_facts
+from workflow.lib.variants import checked_name
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write resolved_config.yaml, run.json and the folder evaluation_results."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    name = checked_name(arguments.name, "the ensemble")
     device = choose_device(arguments.device)
     models, member_facts = zip(*(load_heads(path) for path in arguments.models), strict=True)
     runs = [read_json(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     rsum = summarize(project_files(model, protocol.pair_files("val"), device).ranks())["RSUM"]
-    described = {"experiment": arguments.name, "kind": "ensemble", "seed": 0}
+    described = {"experiment": name, "kind": "ensemble", "seed": 0}
     facts = described | {"dataset": arguments.dataset, "selected": {"split": "val", "RSUM": rsum}}
     write_evaluation(arguments.output_dir / "evaluation_results", model, facts, protocol, device)
     members = [{key: facts[key] for key in ("experiment", "seed")} for facts in member_facts]

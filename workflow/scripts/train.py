@@ -20,7 +20,7 @@ from workflow.lib.files import file_hash, save_figure, text_hash, write_json, wr
 from workflow.lib.provenance import run_facts
 from workflow.lib.settings import Experiment, load_experiment
 from workflow.lib.training import Fit, fit, load_training_data
-from workflow.lib.variants import changes_from
+from workflow.lib.variants import changes_from, checked_name
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     changes = _changes(arguments)
     experiment = load_experiment(arguments.experiment, changes)
-    name = arguments.name or arguments.experiment.stem
+    name = checked_name(arguments.name or arguments.experiment.stem, "the experiment")
     device = choose_device(arguments.device)
     precision = choose_precision(arguments.precision, device)
     began = time.perf_counter()

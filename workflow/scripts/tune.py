@@ -15,6 +15,7 @@ from workflow.lib.study_results import best_experiment, importances, trials_tabl
 from workflow.lib.training import load_training_data
 from workflow.lib.tuning import StudyRun, prepare_workers, run_study
 from workflow.lib.tuning_figures import optimization_history, parameter_importance
+from workflow.lib.variants import checked_name
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
     settings = load_study(arguments.study)
     prepare_workers(settings)
-    name = arguments.name or arguments.study.stem
+    name = checked_name(arguments.name or arguments.study.stem, "the study")
     device = choose_device(arguments.device)
     files = EmbeddingFiles.of(arguments.data_dir, "train2017")
     train, val = (
