@@ -116,6 +116,7 @@ search_space:
         ("high: 1e-2", "high: 1e-9", "needs `low` ≤ `high`"),
         ("type: float, low: 1e-4, high: 1e-2, log: true", "type: categorical", "needs `choices`"),
         ("training.learning_rate, type: float", "training.batch_size, type: int", "training.batch_size.*found 0.0001"),
+        ("type: float", "type: float, name: value", "'value' is a column of trials.csv"),
         ("type: clip", "type: clap", "base: loss.type: found 'clap'"),
         ("trials: 5", "trials: 0", "trials: found 0"),
     ],
@@ -128,6 +129,15 @@ def test_mistakes_in_a_study(tmp_path, old, new, said):
 
 
 RUN = {"dataset": "a", "datasets": {"a": {"dir": "data/a"}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "plain"), [("data/mine/", "data/mine"), ("data//mine", "data/mine"), ("./a/../b", "a/../b"), ("~", "~")]
+)
+def test_slashes_that_say_nothing_are_left_out_of_a_path(given, plain):
+    data_set = {"dir": given, "split": {"assignments": given}}
+    found = checked_run({"dataset": "a", "datasets": {"a": data_set}}, "here")["datasets"]["a"]
+    assert (found["dir"], found["split"]["assignments"]) == (plain, plain)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ def training_curves(history: dict[str, Any], title: str) -> Figure:
     records = history["epochs"]
     terms = sorted({name for record in records for name in record["loss_terms"]})
     figure, (loss, recall, rate) = new_axes(3, width=13.0)
-    figure.suptitle(f"{literal(title)}: training, epoch {history['best_epoch']} chosen by validation {history['monitor']}")
+    figure.suptitle(
+        f"{literal(title)}: training, epoch {history['best_epoch']} chosen by validation {history['monitor']}"
+    )
     trained = [record for record in records if "loss" in record]
     steps = [record["epoch"] for record in trained]
     loss.plot(steps, [record["loss"] for record in trained], color=NEUTRAL, marker="o", markersize=3)
@@ -76,7 +78,12 @@ def recall_at_k(i2t_ranks: np.ndarray, t2i_ranks: np.ndarray, title: str) -> Fig
         k, 100 * np.minimum(1, k / gallery), color=NEUTRAL, linestyle=":", label=f"chance, text to {gallery} images"
     )
     axes.set(
-        title=f"{literal(title)}: recall at K", xlabel="K", ylabel="recall at K, %", xscale="log", ylim=(0, 102), xlim=(1, 100)
+        title=f"{literal(title)}: recall at K",
+        xlabel="K",
+        ylabel="recall at K, %",
+        xscale="log",
+        ylim=(0, 102),
+        xlim=(1, 100),
     )
     axes.set_xticks([1, 5, 10, 50, 100], ["1", "5", "10", "50", "100"])
     axes.legend(frameon=False, loc="best")
@@ -95,7 +102,9 @@ def similarity_histogram(matches: np.ndarray, non_matches: np.ndarray, title: st
         densities.append(density)
     overlap = 100 * float(np.minimum(*densities) @ np.diff(edges))
     axes.set(
-        title=f"{literal(title)}: similarity of pairs, overlap {overlap:.0f} %", xlabel="cosine similarity", ylabel="density"
+        title=f"{literal(title)}: similarity of pairs, overlap {overlap:.0f} %",
+        xlabel="cosine similarity",
+        ylabel="density",
     )
     axes.legend(frameon=False)
     return figure

@@ -16,6 +16,7 @@ from workflow.lib.files import read_json
 from workflow.lib.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure
 from workflow.lib.pictures import embedded_figure, embedded_plot, thumbnail
+from workflow.lib.settings import TRIAL_COLUMNS
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 TOP_TRIALS = 5
@@ -175,7 +176,6 @@ def _training(run: RunResult) -> dict[str, Any]:
 
 def _study(folder: Path) -> dict[str, Any]:
     trials = pd.read_csv(folder / "trials.csv")
-    fixed = ("number", "state", "value", "epochs", "seconds", "reason")
     complete = trials[trials["state"] == "COMPLETE"]
     return {
         "name": folder.name,
@@ -183,7 +183,7 @@ def _study(folder: Path) -> dict[str, Any]:
         "seconds": float(trials["seconds"].sum()),
         "states": trials["state"].value_counts().to_dict(),
         "reasons": sorted(set(trials["reason"].dropna())),
-        "parameters": [name for name in trials.columns if name not in fixed],
+        "parameters": [name for name in trials.columns if name not in TRIAL_COLUMNS],
         "top": complete.nlargest(TOP_TRIALS, "value").to_dict("records"),
         "history": embedded_plot(folder / "optimization_history.png"),
         "importance": embedded_plot(folder / "parameter_importance.png"),

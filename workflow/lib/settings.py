@@ -13,6 +13,8 @@ from workflow.lib.variants import Variant, changed, refuse_ambiguous, variants_o
 
 # Folders beside those of the experiments.
 RESERVED = ("split", "tuning", "report", "logs", "benchmarks")
+# What trials.csv says of a trial besides its parameters.
+TRIAL_COLUMNS = ("number", "state", "value", "epochs", "seconds", "reason")
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def load_study(path: str | Path) -> Study:
         _search_entry(entry, f"{path}: search_space[{i}]") for i, entry in enumerate(filled["search_space"])
     )
     names = [entry.name for entry in entries]
+    if taken := [name for name in names if name in TRIAL_COLUMNS]:
+        raise UserError(f"{path}: search_space: {taken[0]!r} is a column of trials.csv: give the entry another `name`")
     if repeated := {name for name in names if names.count(name) > 1}:
         raise UserError(
             f"{path}: search_space: {sorted(repeated)[0]!r} stands twice; give each entry a `name` of its own"
@@ -226,7 +230,16 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
     if sum(split["fractions"].values()) > 1 + 1e-9:
         total = sum(split["fractions"].values())
         raise UserError(f"{where}: datasets.{run['dataset']}.split.fractions: they add up to {total:g}; at most 1")
+    for data_set in run["datasets"].values():
+        _write_paths_plainly(data_set)
     return run
+
+
+def _write_paths_plainly(data_set: dict[str, Any]) -> None:
+    """Leave out the slashes of a path that say nothing: Snakemake takes `data//demo/` for a file that is not there."""
+    for section, key in ((data_set, "dir"), (data_set["split"], "assignments")):
+        if key in section:
+            section[key] = str(Path(section[key]))
 
 
 def refuse_reserved(run: Mapping[str, Any], where: str) -> None:

@@ -54,7 +54,11 @@ def parse_yaml(text: str, where: str) -> Any:
         return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        raise UserError(f"{where} is not valid YAML ({line}{error.problem}): correct that line") from error
+        problem = shown(error.problem)[1:-1]
+        raise UserError(f"{where} is not valid YAML ({line}{problem}): correct that line") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = shown(str(error).partition("\n")[0])[1:-1]
+        raise UserError(f"{where} is not valid YAML ({problem}): write plain values") from error
 
 
 def plain_value(value: Any, where: str) -> Any:
@@ -147,9 +151,14 @@ def _sentence(error: ValidationError) -> str:
     return f"{at or 'the document: '}found {_found(error.instance)}; allowed: {describe(error.schema)}"
 
 
-def _found(value: Any) -> str:
+def shown(value: Any) -> str:
+    """Return a value as a message quotes it: on one line, cut off where it is long."""
     text = repr(value)
-    return f"{text if len(text) <= 80 else text[:77] + '...'} ({_type_name(value)})"
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _found(value: Any) -> str:
+    return f"{shown(value)} ({_type_name(value)})"
 
 
 def _type_name(value: Any) -> str:

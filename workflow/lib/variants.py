@@ -8,7 +8,7 @@ from typing import Any
 
 from workflow.lib.errors import UserError
 from workflow.lib.registrations import baselines
-from workflow.lib.validation import parse_yaml, plain_value, read_schema, validated
+from workflow.lib.validation import parse_yaml, plain_value, read_schema, shown, validated
 
 
 @dataclass(frozen=True)
@@ -66,15 +66,16 @@ def checked_name(name: str, where: str) -> str:
 
 def changes_from(text: str) -> dict[str, Any]:
     """Return the changes that a `--set` argument writes down: KEY=VALUE with a YAML value, or one JSON object."""
+    where = f"--set {shown(text)}"
     if text.startswith("{"):
-        changes = parse_yaml(text, f"--set {text}")
+        changes = parse_yaml(text, where)
     else:
         key, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"--set {text}: there is no value: write KEY=VALUE, for example model.skip=none")
-        changes = {key: parse_yaml(value, f"--set {text}")}
+            raise UserError(f"{where}: there is no value: write KEY=VALUE, for example model.skip=none")
+        changes = {key: parse_yaml(value, where)}
     schema = read_schema("config")["properties"]["variants"]["additionalProperties"]["additionalProperties"]
-    return validated(changes, schema, f"--set {text}")
+    return validated(changes, schema, where)
 
 
 def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
