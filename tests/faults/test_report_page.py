@@ -299,7 +299,7 @@ def test_no_program_is_started_for_a_picture(folder, monkeypatch):
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "EPS")
     (folder / "page.png").write_bytes(stream.getvalue())
-    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("a program was started"))
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("a program was started"))
     assert thumbnail(folder, "page.png") is None
 
 
