@@ -186,6 +186,12 @@ def test_each_script_that_names_a_result_checks_the_name(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_the_address_of_a_database_cannot_hold_is_refused(tmp_path):
+    folders = [f"--data-dir={tmp_path}", f"--split-dir={tmp_path}", f"--output-dir={tmp_path / 'what?'}"]
+    with pytest.raises(UserError, match="take another folder"):
+        tune.main(["--study=config/tuning/quick.yaml", *folders])
+
+
 def test_the_names_of_the_rules_are_those_of_the_schema():
     pattern = read_schema("config")["properties"]["dataset"]["pattern"]
     assert f'NAME = r"{pattern.strip("^$")}"' in (RULES / "common.smk").read_text()

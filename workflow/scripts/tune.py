@@ -8,7 +8,7 @@ from pathlib import Path
 from workflow.lib.batches import PairFiles
 from workflow.lib.devices import choose_device, choose_precision
 from workflow.lib.embeddings import EmbeddingFiles
-from workflow.lib.errors import run
+from workflow.lib.errors import UserError, run
 from workflow.lib.files import file_hash, save_figure, write_text, write_yaml
 from workflow.lib.settings import load_study
 from workflow.lib.study_results import best_experiment, importances, trials_table
@@ -26,6 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
     settings = load_study(arguments.study)
+    if "?" in str(arguments.output_dir):
+        raise UserError(f"--output-dir {arguments.output_dir}: a database's address ends at a ?: take another folder")
     prepare_workers(settings)
     name = checked_name(arguments.name or arguments.study.stem, "the study")
     device = choose_device(arguments.device)
