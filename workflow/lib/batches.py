@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from workflow.lib.dual_encoder import Standardize
+from workflow.lib.errors import UserError
 from workflow.lib.rows import RowFile, open_rows
 from workflow.lib.splits import SplitIndex
 from workflow.lib.tiles import blocks
@@ -51,6 +52,14 @@ class PairFiles:
     images: RowFile
     texts: RowFile
     split: SplitIndex
+
+    def __post_init__(self) -> None:
+        """Refuse an index that names rows which the files do not have."""
+        for file, rows in ((self.images, self.split.image_rows), (self.texts, self.split.text_rows)):
+            if rows[-1] >= file.rows:
+                raise UserError(
+                    f"{file.path} has {file.rows} rows but the split names row {rows[-1]}: run the split step again"
+                )
 
     @classmethod
     def open(cls, images: str | Path, texts: str | Path, split: str | Path) -> "PairFiles":

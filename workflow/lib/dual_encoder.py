@@ -3,18 +3,27 @@
 import copy
 from collections.abc import Mapping
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from workflow.lib.archives import ArchiveKind, open_archive
 from workflow.lib.errors import UserError
 from workflow.lib.files import replacing
 from workflow.lib.heads import HEADS, TowerBesidePath, WhitenedTower
+from workflow.lib.quotation import one_line, quoted
 
 FORMAT = 1
+TRAIN_AGAIN = "delete it and train again"
+CHECKPOINT = ArchiveKind(
+    # The history of a training stands there, which grows with its epochs.
+    description_bytes=64 << 20,
+    missing="run the training step first",
+    foreign="is damaged or not a model of this project",
+    otherwise=TRAIN_AGAIN,
+)
 # Keys of `model` that are no parameters of the head.
 COMMON = ("type", "output_dim", "skip", "whitening", "shrinkage")
 
@@ -119,12 +128,45 @@ def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
     """Rebuild a saved model in evaluation mode, on the CPU, and return it with the facts saved beside it."""
     content = read_checkpoint(path)
     if content.get("format") != FORMAT:
-        raise UserError(f"{path} has format {content.get('format')!r}, this version reads {FORMAT}: train it again")
-    if content["model"]["type"] not in HEADS:
-        raise UserError(f"{path} holds the head {content['model']['type']!r}, which is not registered: add it back")
-    model = DualEncoder(content["model"], content["input_dims"]["image"], content["input_dims"]["text"])
-    model.load_state_dict(content["state"])
-    return model.eval(), content["facts"]
+        raise UserError(
+            f"{path} has format {quoted(content.get('format'))}, this version reads {FORMAT}: train it again"
+        )
+    if not isinstance(model := content.get("model"), dict) or not isinstance(head := model.get("type"), str):
+        raise UserError(f"{path} does not say which head it holds, it is not a whole model: {TRAIN_AGAIN}")
+    if head not in HEADS:
+        raise UserError(f"{path} holds the head {quoted(head)}, which is not registered: add it back")
+    for key in ("input_dims", "facts", "state"):
+        if not isinstance(content.get(key), dict):
+            raise UserError(f"{path} has no {key!r}, it is not a whole model: {TRAIN_AGAIN}")
+    _refuse_other_state(path, content)
+    rebuilt = _rebuilt(content)
+    rebuilt.load_state_dict(content["state"])
+    return rebuilt.eval(), content["facts"]
+
+
+def _rebuilt(content: Mapping[str, Any]) -> DualEncoder:
+    return DualEncoder(content["model"], content["input_dims"]["image"], content["input_dims"]["text"])
+
+
+def _refuse_other_state(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Refuse settings that make no model, and a state that is not of that model or not finite."""
+    try:
+        # Without memory for its weights: settings that ask for more than the file holds cost nothing.
+        with torch.device("meta"):
+            expected = _rebuilt(content).state_dict()
+    except Exception as error:
+        raise UserError(
+            f"{path} describes a model that cannot be built ({one_line(str(error))}): {TRAIN_AGAIN}"
+        ) from error
+    state = content["state"]
+    for name in [*expected, *state]:
+        own = state.get(name)
+        if name not in expected or not isinstance(own, Tensor) or own.shape != expected[name].shape:
+            raise UserError(f"{path}: the weights {quoted(name)} are not those of its settings: {TRAIN_AGAIN}")
+        if own.layout != torch.strided or own.dtype != expected[name].dtype or own.device.type != "cpu":
+            raise UserError(f"{path}: the weights {quoted(name)} are not plain {expected[name].dtype}: {TRAIN_AGAIN}")
+        if not own.isfinite().all():
+            raise UserError(f"{path}: the weights {quoted(name)} are not finite: {TRAIN_AGAIN}")
 
 
 def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
@@ -135,13 +177,8 @@ def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values; no object is ever unpickled."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found: run the training step first") from error
-    except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, OSError) as error:
-        raise UserError(f"{path} is damaged or not a model of this project: delete it and train again") from error
+    """Read a file of tensors and plain values; no object is ever unpickled, and tensors are mapped from the file."""
+    content, _ = open_archive(Path(path), CHECKPOINT)
     if not isinstance(content, dict):
-        raise UserError(f"{path} is not a model of this project: delete it and train again")
+        raise UserError(f"{path} is not a model of this project: {TRAIN_AGAIN}")
     return content

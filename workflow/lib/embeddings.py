@@ -9,9 +9,16 @@ import numpy as np
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import file_hash, read_json
+from workflow.lib.quotation import quoted
 from workflow.lib.rows import RowFile, check_rows, open_rows, row_digests
 
 logger = logging.getLogger(__name__)
+
+# Metadata of so many bytes, and so many more for each text, are read; what is larger belongs to another set.
+METADATA_BYTES = 1 << 20
+METADATA_BYTES_A_ROW = 4 << 10
+# NumPy gives every id of a column the room of its longest.
+ID_LENGTH = 255
 
 
 @dataclass(frozen=True)
@@ -72,7 +79,7 @@ class CheckedSet:
 def open_set(files: EmbeddingFiles) -> tuple[RowFile, RowFile, Metadata, PairIndex]:
     """Open a set and match its row counts, reading the metadata but no embedding."""
     images, texts = open_rows(files.images), open_rows(files.texts)
-    metadata = read_metadata(files.metadata)
+    metadata = read_metadata(files.metadata, METADATA_BYTES + METADATA_BYTES_A_ROW * texts.rows)
     pairs = len(metadata.image_ids)
     if texts.rows != pairs:
         raise UserError(f"{texts.path} has {texts.rows} rows but {files.metadata} lists {pairs} image_ids: one a pair")
@@ -105,32 +112,56 @@ def _refuse_differing_rows(path: Path, digests: np.ndarray, index: PairIndex) ->
         row = differing[0]
         image_id = str(index.image_ids[index.pair_image[row]])
         raise UserError(
-            f"{path}: rows {first_rows[row]} and {row} belong to image id {image_id!r} "
+            f"{path}: rows {first_rows[row]} and {row} belong to image id {quoted(image_id)} "
             f"but differ ({len(differing)} such rows): give every image one embedding, or different ids"
         )
 
 
-def read_metadata(path: Path) -> Metadata:
-    """Read a metadata file: `image_ids` (N) and, optionally, `unique_image_ids`, `captions` (N), `image_files`."""
-    content = read_json(path)
+def read_metadata(path: Path, limit: int) -> Metadata:
+    """Read a metadata file: `image_ids` (N) and, optionally, `unique_image_ids`, `captions` (N), `image_files`.
+
+    limit: most bytes the file may have; it is looked at before anything is read.
+    """
+    content = read_json(path, limit, "write the metadata of these embeddings there, one image id for each text row")
     if not isinstance(content, dict) or "image_ids" not in content:
         raise UserError(f"no image_ids in metadata: {path} needs a list `image_ids` with the image of every text row")
     image_ids = _ids(content["image_ids"], f"{path}: image_ids")
     unique = content.get("unique_image_ids")
-    captions = content.get("captions")
-    if captions is not None:
-        if not isinstance(captions, list) or len(captions) != len(image_ids):
-            raise UserError(
-                f"{path}: `captions` must be a list with one text for each of the {len(image_ids)} image_ids"
-            )
-        if (wrong := next((i for i, caption in enumerate(captions) if not isinstance(caption, str)), None)) is not None:
-            raise UserError(f"{path}: captions[{wrong}] is not text: write every caption as a string")
-    image_files = content.get("image_files") or {}
-    if not isinstance(image_files, dict) or not all(isinstance(name, str) for name in image_files.values()):
-        raise UserError(f"{path}: `image_files` must map image ids to paths inside {path.parent}")
     return Metadata(
-        image_ids, None if unique is None else _ids(unique, f"{path}: unique_image_ids"), captions, image_files
+        image_ids,
+        None if unique is None else _ids(unique, f"{path}: unique_image_ids"),
+        _captions(content.get("captions"), len(image_ids), path),
+        _image_files(content.get("image_files"), path),
     )
+
+
+def _captions(values: Any, pairs: int, path: Path) -> list[str] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != pairs:
+        raise UserError(f"{path}: `captions` must be a list with one text for each of the {pairs} image_ids")
+    if (wrong := next((i for i, caption in enumerate(values) if not _is_text(caption)), None)) is not None:
+        raise UserError(f"{path}: captions[{wrong}] is not text: write every caption as a string of whole characters")
+    return values
+
+
+def _image_files(values: Any, path: Path) -> dict[str, str]:
+    if values is None:
+        return {}
+    if not isinstance(values, dict) or not all(_is_text(key) and _is_text(name) for key, name in values.items()):
+        raise UserError(f"{path}: `image_files` must map image ids to paths inside {path.parent}")
+    return values
+
+
+def _is_text(value: Any) -> bool:
+    """Say whether a value is text that can be written to a file: JSON may hold half a character, a lone surrogate."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _ids(values: Any, where: str) -> np.ndarray:
@@ -141,8 +172,14 @@ def _ids(values: Any, where: str) -> np.ndarray:
     if kinds not in ({int}, {str}):
         known = type(values[0]) if type(values[0]) in (int, str) else None
         wrong = next(i for i, value in enumerate(values) if type(value) is not known)
-        raise UserError(f"{where}[{wrong}] is {values[wrong]!r}: ids must be all integers or all text")
-    return np.array([str(value) for value in values])
+        raise UserError(f"{where}[{wrong}] is {quoted(values[wrong])}: ids must be all integers or all text")
+    ids = [str(value) for value in values]
+    for i, name in enumerate(ids):
+        if len(name) > ID_LENGTH:
+            raise UserError(f"{where}[{i}] has {len(name)} characters: an id has at most {ID_LENGTH}; shorten it")
+        if "\0" in name or not _is_text(name):
+            raise UserError(f"{where}[{i}] is {quoted(name)}: an id is text of whole characters, none of them NUL")
+    return np.array(ids)
 
 
 def _pair_index(metadata: Metadata, path: Path) -> PairIndex:
@@ -160,11 +197,11 @@ def _index_into_unique(image_ids: np.ndarray, unique_ids: np.ndarray, path: Path
     order = np.argsort(unique_ids, kind="stable")
     ordered = unique_ids[order]
     if len(twice := ordered[1:][ordered[1:] == ordered[:-1]]):
-        raise UserError(f"{path}: unique_image_ids lists {str(twice[0])!r} twice: list every image once")
+        raise UserError(f"{path}: unique_image_ids lists {quoted(str(twice[0]))} twice: list every image once")
     place = np.minimum(np.searchsorted(ordered, image_ids), len(ordered) - 1)
     if len(unknown := np.flatnonzero(ordered[place] != image_ids)):
         raise UserError(
-            f"{path}: image_ids[{unknown[0]}] is {str(image_ids[unknown[0]])!r}, which unique_image_ids lacks"
+            f"{path}: image_ids[{unknown[0]}] is {quoted(str(image_ids[unknown[0]]))}, which unique_image_ids lacks"
         )
     used, pair_image = np.unique(order[place], return_inverse=True)
     return PairIndex(unique_ids[used], used, pair_image)

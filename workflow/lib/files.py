@@ -3,8 +3,11 @@
 import contextlib
 import hashlib
 import json
+import math
 import os
+import stat
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +16,12 @@ import numpy as np
 import yaml
 
 from workflow.lib.errors import UserError
+from workflow.lib.quotation import one_line, quoted
 
 CHUNK_BYTES = 8 << 20
+# What a step of the pipeline writes stays far below these; a reader holds a few times as much in memory.
+JSON_BYTES = 32 << 20
+ARRAY_BYTES = 256 << 20
 
 
 @contextlib.contextmanager
@@ -75,33 +82,99 @@ def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> None:
         figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file; a missing or malformed one is a UserError that names the place."""
+def file_size(path: str | Path, remedy: str) -> int:
+    """Return the size of a file in bytes; one that is missing, or no file, is a UserError that ends with `remedy`.
+
+    A pipe is refused before it is opened, which would wait for a writer.
+    """
     try:
-        return json.loads(Path(path).read_bytes())
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found: check the folder, or run the step that writes it") from error
+        status = Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        problem = "is a link that leads nowhere" if Path(path).is_symlink() else "not found"
+        raise UserError(f"{path} {problem}: {remedy}") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be opened ({error.strerror}): {remedy}") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+        raise UserError(f"{path} is {kind} where a file is needed: {remedy}")
+    return status.st_size
+
+
+def read_bytes(path: str | Path, limit: int, remedy: str) -> bytes:
+    """Return the content of a file of at most `limit` bytes; a larger one is refused before it is read."""
+    size = file_size(path, remedy)
+    if size > limit:
+        raise UserError(f"{path} has {size} bytes where at most {limit} are read: {remedy}")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from error
+
+
+def read_text(path: str | Path, limit: int, remedy: str) -> str:
+    """Return the text of a UTF-8 file of at most `limit` bytes, without a byte order mark."""
+    try:
+        return read_bytes(path, limit, remedy).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): write it again as UTF-8 JSON") from error
+        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
+
+
+def read_json(
+    path: str | Path, limit: int = JSON_BYTES, remedy: str = "check the folder, or run the step that writes it"
+) -> Any:
+    """Read a JSON file of at most `limit` bytes; a missing or malformed one is a UserError that names the place.
+
+    Keys stand once and numbers are finite, so that what is read is what the file says.
+    """
+    text = read_text(path, limit, remedy)
+    try:
+        return json.loads(
+            text, object_pairs_hook=_single_keys, parse_constant=_finite_number, parse_float=_finite_number
+        )
     except json.JSONDecodeError as error:
         raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}): write it again") from error
     except RecursionError as error:
         raise UserError(f"{path} nests too deeply to be read as JSON: write plain lists of values") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({one_line(str(error))}): write it again") from error
+
+
+def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {quoted(twice)} stands twice")
+    return content
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} is not a finite number")
+    return number
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
-    """Read an NPZ file of plain arrays; object arrays are refused."""
+    """Read an NPZ file of plain arrays; object arrays are refused, and so is more than ARRAY_BYTES once unpacked."""
+    file_size(path, "run the step that writes it")
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > ARRAY_BYTES:
+            raise ValueError(f"{unpacked} bytes once unpacked, at most {ARRAY_BYTES} are read")
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found: run the step that writes it") from error
     except Exception as error:
-        raise UserError(f"{path} is not a readable NPZ file ({error}): delete it and run the step again") from error
+        # Damage anywhere in the archive shows as whatever the parser then trips over.
+        raise UserError(
+            f"{path} is not a readable NPZ file ({one_line(str(error))}): delete it and run the step again"
+        ) from error
 
 
 def file_hash(path: str | Path) -> str:
-    """Return the SHA-256 of a file's content, as hexadecimal text."""
+    """Return the SHA-256 of a file's content, as hexadecimal text; a missing file is a UserError."""
+    file_size(path, "run the step that writes it")
     digest = hashlib.sha256()
     with Path(path).open("rb") as stream:
         while chunk := stream.read(CHUNK_BYTES):

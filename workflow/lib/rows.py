@@ -6,21 +6,40 @@ that a pass over an 11 GB file would look like 11 GB.
 
 import hashlib
 import struct
+import sys
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from workflow.lib.archives import ArchiveKind, open_archive
 from workflow.lib.errors import UserError
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CHUNK_BYTES = 2 << 20
 SHOWN_ROWS = 5
+MAX_WIDTH = 1 << 20
+WRITE_AGAIN = "save one plain tensor with torch.save"
+EMBEDDINGS = ArchiveKind(
+    description_bytes=64 << 10,
+    missing="check `dir` in the configuration, or write the embeddings there",
+    foreign="holds Python objects or is damaged",
+    otherwise=WRITE_AGAIN,
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """Where a storage stands in its archive, in bytes, and the checksum that was written with it, 0 for none."""
+
+    start: int
+    stop: int
+    checksum: int
 
 
 @dataclass(frozen=True)
@@ -32,6 +51,7 @@ class RowFile:
     rows: int
     width: int
     dtype: torch.dtype
+    record: Record
 
     @property
     def row_bytes(self) -> int:
@@ -87,43 +107,45 @@ class RowFile:
 def open_rows(path: str | Path) -> RowFile:
     """Open a .pt file that holds one 2-D float tensor, reading nothing but its header."""
     path = Path(path)
-    tensor = _mapped_tensor(path)
+    tensor, records = open_archive(path, EMBEDDINGS)
+    _refuse_other_tensors(path, tensor)
+    record = _storage_record(path, records)
+    offset = record.start + tensor.storage_offset() * tensor.element_size()
+    file = RowFile(path, offset, tensor.shape[0], tensor.shape[1], tensor.dtype, record)
+    if offset + file.rows * file.row_bytes > record.stop:
+        raise UserError(f"{path} ends before row {file.rows}: it was cut off; copy or write it again")
+    return file
+
+
+def _refuse_other_tensors(path: Path, tensor: object) -> None:
+    """Refuse all but a dense (rows, width) float matrix with its values in the file."""
+    if not isinstance(tensor, Tensor):
+        raise UserError(f"{path} holds a {type(tensor).__name__}: {WRITE_AGAIN}")
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
+        raise UserError(f"{path} holds a sparse, nested, quantised or empty tensor: save it as a dense one")
     if tensor.dim() != 2 or 0 in tensor.shape:
         raise UserError(f"{path} holds a tensor of shape {tuple(tensor.shape)}: save one of shape (rows, width)")
+    if tensor.shape[1] > MAX_WIDTH:
+        raise UserError(f"{path} has rows of {tensor.shape[1]} numbers: save at most {MAX_WIDTH} a row")
     if tensor.dtype not in DTYPES:
         raise UserError(f"{path} holds {_dtype_name(tensor.dtype)}: save float32, float16 or bfloat16")
-    if not tensor.is_contiguous():
+    if not tensor.is_contiguous() or tensor.is_neg():
         raise UserError(f"{path} holds a strided view: save tensor.contiguous()")
-    offset = _storage_offset(path) + tensor.storage_offset() * tensor.element_size()
-    return RowFile(path, offset, tensor.shape[0], tensor.shape[1], tensor.dtype)
 
 
-def _mapped_tensor(path: Path) -> Tensor:
-    if not path.is_file():
-        raise UserError(f"{path} not found: check `dir` in the configuration, or write the embeddings there")
-    if not zipfile.is_zipfile(path):
-        raise UserError(
-            f"{path} is not a complete .pt archive (cut off, or PyTorch before 1.6): write it with torch.save"
-        )
-    try:
-        content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
-    except (UnpicklingError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} holds Python objects or is damaged: save one plain tensor with torch.save") from error
-    if not isinstance(content, Tensor) or content.layout != torch.strided or content.is_quantized:
-        raise UserError(f"{path} holds a {type(content).__name__}: save one plain dense tensor with torch.save")
-    return content
-
-
-def _storage_offset(path: Path) -> int:
-    """Return the byte at which the tensor's storage begins in the archive: torch.save stores it uncompressed."""
-    with zipfile.ZipFile(path) as archive:
-        entry = next(item for item in archive.infolist() if item.filename.endswith("data/0"))
-    if entry.compress_type != zipfile.ZIP_STORED:
-        raise UserError(f"{path} is a compressed archive: write it with torch.save")
-    with path.open("rb") as stream:
-        stream.seek(entry.header_offset + 26)
+def _storage_record(path: Path, records: list[zipfile.ZipInfo]) -> Record:
+    """Return where the one storage of an archive stands: torch.save stores it uncompressed."""
+    storages = [entry for entry in records if "/data/" in entry.filename]
+    if len(storages) != 1:
+        raise UserError(f"{path} has {len(storages)} storages where one tensor has one: {WRITE_AGAIN}")
+    with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
+        orders = [archive.read(entry) for entry in records if entry.filename.endswith("/byteorder")]
+        if any(order != sys.byteorder.encode() for order in orders):
+            raise UserError(f"{path} was written on a machine of another byte order: write it on this one")
+        stream.seek(storages[0].header_offset + 26)
         name_bytes, extra_bytes = struct.unpack("<HH", stream.read(4))
-    return entry.header_offset + 30 + name_bytes + extra_bytes
+    start = storages[0].header_offset + 30 + name_bytes + extra_bytes
+    return Record(start, start + storages[0].file_size, storages[0].CRC)
 
 
 def _dtype_name(dtype: torch.dtype) -> str:
@@ -131,24 +153,75 @@ def _dtype_name(dtype: torch.dtype) -> str:
 
 
 def check_rows(file: RowFile) -> str:
-    """Read a file once and return its SHA-256; NaN, infinite and all-zero rows are refused, the first ones named."""
-    content = hashlib.sha256(_read_bytes(file.path, 0, file.offset))
-    bad: dict[str, list[int]] = {"NaN or infinite": [], "all-zero": []}
+    """Read a file once and return its SHA-256; NaN, infinite and all-zero rows are refused, the first ones named.
+
+    So are bytes that have changed since they were written: the archive has a checksum of them.
+    """
+    digest = _Digest(file)
+    bad: dict[str, _BadRows] = {"NaN or infinite": _BadRows(), "all-zero": _BadRows()}
+    digest.read(0, file.offset)
     for start, rows in file.chunks():
-        content.update(rows.view(torch.uint8).numpy())
+        digest.update(rows.view(torch.uint8).numpy().data)
         squares = rows.float().square().sum(1)
         doubtful = torch.nonzero(~(squares.isfinite() & (squares > 0))).flatten()
         exact = rows[doubtful]
-        bad["NaN or infinite"] += (doubtful[~exact.isfinite().all(1)] + start).tolist()
-        bad["all-zero"] += (doubtful[(exact == 0).all(1)] + start).tolist()
-    content.update(_read_bytes(file.path, file.offset + file.rows * file.row_bytes, None))
-    for problem, numbers in bad.items():
-        if numbers:
+        bad["NaN or infinite"].add(doubtful[~exact.isfinite().all(1)] + start)
+        bad["all-zero"].add(doubtful[(exact == 0).all(1)] + start)
+    digest.read(file.offset + file.rows * file.row_bytes, file.path.stat().st_size)
+    for problem, rows in bad.items():
+        rows.refuse(file.path, problem)
+    digest.refuse_damage()
+    return digest.content.hexdigest()
+
+
+class _Digest:
+    """The SHA-256 of a file that is gone through in order, and the checksum of the record that holds its tensor."""
+
+    def __init__(self, file: RowFile) -> None:
+        self.path, self.record = file.path, file.record
+        self.content, self.checksum, self.position = hashlib.sha256(), 0, 0
+
+    def read(self, start: int, stop: int) -> None:
+        """Take in bytes start to stop - 1, some 2 MB at a time."""
+        with self.path.open("rb") as stream:
+            stream.seek(start)
+            while start < stop and (piece := stream.read(min(stop - start, CHUNK_BYTES))):
+                start += len(piece)
+                self.update(memoryview(piece))
+
+    def update(self, piece: memoryview) -> None:
+        """Take in the bytes that follow."""
+        piece = piece.cast("B")
+        self.content.update(piece)
+        inside = piece[max(0, self.record.start - self.position) : max(0, self.record.stop - self.position)]
+        self.checksum = zlib.crc32(inside, self.checksum)
+        self.position += len(piece)
+
+    def refuse_damage(self) -> None:
+        """Refuse a record whose bytes are not those that were written; a writer may leave the checksum out, as 0."""
+        if self.record.checksum not in (0, self.checksum):
             raise UserError(
-                f"{file.path} has {len(numbers)} {problem} rows (first: {', '.join(map(str, numbers[:SHOWN_ROWS]))}): "
+                f"{self.path} is damaged: bytes {self.record.start} to {self.record.stop} do not match their checksum; "
+                "copy or write it again"
+            )
+
+
+class _BadRows:
+    """Rows that are no embeddings: how many, and the first of them."""
+
+    def __init__(self) -> None:
+        self.count, self.first = 0, []
+
+    def add(self, rows: Tensor) -> None:
+        self.count += len(rows)
+        self.first += rows[: SHOWN_ROWS - len(self.first)].tolist()
+
+    def refuse(self, path: Path, problem: str) -> None:
+        if self.count:
+            raise UserError(
+                f"{path} has {self.count} {problem} rows (first: {', '.join(map(str, self.first))}): "
                 "encode these inputs again, or leave their pairs out"
             )
-    return content.hexdigest()
 
 
 def row_digests(file: RowFile) -> np.ndarray:
@@ -158,9 +231,3 @@ def row_digests(file: RowFile) -> np.ndarray:
         for row in rows.view(torch.uint8).numpy():
             digests += hashlib.blake2b(row, digest_size=16).digest()
     return np.frombuffer(bytes(digests), dtype="V16")
-
-
-def _read_bytes(path: Path, start: int, stop: int | None) -> bytes:
-    with path.open("rb") as stream:
-        stream.seek(start)
-        return stream.read(-1 if stop is None else stop - start)

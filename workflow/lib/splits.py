@@ -8,10 +8,12 @@ import numpy as np
 
 from workflow.lib.embeddings import CheckedSet, PairIndex
 from workflow.lib.errors import UserError
-from workflow.lib.files import read_arrays, read_json, write_arrays
+from workflow.lib.files import JSON_BYTES, read_arrays, read_json, write_arrays
+from workflow.lib.quotation import quoted
 
 SPLITS = ("train", "val", "test")
 UNUSED = "unused"
+ASSIGNMENT_BYTES_AN_IMAGE = 512
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,26 @@ class SplitIndex:
         arrays = read_arrays(path)
         if set(arrays) != {"image_rows", "text_rows", "text_image"}:
             raise UserError(f"{path} is not a split index: run the split step again")
-        return cls(**{name: values.astype(np.int64) for name, values in arrays.items()})
+        for name, values in arrays.items():
+            if values.ndim != 1 or values.dtype.kind not in "iu" or not len(values):
+                raise UserError(f"{path}: {name} is not a list of row numbers: run the split step again")
+        index = cls(**{name: values.astype(np.int64) for name, values in arrays.items()})
+        index._refuse_disorder(path)
+        return index
+
+    def _refuse_disorder(self, path: str | Path) -> None:
+        """Refuse rows that do not ascend from 0 on, and images without captions or captions without their image."""
+        for name in ("image_rows", "text_rows"):
+            rows = getattr(self, name)
+            if rows[0] < 0 or (rows[1:] <= rows[:-1]).any():
+                place = int(np.argmax(np.diff(rows, prepend=-1) <= 0))
+                raise UserError(
+                    f"{path}: {name}[{place}] is {rows[place]}, but rows ascend from 0 on: run the split step again"
+                )
+        if len(self.text_image) != len(self.text_rows):
+            raise UserError(f"{path}: text_image and text_rows differ in length: run the split step again")
+        if not np.array_equal(np.unique(self.text_image), np.arange(len(self.image_rows))):
+            raise UserError(f"{path}: text_image does not name each of its images: run the split step again")
 
 
 def select_images(index: PairIndex, chosen: np.ndarray) -> SplitIndex:
@@ -85,13 +106,15 @@ def split_by_counts(image_content: np.ndarray, counts: Mapping[str, int], seed: 
 
 def split_by_assignments(image_ids: np.ndarray, path: str | Path) -> np.ndarray:
     """Return each image's split name, (n_images,), as a JSON file image id -> split says; absent images are unused."""
-    assignments = read_json(path)
+    remedy = f"write a JSON object that maps image ids to {', '.join(SPLITS)} or {UNUSED}"
+    assignments = read_json(path, JSON_BYTES + ASSIGNMENT_BYTES_AN_IMAGE * len(image_ids), remedy)
     if not isinstance(assignments, dict):
         raise UserError(f"{path} must be a JSON object that maps image ids to {', '.join(SPLITS)} or {UNUSED}")
     for image_id, name in assignments.items():
-        if name not in (*SPLITS, UNUSED):
+        if not isinstance(name, str) or name not in (*SPLITS, UNUSED):
             raise UserError(
-                f"{path}: image {image_id!r} is assigned to {name!r}; allowed: {', '.join(SPLITS)}, {UNUSED}"
+                f"{path}: image {quoted(image_id)} is assigned to {quoted(name)}; "
+                f"allowed: {', '.join(SPLITS)}, {UNUSED}"
             )
     names = np.array([assignments.get(image_id, UNUSED) for image_id in image_ids.tolist()])
     for name in SPLITS:

@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 from workflow.lib.embeddings import CheckedSet, EmbeddingFiles, check_set
 from workflow.lib.errors import UserError, run
 from workflow.lib.files import write_json
+from workflow.lib.quotation import quoted
 from workflow.lib.splits import (
     SPLITS,
     SplitIndex,
@@ -63,10 +65,13 @@ def _shares(text: str) -> dict[str, float]:
     """Parse a JSON object with one number for each split."""
     try:
         shares = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f'{text!r} is not JSON: write {{"train": 0.8, "val": 0.01, "test": 0.04}}') from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f'{quoted(text)} is not JSON: write {{"train": 0.8, "val": 0.01, "test": 0.04}}') from error
     if not isinstance(shares, dict) or set(shares) != set(SPLITS):
-        raise UserError(f"{text!r} needs exactly the keys {', '.join(SPLITS)}")
+        raise UserError(f"{quoted(text)} needs exactly the keys {', '.join(SPLITS)}")
+    for name, share in shares.items():
+        if type(share) not in (int, float) or not 0 < share < math.inf:
+            raise UserError(f"{quoted(text)}: {name} is {quoted(share)}: write a number above 0")
     return shares
 
 
