@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from workflow.lib.errors import UserError
+from workflow.lib.quotation import quoted
 from workflow.lib.registrations import Registration, baselines, heads, losses
-from workflow.lib.validation import describe, read_schema, read_yaml, validated
+from workflow.lib.validation import describe, read_schema, read_yaml, refuse_unplain, validated
 from workflow.lib.variants import Variant, changed, refuse_ambiguous, variants_of
 
 # Folders beside those of the experiments.
@@ -110,7 +111,7 @@ def typed_schema(
 ) -> dict[str, Any]:
     """Return a section's schema with the parameters of the registered type `name`; an unknown type is refused."""
     if name not in registered:
-        raise UserError(f"{where}.type: found {name!r}; allowed: {', '.join(sorted(registered))}")
+        raise UserError(f"{where}.type: found {quoted(name)}; allowed: {', '.join(sorted(registered))}")
     properties = part["properties"] | registered[name].parameters
     return {**part, "properties": properties, "additionalProperties": False}
 
@@ -142,7 +143,7 @@ def load_study(path: str | Path) -> Study:
         raise UserError(f"{path}: search_space: {taken[0]!r} is a column of trials.csv: give the entry another `name`")
     if repeated := {name for name in names if names.count(name) > 1}:
         raise UserError(
-            f"{path}: search_space: {sorted(repeated)[0]!r} stands twice; give each entry a `name` of its own"
+            f"{path}: search_space: {quoted(sorted(repeated)[0])} stands twice; give each entry a `name` of its own"
         )
     return Study(**(filled | {"search_space": entries}))
 
@@ -168,14 +169,16 @@ def _check_value(key: str, value: Any, where: str) -> None:
     """Refuse a value that no head, loss or training section would take under `key`."""
     schemas = parameter_schemas(key)
     if not schemas:
-        raise UserError(f"{where}: nothing takes the key {key!r}; allowed: {', '.join(searchable_keys())}")
+        raise UserError(f"{where}: nothing takes the key {quoted(key)}; allowed: {', '.join(searchable_keys())}")
     for schema in schemas:
         try:
             validated(value, schema, where)
             return
         except UserError:
             continue
-    raise UserError(f"{where} ({key}): found {value!r}; allowed: {' or '.join(describe(item) for item in schemas)}")
+    raise UserError(
+        f"{where} ({key}): found {quoted(value)}; allowed: {' or '.join(describe(item) for item in schemas)}"
+    )
 
 
 def parameter_schemas(key: str) -> list[dict[str, Any]]:
@@ -213,12 +216,13 @@ def applies(key: str, experiment: Mapping[str, Any]) -> bool:
 
 def checked_run(document: Any, where: str) -> dict[str, Any]:
     """Return the run configuration with defaults; names of data set, baselines and ensembles are checked as well."""
+    refuse_unplain(document, where)
     run = validated(document, read_schema("config"), where)
     if run["dataset"] not in run["datasets"]:
         raise UserError(f"{where}: dataset: found {run['dataset']!r}; allowed: {', '.join(sorted(run['datasets']))}")
     for name in run["baselines"]:
         if name not in baselines():
-            raise UserError(f"{where}: baselines: found {name!r}; allowed: {', '.join(sorted(baselines()))}")
+            raise UserError(f"{where}: baselines: found {quoted(name)}; allowed: {', '.join(sorted(baselines()))}")
     if not (run["experiments"] or run["baselines"] or run["tuning"]):
         raise UserError(f"{where}: experiments, baselines and tuning are all empty: name at least one")
     refuse_reserved(run, where)

@@ -13,52 +13,119 @@ from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError, best_match
 
 from workflow.lib.errors import UserError
+from workflow.lib.files import read_text
+from workflow.lib.quotation import one_line, quoted
 
 logger = logging.getLogger(__name__)
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
+YAML_BYTES = 1 << 20
+# Aliases count as often as they are used: a few lines can stand for billions of values.
+MOST_VALUES = 20_000
+MOST_LEVELS = 50
+LARGEST_INTEGER = 2**63 - 1
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """Safe YAML in which 1e-4 is a number (YAML 1.1 asks for a dot) and a key may stand only once."""
+    """Safe YAML whose plain scalars are those of JSON, and in which a key may stand only once.
+
+    1e-4 is a number (YAML 1.1 asks for a dot); 1:30, 012, dates, `<<` and `=` are text, as they look.
+    """
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for position, key in enumerate(keys):
-            if key in keys[:position]:
-                mark = node.value[position][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", mark)
+        seen = set()
+        for key, _ in node.value:
+            name = self.construct_object(key, deep=True)
+            if not isinstance(name, str):
+                problem = f"the key {quoted(name)} is not text: write it in quotation marks"
+                raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {quoted(name)} stands twice", key.start_mark
+                )
+            seen.add(name)
         return super().construct_mapping(node, deep)
 
 
-_Loader.yaml_implicit_resolvers = {key: list(pairs) for key, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()}
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+_Loader.yaml_implicit_resolvers = {}
+for _kind, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF", list("yYnNtTfFoO")),
+    ("int", r"[-+]?(0|[1-9][\d_]*)|0x[\da-fA-F_]+", list("-+0123456789")),
+    ("float", r"[-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*)([eE][-+]?\d+)?", list("-+0123456789.")),
+    ("float", r"[-+]?\d[\d_]*[eE][-+]?\d+", list("-+0123456789")),
+    ("float", r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", list("-+.")),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(rf"^(?:{_pattern})$"), _first)
 
 
 def read_yaml(path: str | Path) -> Any:
     """Read a YAML file; a missing or malformed one is a UserError that names the place."""
-    try:
-        text = Path(path).read_text()
-    except FileNotFoundError as error:
-        raise UserError(f"{path} not found: check the name, or write the file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path} is not UTF-8 text (byte {error.start}): save it as UTF-8") from error
-    return parse_yaml(text, str(path))
+    return parse_yaml(read_text(path, YAML_BYTES, "check the name, or write the file"), str(path))
 
 
 def parse_yaml(text: str, where: str) -> Any:
     """Return what YAML text says; `where` names it in the message where it is malformed."""
     try:
-        return _Loader(text).get_single_data()
+        _refuse_depth_and_tags(text)
+        document = _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}: " if error.problem_mark else ""
-        problem = shown(error.problem)[1:-1]
-        raise UserError(f"{where} is not valid YAML ({line}{problem}): correct that line") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        problem = shown(str(error).partition("\n")[0])[1:-1]
-        raise UserError(f"{where} is not valid YAML ({problem}): write plain values") from error
+        raise UserError(
+            f"{where} is not valid YAML ({line}{one_line(str(error.problem))}): correct that line"
+        ) from error
+    except (yaml.YAMLError, ValueError) as error:
+        problem = one_line(str(getattr(error, "reason", error)))
+        raise UserError(f"{where} is not valid YAML ({problem}): write it as plain text") from error
+    refuse_unplain(document, where)
+    return document
+
+
+def _refuse_depth_and_tags(text: str) -> None:
+    """Refuse what only looking at the events finds in time: parsers recurse, and a tag names a type to make."""
+    depth = 0
+    for event in yaml.parse(text, _Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_LEVELS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"more than {MOST_LEVELS} levels of nesting", event.start_mark
+            )
+        if getattr(event, "tag", None) is not None:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"the tag {quoted(event.tag)}: write a plain value", event.start_mark
+            )
+
+
+def refuse_unplain(document: Any, where: str) -> None:
+    """Refuse what is more than a tree of JSON's values: too deep, too many, of other types, numbers out of range."""
+    waiting: list[tuple[Any, tuple]] = [(document, ())]
+    for _ in range(MOST_VALUES):
+        if not waiting:
+            return
+        value, keys = waiting.pop()
+        if len(keys) > MOST_LEVELS:
+            break
+        if problem := _unplain(value):
+            raise UserError(f"{where}: {one_line('.'.join(map(str, keys)) or 'the document')}: {problem}")
+        if isinstance(value, Mapping):
+            waiting += [(item, (*keys, key)) for key, item in value.items()]
+        elif isinstance(value, list):
+            waiting += [(item, (*keys, i)) for i, item in enumerate(value)]
+    raise UserError(
+        f"{where} has more than {MOST_VALUES} values or {MOST_LEVELS} levels, aliases written out: shorten it"
+    )
+
+
+def _unplain(value: Any) -> str | None:
+    """Return what is wrong with one value, whatever it contains; None where it is one of JSON's."""
+    if isinstance(value, Mapping):
+        odd = [key for key in value if not isinstance(key, str)]
+        return f"the key {quoted(odd[0])} is not text: write it in quotation marks" if odd else None
+    if isinstance(value, int | float):
+        return None if abs(value) <= LARGEST_INTEGER else f"found {quoted(value)}; allowed: finite numbers up to 9.2e18"
+    if value is None or isinstance(value, str | list):
+        return None
+    return f"found {quoted(value)}; allowed: text, numbers, true, false, null, lists and mappings"
 
 
 def plain_value(value: Any, where: str) -> Any:
@@ -135,7 +202,7 @@ def _with_defaults(document: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def _sentence(error: ValidationError) -> str:
-    key = ".".join(str(part) for part in error.absolute_path)
+    key = one_line(".".join(str(part) for part in error.absolute_path))
     at = f"{key}: " if key else ""
     if error.validator == "additionalProperties":
         allowed = list(error.schema.get("properties", {}))
@@ -144,21 +211,15 @@ def _sentence(error: ValidationError) -> str:
             return f"{at}the key {unknown!r} is gone: {hint}"
         near = difflib.get_close_matches(str(unknown), allowed, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        return f"{at}unknown key {unknown!r}; {hint}allowed: {', '.join(sorted(allowed))}"
+        return f"{at}unknown key {quoted(unknown)}; {hint}allowed: {', '.join(sorted(allowed))}"
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"{at}the key {missing!r} is missing: add it ({describe(error.schema['properties'].get(missing, {}))})"
     return f"{at or 'the document: '}found {_found(error.instance)}; allowed: {describe(error.schema)}"
 
 
-def shown(value: Any) -> str:
-    """Return a value as a message quotes it: on one line, cut off where it is long."""
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
 def _found(value: Any) -> str:
-    return f"{shown(value)} ({_type_name(value)})"
+    return f"{quoted(value)} ({_type_name(value)})"
 
 
 def _type_name(value: Any) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from workflow.lib.errors import UserError
+from workflow.lib.quotation import quoted
 from workflow.lib.registrations import baselines
-from workflow.lib.validation import parse_yaml, plain_value, read_schema, shown, validated
+from workflow.lib.validation import parse_yaml, plain_value, read_schema, validated
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def checked_name(name: str, where: str) -> str:
 
 def changes_from(text: str) -> dict[str, Any]:
     """Return the changes that a `--set` argument writes down: KEY=VALUE with a YAML value, or one JSON object."""
-    where = f"--set {shown(text)}"
+    where = f"--set {quoted(text)}"
     if text.startswith("{"):
         changes = parse_yaml(text, where)
     else:
