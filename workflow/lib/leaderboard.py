@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from workflow.lib.errors import UserError
-from workflow.lib.files import read_json
 from workflow.lib.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
+from workflow.lib.quotation import quoted
+from workflow.lib.results import read_ranks, read_result
 from workflow.lib.uncertainty import Comparison, ImageHits, compared, interval, resampled_recalls
-from workflow.lib.validation import read_yaml
 
 SHOWN_METRICS = (*RECALLS, "MedR", "MRR")
 CORRECTED = "hubness_corrected"
@@ -65,23 +65,30 @@ class Verdict:
 
 def read_run(folder: Path) -> RunResult:
     """Read a run folder after its evaluation."""
-    metrics = read_json(folder / "evaluation_results" / "metrics.json")
+    metrics = read_result(folder / "evaluation_results" / "metrics.json")
+    settings = read_result(folder / "resolved_config.yaml")
+    if settings["kind"] != metrics["kind"]:
+        raise UserError(
+            f"{folder}: resolved_config.yaml is of a {quoted(settings['kind'])}, metrics.json of a {metrics['kind']}: "
+            "delete the folder and run its steps again"
+        )
     return RunResult(
         folder,
         metrics,
-        read_json(folder / "run.json"),
-        read_yaml(folder / "resolved_config.yaml"),
-        _hits(metrics["experiment"], folder / "evaluation_results" / "ranks.npz"),
+        read_result(folder / "run.json"),
+        settings,
+        _hits(metrics, folder / "evaluation_results" / "ranks.npz"),
     )
 
 
-def _hits(experiment: str, path: Path) -> dict[str, ImageHits]:
-    with np.load(path, allow_pickle=False) as ranks:
-        owner = ranks["caption_image"]
-        hits = {experiment: ImageHits.of(ranks["i2t"], ranks["t2i"], owner)}
-        for key in SECOND_RANKINGS:
-            if f"{key}_t2i" in ranks:
-                hits[ranking_name(experiment, key)] = ImageHits.of(ranks[f"{key}_i2t"], ranks[f"{key}_t2i"], owner)
+def _hits(metrics: Mapping[str, Any], path: Path) -> dict[str, ImageHits]:
+    experiment, protocol = metrics["experiment"], metrics["protocol"]
+    second = [key for key in SECOND_RANKINGS if metrics[key]]
+    ranks = read_ranks(path, protocol["images"], protocol["captions"], second)
+    owner = ranks["caption_image"]
+    hits = {experiment: ImageHits.of(ranks["i2t"], ranks["t2i"], owner)}
+    for key in second:
+        hits[ranking_name(experiment, key)] = ImageHits.of(ranks[f"{key}_i2t"], ranks[f"{key}_t2i"], owner)
     return hits
 
 
@@ -135,7 +142,8 @@ def _below(table: pd.DataFrame) -> list[int | None]:
 def refuse_mixed_protocols(runs: Sequence[RunResult]) -> None:
     """Refuse runs that were evaluated on different test rows: their results cannot be compared."""
     for first, run in pairwise(runs):
-        if run.metrics["protocol"] != first.metrics["protocol"]:
+        captions, others = (each.hits[each.experiment].captions for each in (run, first))
+        if run.metrics["protocol"] != first.metrics["protocol"] or not np.array_equal(captions, others):
             raise UserError(
                 f"{run.folder} and {first.folder} are evaluated on other test rows: evaluate both with the same "
                 "--split and --captions-rule"

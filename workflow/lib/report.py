@@ -12,11 +12,13 @@ import yaml
 
 from workflow.lib.ablation import ablation
 from workflow.lib.control_results import control_results
-from workflow.lib.files import read_json
+from workflow.lib.files import read_text
 from workflow.lib.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure
 from workflow.lib.pictures import embedded_figure, embedded_plot, thumbnail
+from workflow.lib.results import RUN_AGAIN, read_result, read_trials
 from workflow.lib.settings import TRIAL_COLUMNS
+from workflow.lib.validation import YAML_BYTES
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 TOP_TRIALS = 5
@@ -52,7 +54,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
     by_chance = chance(protocol["images"], protocol["captions"])
     return _template().render(
         dataset=source.dataset,
-        manifest=read_json(source.manifest),
+        manifest=read_result(source.manifest),
         protocol=protocol,
         verdict=found,
         versus=_versus(found, rows=len(board)),
@@ -134,7 +136,7 @@ def _failures(run: RunResult) -> dict[str, Any]:
         "seed": run.seed,
         "images": run.metrics["protocol"]["images"],
         "lengths": run.metrics["diagnostics"]["recall_by_caption_length"],
-        "queries": read_json(run.folder / "evaluation_results" / "worst_queries.json"),
+        "queries": read_result(run.folder / "evaluation_results" / "worst_queries.json"),
     }
 
 
@@ -159,13 +161,13 @@ def _extra_sets(runs: list[RunResult]) -> dict[str, list[dict[str, Any]]]:
 
 
 def _training(run: RunResult) -> dict[str, Any]:
-    history = read_json(run.folder / "loss_history.json")
+    history = read_result(run.folder / "loss_history.json")
     described = ("description", "experiment", "kind", "seed")
     settings = {key: value for key, value in run.settings.items() if key not in described}
     return {
         "name": run.experiment,
         "seed": run.seed,
-        "description": run.settings["description"],
+        "description": run.settings.get("description", ""),
         "best_epoch": history["best_epoch"],
         "epochs": history["epochs"][-1]["epoch"],
         "seconds": run.facts["seconds"],
@@ -175,7 +177,7 @@ def _training(run: RunResult) -> dict[str, Any]:
 
 
 def _study(folder: Path) -> dict[str, Any]:
-    trials = pd.read_csv(folder / "trials.csv")
+    trials = read_trials(folder / "trials.csv")
     complete = trials[trials["state"] == "COMPLETE"]
     return {
         "name": folder.name,
@@ -187,7 +189,7 @@ def _study(folder: Path) -> dict[str, Any]:
         "top": complete.nlargest(TOP_TRIALS, "value").to_dict("records"),
         "history": embedded_plot(folder / "optimization_history.png"),
         "importance": embedded_plot(folder / "parameter_importance.png"),
-        "best": (folder / "best_config.yaml").read_text(),
+        "best": read_text(folder / "best_config.yaml", YAML_BYTES, RUN_AGAIN),
     }
 
 
@@ -199,7 +201,7 @@ def _pictures(run: RunResult) -> dict[str, Any]:
 
 def _examples(run: RunResult, data_dir: Path) -> dict[str, Any]:
     """Return a run's retrieval examples with a picture wherever the data folder has one."""
-    examples = read_json(run.folder / "evaluation_results" / "examples.json")
+    examples = read_result(run.folder / "evaluation_results" / "examples.json")
     for example in examples["t2i"]:
         example["candidates"] = [_with_picture(item, data_dir) for item in example["candidates"]]
     for example in examples["i2t"]:

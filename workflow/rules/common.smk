@@ -21,7 +21,11 @@ TUNED = "tuned-"
 READ = {
     "tune": ["schemas/experiment.schema.yaml", "schemas/tuning.schema.yaml"],
     "train": ["schemas/experiment.schema.yaml"],
-    "report": [f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")],
+    "ensemble": ["schemas/results.schema.yaml"],
+    "report": [
+        "schemas/results.schema.yaml",
+        *(f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")),
+    ],
 }
 KNOWN_HASHES = Path(".snakemake/content_hashes.json")
 

@@ -13,10 +13,11 @@ from workflow.lib.ensemble import Ensemble
 from workflow.lib.errors import run
 from workflow.lib.evaluation import CAPTION_RULES
 from workflow.lib.evaluation_results import Protocol, write_evaluation
-from workflow.lib.files import read_json, write_json, write_yaml
+from workflow.lib.files import write_json, write_yaml
 from workflow.lib.metrics import summarize
 from workflow.lib.projections import project_files
 from workflow.lib.provenance import run_facts
+from workflow.lib.results import read_result
 from workflow.lib.variants import checked_name
 
 
@@ -27,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = checked_name(arguments.name, "the ensemble")
     device = choose_device(arguments.device)
     models, member_facts = zip(*(load_heads(path) for path in arguments.models), strict=True)
-    runs = [read_json(path.parent / "run.json") for path in arguments.models]
+    runs = [read_result(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     rsum = summarize(project_files(model, protocol.pair_files("val"), device).ranks())["RSUM"]

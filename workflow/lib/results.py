@@ -1,0 +1,57 @@
+"""Files that finished steps wrote, read for the report and for an ensemble: checked by the schema of their name."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from workflow.lib.errors import UserError
+from workflow.lib.files import file_size, read_arrays, read_json
+from workflow.lib.quotation import one_line
+from workflow.lib.validation import read_schema, read_yaml, validated
+
+RUN_AGAIN = "delete the file and run the step that writes it again"
+TRIALS_BYTES = 64 << 20
+TRIAL_COLUMNS = {"number": "iuf", "state": "OTU", "value": "iuf", "seconds": "iuf", "reason": "OTUf"}
+
+
+def read_result(path: Path) -> Any:
+    """Read a file of a finished step; what is not as `results.schema.yaml` says is a UserError with key and remedy."""
+    content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
+    try:
+        return validated(content, read_schema("results")["properties"][path.name], str(path))
+    except UserError as error:
+        raise UserError(f"{error}; {RUN_AGAIN}") from error
+
+
+def read_ranks(path: Path, images: int, captions: int, rankings: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read ranks.npz, 0-based: t2i and caption_image (captions,), i2t (images,), KEY_t2i and KEY_i2t for `rankings`."""
+    arrays = read_arrays(path)
+    prefixes = ["", *(f"{key}_" for key in rankings)]
+    expected = {"caption_image": (captions, images)}
+    expected |= {f"{prefix}t2i": (captions, images) for prefix in prefixes}
+    expected |= {f"{prefix}i2t": (images, captions) for prefix in prefixes}
+    for name, (length, bound) in expected.items():
+        values = arrays.get(name)
+        if values is None or values.shape != (length,) or values.dtype.kind not in "iu":
+            raise UserError(f"{path}: {name} does not hold {length} whole numbers: {RUN_AGAIN}")
+        if (wrong := np.flatnonzero((values < 0) | (values >= bound))).size:
+            raise UserError(f"{path}: {name}[{wrong[0]}] is {values[wrong[0]]}, not from 0 to {bound - 1}: {RUN_AGAIN}")
+    return arrays
+
+
+def read_trials(path: Path) -> pd.DataFrame:
+    """Read trials.csv, one row for each trial of a study."""
+    if file_size(path, RUN_AGAIN) > TRIALS_BYTES:
+        raise UserError(f"{path} has more than {TRIALS_BYTES} bytes, it is no table of trials: {RUN_AGAIN}")
+    try:
+        trials = pd.read_csv(path)
+    except Exception as error:
+        # Damage shows as whatever the parser then trips over.
+        raise UserError(f"{path} is not a readable table ({one_line(str(error))}): {RUN_AGAIN}") from error
+    for name, kinds in TRIAL_COLUMNS.items():
+        if name not in trials or trials[name].dtype.kind not in kinds:
+            raise UserError(f"{path}: the column {name} is missing or of another kind: {RUN_AGAIN}")
+    return trials
