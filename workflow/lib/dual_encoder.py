@@ -20,6 +20,7 @@ TRAIN_AGAIN = "delete it and train again"
 CHECKPOINT = ArchiveKind(
     # The history of a training stands there, which grows with its epochs.
     description_bytes=64 << 20,
+    verified=True,
     missing="run the training step first",
     foreign="is damaged or not a model of this project",
     otherwise=TRAIN_AGAIN,

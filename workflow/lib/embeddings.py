@@ -85,8 +85,11 @@ def open_set(files: EmbeddingFiles) -> tuple[RowFile, RowFile, Metadata, PairInd
         raise UserError(f"{texts.path} has {texts.rows} rows but {files.metadata} lists {pairs} image_ids: one a pair")
     expected = pairs if metadata.unique_ids is None else len(metadata.unique_ids)
     if images.rows != expected:
-        hint = "; with one row per image, list them as `unique_image_ids`" if metadata.unique_ids is None else ""
-        raise UserError(f"{images.path} has {images.rows} rows but {files.metadata} asks for {expected}{hint}")
+        listed = "image_ids" if metadata.unique_ids is None else "unique_image_ids"
+        raise UserError(
+            f"{images.path} has {images.rows} rows but {files.metadata} lists {expected} {listed}: "
+            "write one row a pair, or one an image and list those as `unique_image_ids`"
+        )
     return images, texts, metadata, _pair_index(metadata, files.metadata)
 
 

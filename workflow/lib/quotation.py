@@ -5,8 +5,15 @@ from typing import Any
 
 SHOWN = 80
 
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = _short.maxlong = SHOWN
+
+class _Short(reprlib.Repr):
+    def repr_int(self, value: int, level: int) -> str:
+        """Say how large an integer is that Python refuses to write out."""
+        return repr(value) if value.bit_length() < 4 * SHOWN else f"an integer of {value.bit_length()} bits"
+
+
+_short = _Short()
+_short.maxstring = _short.maxother = SHOWN
 _short.maxlist = _short.maxtuple = _short.maxdict = _short.maxset = 4
 _short.maxlevel = 3
 

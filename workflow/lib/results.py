@@ -1,5 +1,6 @@
 """Files that finished steps wrote, read for the report and for an ensemble: checked by the schema of their name."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,18 @@ def read_result(path: Path) -> Any:
     """Read a file of a finished step; what is not as `results.schema.yaml` says is a UserError with key and remedy."""
     content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
     try:
+        json.dumps(content, ensure_ascii=False).encode()
         return validated(content, read_schema("results")["properties"][path.name], str(path))
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} holds half a character, a lone surrogate: {RUN_AGAIN}") from error
+    except UserError as error:
+        raise UserError(f"{error}; {RUN_AGAIN}") from error
+
+
+def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
+    """Return the facts of a saved model, who it is and how it was chosen, if they are whole."""
+    try:
+        return validated(facts, read_schema("results")["properties"]["facts of a model"], f"{path}: facts")
     except UserError as error:
         raise UserError(f"{error}; {RUN_AGAIN}") from error
 

@@ -5,8 +5,6 @@ that a pass over an 11 GB file would look like 11 GB.
 """
 
 import hashlib
-import struct
-import sys
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow.lib.archives import ArchiveKind, open_archive
+from workflow.lib.archives import ArchiveKind, open_archive, record_start
 from workflow.lib.errors import UserError
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -27,6 +25,7 @@ MAX_WIDTH = 1 << 20
 WRITE_AGAIN = "save one plain tensor with torch.save"
 EMBEDDINGS = ArchiveKind(
     description_bytes=64 << 10,
+    verified=False,
     missing="check `dir` in the configuration, or write the embeddings there",
     foreign="holds Python objects or is damaged",
     otherwise=WRITE_AGAIN,
@@ -138,13 +137,7 @@ def _storage_record(path: Path, records: list[zipfile.ZipInfo]) -> Record:
     storages = [entry for entry in records if "/data/" in entry.filename]
     if len(storages) != 1:
         raise UserError(f"{path} has {len(storages)} storages where one tensor has one: {WRITE_AGAIN}")
-    with path.open("rb") as stream, zipfile.ZipFile(stream) as archive:
-        orders = [archive.read(entry) for entry in records if entry.filename.endswith("/byteorder")]
-        if any(order != sys.byteorder.encode() for order in orders):
-            raise UserError(f"{path} was written on a machine of another byte order: write it on this one")
-        stream.seek(storages[0].header_offset + 26)
-        name_bytes, extra_bytes = struct.unpack("<HH", stream.read(4))
-    start = storages[0].header_offset + 30 + name_bytes + extra_bytes
+    start = record_start(path, storages[0])
     return Record(start, start + storages[0].file_size, storages[0].CRC)
 
 

@@ -106,10 +106,10 @@ def split_by_counts(image_content: np.ndarray, counts: Mapping[str, int], seed: 
 
 def split_by_assignments(image_ids: np.ndarray, path: str | Path) -> np.ndarray:
     """Return each image's split name, (n_images,), as a JSON file image id -> split says; absent images are unused."""
-    remedy = f"write a JSON object that maps image ids to {', '.join(SPLITS)} or {UNUSED}"
+    remedy = f"map image ids to {', '.join(SPLITS)} or {UNUSED}"
     assignments = read_json(path, JSON_BYTES + ASSIGNMENT_BYTES_AN_IMAGE * len(image_ids), remedy)
     if not isinstance(assignments, dict):
-        raise UserError(f"{path} must be a JSON object that maps image ids to {', '.join(SPLITS)} or {UNUSED}")
+        raise UserError(f"{path} must be a JSON object: {remedy}")
     for image_id, name in assignments.items():
         if not isinstance(name, str) or name not in (*SPLITS, UNUSED):
             raise UserError(

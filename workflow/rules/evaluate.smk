@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        code=code("evaluate"),
+        code=code("evaluate", "schemas/results.schema.yaml"),
         model="results/{dataset}/{experiment}/seed{seed}/best_model.pt",
         data=data_files,
         extra=extra_files,

@@ -17,7 +17,7 @@ from workflow.lib.files import write_json, write_yaml
 from workflow.lib.metrics import summarize
 from workflow.lib.projections import project_files
 from workflow.lib.provenance import run_facts
-from workflow.lib.results import read_result
+from workflow.lib.results import checked_facts, read_result
 from workflow.lib.variants import checked_name
 
 
@@ -28,6 +28,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     name = checked_name(arguments.name, "the ensemble")
     device = choose_device(arguments.device)
     models, member_facts = zip(*(load_heads(path) for path in arguments.models), strict=True)
+    member_facts = [checked_facts(facts, path) for facts, path in zip(member_facts, arguments.models, strict=True)]
     runs = [read_result(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)

@@ -68,7 +68,7 @@ def _shares(text: str) -> dict[str, float]:
     except (ValueError, RecursionError) as error:
         raise UserError(f'{quoted(text)} is not JSON: write {{"train": 0.8, "val": 0.01, "test": 0.04}}') from error
     if not isinstance(shares, dict) or set(shares) != set(SPLITS):
-        raise UserError(f"{quoted(text)} needs exactly the keys {', '.join(SPLITS)}")
+        raise UserError(f"{quoted(text)}: write exactly the keys {', '.join(SPLITS)}")
     for name, share in shares.items():
         if type(share) not in (int, float) or not 0 < share < math.inf:
             raise UserError(f"{quoted(text)}: {name} is {quoted(share)}: write a number above 0")

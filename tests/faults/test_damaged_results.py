@@ -1,0 +1,387 @@
+"""What the steps wrote, after accidents and edits: indexes, models, checkpoints, metrics, ranks, histories, trials."""
+
+import functools
+import io
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.faults.property import altered, answer, cases, damaged, flipped, refusal
+from workflow.lib import report
+from workflow.lib.batches import PairFiles
+from workflow.lib.checkpoints import read_training_state
+from workflow.lib.dual_encoder import DualEncoder, load_heads, read_checkpoint, write_checkpoint
+from workflow.lib.files import ARRAY_BYTES
+from workflow.lib.leaderboard import leaderboard, read_run
+from workflow.lib.results import checked_facts, read_trials
+from workflow.lib.splits import SplitIndex
+from workflow.lib.uncertainty import resampled_recalls
+from workflow.scripts.evaluate import main as evaluate
+from workflow.scripts.report import main as write_report
+from workflow.scripts.train import main as train
+
+EXPERIMENT = """
+model: {type: mlp, hidden_dim: 8, output_dim: 4}
+loss: {type: clip}
+training: {num_epochs: 1, batch_size: 32}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(data_dir, split_dir, tmp_path_factory) -> Path:
+    """A head that was trained for an epoch and evaluated."""
+    folder = tmp_path_factory.mktemp("results") / "small" / "seed0"
+    settings = folder.parent / "small.yaml"
+    settings.parent.mkdir()
+    settings.write_text(EXPERIMENT)
+    where = ["--data-dir", str(data_dir), "--split-dir", str(split_dir)]
+    train(["--experiment", str(settings), *where, "--output-dir", str(folder), "--precision", "fp32"])
+    out = ["--output-dir", str(folder / "evaluation_results")]
+    evaluate(["--model", str(folder / "best_model.pt"), *where, *out])
+    return folder
+
+
+@pytest.fixture
+def copy(run, tmp_path) -> Path:
+    """A copy of the run that a test may damage."""
+    return Path(shutil.copytree(run, tmp_path / "seed0"))
+
+
+@pytest.fixture(autouse=True)
+def _quick_report(monkeypatch):
+    """Pages without their pictures and with few resamples, which take most of the time of a report."""
+    few = functools.partial(resampled_recalls, resamples=50)
+    monkeypatch.setattr("workflow.lib.leaderboard.resampled_recalls", few)
+    for name in ("embedded_plot", "embedded_figure", "leaderboard_figure"):
+        monkeypatch.setattr(report, name, lambda *arguments: "")
+
+
+def arguments(run: Path, manifest: Path, out: Path) -> list[str]:
+    return [
+        *("--dataset-name", "small", "--data-dir", str(run), "--manifest", str(manifest)),
+        *("--runs", str(run), "--output-dir", str(out)),
+    ]
+
+
+def reported(run: Path, manifest: Path, name: str) -> str | None:
+    """Write the report: the page and the table, or one sentence that names the file and neither of them."""
+    out = run / "report"
+    said = answer(lambda: write_report(arguments(run, manifest, out)), name)
+    assert sorted(path.name for path in out.glob("*")) == ([] if said else ["index.html", "leaderboard.csv"])
+    shutil.rmtree(out, ignore_errors=True)
+    return said
+
+
+RESULTS = {
+    "metrics.json": "evaluation_results/metrics.json",
+    "examples.json": "evaluation_results/examples.json",
+    "worst_queries.json": "evaluation_results/worst_queries.json",
+    "run.json": "run.json",
+    "loss_history.json": "loss_history.json",
+    "resolved_config.yaml": "resolved_config.yaml",
+}
+
+
+def content_of(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("name", RESULTS)
+@cases(40)
+@given(st.data())
+def test_one_value_of_a_result_replaced(run, copy, split_dir, name, data):
+    document = data.draw(altered(content_of(run / RESULTS[name])))
+    (copy / RESULTS[name]).write_text(json.dumps(document))
+    reported(copy, split_dir / "manifest.json", "seed0")
+
+
+@cases(40)
+@given(st.data())
+def test_one_value_of_the_manifest_replaced(run, copy, split_dir, data):
+    document = data.draw(altered(content_of(split_dir / "manifest.json")))
+    (copy / "manifest.json").write_text(json.dumps(document))
+    reported(copy, copy / "manifest.json", "manifest.json")
+
+
+@pytest.mark.parametrize("name", RESULTS)
+@cases(25)
+@given(st.data())
+def test_accidents_of_a_result(run, copy, split_dir, name, data):
+    (copy / RESULTS[name]).write_bytes(data.draw(damaged((run / RESULTS[name]).read_bytes())))
+    reported(copy, split_dir / "manifest.json", "seed0")
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", RESULTS)
+@cases(100, derandomize=False)
+@given(st.data())
+def test_many_more_accidents_of_a_result(run, copy, split_dir, name, data):
+    whole = (run / RESULTS[name]).read_bytes()
+    edits = altered(content_of(run / RESULTS[name])).map(lambda document: json.dumps(document).encode())
+    (copy / RESULTS[name]).write_bytes(data.draw(st.one_of(edits, damaged(whole))))
+    reported(copy, split_dir / "manifest.json", "seed0")
+
+
+@pytest.mark.parametrize("name", [*RESULTS, "ranks.npz"])
+def test_a_missing_result_is_named(copy, split_dir, name):
+    (copy / RESULTS.get(name, f"evaluation_results/{name}")).unlink()
+    assert "not found" in reported(copy, split_dir / "manifest.json", name)
+
+
+def test_a_key_that_is_missing_is_named_with_the_remedy(copy, split_dir):
+    path = copy / "evaluation_results" / "metrics.json"
+    document = json.loads(path.read_text())
+    del document["full"]["t2i"]["R@5"]
+    path.write_text(json.dumps(document))
+    said = reported(copy, split_dir / "manifest.json", "metrics.json")
+    assert "full.t2i: the key 'R@5' is missing" in said
+    assert said.endswith("delete the file and run the step that writes it again")
+
+
+def test_half_a_character_in_a_result_is_refused_before_the_page_is_written(copy, split_dir):
+    path = copy / "evaluation_results" / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"experiment": "\ud800"}))
+    assert "half a character" in reported(copy, split_dir / "manifest.json", "metrics.json")
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.savez(stream, **arrays)
+    return stream.getvalue()
+
+
+def ordered(index: SplitIndex) -> None:
+    for rows in (index.image_rows, index.text_rows):
+        assert rows.dtype == np.int64
+        assert rows[0] >= 0
+        assert (np.diff(rows) > 0).all()
+    assert sorted(set(index.text_image.tolist())) == list(range(len(index.image_rows)))
+    assert len(index.text_image) == len(index.text_rows)
+
+
+@cases(200)
+@given(st.data())
+def test_accidents_of_a_split_index(split_dir, tmp_path, data):
+    (tmp_path / "val.npz").write_bytes(data.draw(damaged((split_dir / "val.npz").read_bytes())))
+    answer(lambda: SplitIndex.load(tmp_path / "val.npz"), "val.npz", ordered)
+
+
+columns = st.one_of(
+    st.lists(st.integers(-2, 200), max_size=4).map(lambda rows: np.array(rows, dtype=np.int32)),
+    st.lists(st.floats(), max_size=3).map(np.array),
+    st.sampled_from(
+        [
+            np.array([2**63], dtype=np.uint64),
+            np.array([[0]]),
+            np.array(0),
+            np.array([True]),
+            np.array(["0"]),
+            np.array([None], dtype=object),
+            np.array([1j]),
+            np.array(["2020-01-01"], dtype="datetime64[D]"),
+            np.zeros(1, dtype=[("a", "i4")]),
+            np.arange(3, dtype=">i4"),
+        ]
+    ),
+)
+
+
+@cases(200)
+@given(columns, columns, columns, st.sampled_from(["text_image", "text_images", "a/b"]))
+def test_arrays_of_any_kind_as_a_split_index(data_dir, tmp_path, images, texts, owners, name):
+    (tmp_path / "val.npz").write_bytes(npz(image_rows=images, text_rows=texts, **{name: owners}))
+    answer(lambda: SplitIndex.load(tmp_path / "val.npz"), "val.npz", ordered)
+
+
+def test_rows_beyond_the_files_are_refused(data_dir, tmp_path):
+    files = [data_dir / f"train2017_{kind}_embeddings.pt" for kind in ("image", "text")]
+    for images, texts, named in (([180], [0], files[0].name), ([0], [180], files[1].name)):
+        (tmp_path / "val.npz").write_bytes(npz(image_rows=images, text_rows=texts, text_image=[0]))
+        said = refusal(lambda: PairFiles.open(*files, tmp_path / "val.npz"), named)
+        assert "has 180 rows but the split names row 180" in said
+
+
+def claiming(shape: str) -> bytes:
+    """Return the head of an array that claims a shape which no data follow."""
+    header = f"{{'descr': '<i4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000,)", "(-1,)", "(10000000000000000000000,)", "(1,) * 99", "('a',)"])
+def test_an_array_that_claims_more_than_it_holds(tmp_path, shape):
+    with zipfile.ZipFile(tmp_path / "val.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in ("image_rows", "text_rows", "text_image"):
+            archive.writestr(f"{name}.npy", claiming(shape))
+    refusal(lambda: SplitIndex.load(tmp_path / "val.npz"), "val.npz")
+
+
+def test_an_array_that_unpacks_to_more_than_is_read(tmp_path):
+    with (
+        zipfile.ZipFile(tmp_path / "val.npz", "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        archive.open("image_rows.npy", "w") as stream,
+    ):
+        stream.write(claiming(f"({ARRAY_BYTES // 4},)"))
+        for _ in range(ARRAY_BYTES >> 20):
+            stream.write(bytes(1 << 20))
+    assert (tmp_path / "val.npz").stat().st_size < 2 << 20
+    assert "once unpacked" in refusal(lambda: SplitIndex.load(tmp_path / "val.npz"), "val.npz")
+
+
+@cases(100)
+@given(st.data())
+def test_accidents_of_ranks(run, copy, data):
+    whole = (run / "evaluation_results" / "ranks.npz").read_bytes()
+    (copy / "evaluation_results" / "ranks.npz").write_bytes(data.draw(damaged(whole)))
+    answer(lambda: leaderboard([read_run(copy)]), "ranks.npz")
+
+
+@cases(80)
+@given(st.data())
+def test_any_array_in_place_of_ranks(run, copy, data):
+    with np.load(run / "evaluation_results" / "ranks.npz") as archive:
+        ranks = dict(archive)
+    name = data.draw(st.sampled_from(sorted(ranks)))
+    longer = st.lists(st.integers(-1, 40), min_size=len(ranks[name]), max_size=len(ranks[name])).map(np.array)
+    ranks[name] = data.draw(st.one_of(columns, longer))
+    (copy / "evaluation_results" / "ranks.npz").write_bytes(npz(**ranks))
+    answer(lambda: leaderboard([read_run(copy)]), "ranks.npz")
+
+
+def the_same_model(run: Path):
+    own = load_heads(run / "best_model.pt")[0].state_dict()
+
+    def holds(found: tuple[DualEncoder, dict]) -> None:
+        state = found[0].state_dict()
+        assert list(state) == list(own)
+        assert all(torch.equal(state[name], own[name]) for name in own)
+
+    return holds
+
+
+@cases(200)
+@given(st.data())
+def test_a_flipped_bit_changes_no_weight_unseen(run, tmp_path, data):
+    (tmp_path / "best_model.pt").write_bytes(data.draw(flipped((run / "best_model.pt").read_bytes())))
+    answer(lambda: load_heads(tmp_path / "best_model.pt"), "best_model.pt", the_same_model(run))
+
+
+@cases(150)
+@given(st.data())
+def test_accidents_of_a_model(run, tmp_path, data):
+    (tmp_path / "best_model.pt").write_bytes(data.draw(damaged((run / "best_model.pt").read_bytes())))
+    answer(lambda: load_heads(tmp_path / "best_model.pt"), "best_model.pt", the_same_model(run))
+
+
+def usable(found: tuple[DualEncoder, dict]) -> None:
+    model, facts = found
+    assert {"dataset", "experiment", "kind", "seed", "selected"} <= set(facts)
+    assert all(value.isfinite().all() for value in model.state_dict().values())
+    for modality, encode in (("image", model.encode_images), ("text", model.encode_texts)):
+        assert encode(torch.ones(2, model.dims[modality])).isfinite().all()
+
+
+def read_model(path: Path) -> tuple[DualEncoder, dict]:
+    model, facts = load_heads(path)
+    return model, checked_facts(facts, path)
+
+
+def edited(run: Path, tmp_path: Path, change: Any) -> Path:
+    content = read_checkpoint(run / "best_model.pt")
+    change(content)
+    torch.save(content, tmp_path / "best_model.pt")
+    return tmp_path / "best_model.pt"
+
+
+@cases(200)
+@given(st.data())
+def test_one_value_of_a_model_replaced(run, tmp_path, data):
+    torch.save(data.draw(altered(read_checkpoint(run / "best_model.pt"))), tmp_path / "best_model.pt")
+    answer(lambda: read_model(tmp_path / "best_model.pt"), "best_model.pt", usable)
+
+
+WEIGHTS = "image_tower.0.weight"
+EDITS = {
+    "newer format": lambda content: content.update(format=2),
+    "unknown parameter": lambda content: content["model"].update(depth=3),
+    "parameter of another kind": lambda content: content["model"].update(hidden_dim="wide"),
+    "too wide for any memory": lambda content: content["model"].update(hidden_dim=10**12),
+    "negative width": lambda content: content["model"].update(output_dim=-1),
+    "no input widths": lambda content: content.pop("input_dims"),
+    "wider input than its weights": lambda content: content["input_dims"].update(image=10**9),
+    "missing weights": lambda content: content["state"].popitem(),
+    "further weights": lambda content: content["state"].update(more=torch.ones(1)),
+    "weights of another shape": lambda content: content["state"].update({WEIGHTS: torch.ones(1)}),
+    "weights of another format": lambda content: content["state"].update({WEIGHTS: content["state"][WEIGHTS].double()}),
+    "sparse weights": lambda content: content["state"].update({WEIGHTS: content["state"][WEIGHTS].to_sparse()}),
+    "weights without memory": lambda content: content["state"].update({WEIGHTS: content["state"][WEIGHTS].to("meta")}),
+    "weights that are not a number": lambda content: content["state"][WEIGHTS].fill_(float("nan")),
+    "infinite statistics": lambda content: content["state"]["text_statistics.scale"].fill_(float("inf")),
+    "facts of nothing": lambda content: content.update(facts={}),
+    "experiment without a name": lambda content: content["facts"].update(experiment=None),
+}
+
+
+@pytest.mark.parametrize("kind", EDITS)
+def test_an_edited_model_is_refused(run, tmp_path, kind):
+    path = edited(run, tmp_path, EDITS[kind])
+    refusal(lambda: read_model(path), "best_model.pt")
+
+
+def test_a_compressed_model_is_refused_before_it_unpacks(run, tmp_path):
+    with (
+        zipfile.ZipFile(run / "best_model.pt") as old,
+        zipfile.ZipFile(tmp_path / "best_model.pt", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    assert "compressed" in refusal(lambda: load_heads(tmp_path / "best_model.pt"), "best_model.pt")
+
+
+STATE = {"fingerprint": "f", "epoch": 3, "history": [{"epoch": 1}], "best_state": {"weight": torch.ones(3, 4)}}
+
+
+@cases(150)
+@given(st.data())
+def test_a_damaged_checkpoint_is_not_taken_up(tmp_path, data):
+    write_checkpoint(tmp_path / "whole.pt", STATE)
+    whole = (tmp_path / "whole.pt").read_bytes()
+    (tmp_path / "checkpoint.pt").write_bytes(data.draw(st.one_of(damaged(whole), flipped(whole))))
+
+    def as_written(content: dict) -> None:
+        assert {**content, "best_state": None} == {**STATE, "best_state": None}
+        assert torch.equal(content["best_state"]["weight"], torch.ones(3, 4))
+
+    if answer(lambda: read_checkpoint(tmp_path / "checkpoint.pt"), "checkpoint.pt", as_written):
+        assert not read_training_state(tmp_path / "checkpoint.pt", None, "f")
+
+
+TRIALS = b"""number,state,value,epochs,seconds,reason,model.output_dim
+0,COMPLETE,312.5,3,1.5,,64
+1,FAIL,,1,0.5,nan loss,32
+"""
+
+
+@cases(150)
+@given(damaged(TRIALS))
+def test_accidents_of_a_table_of_trials(run, split_dir, tmp_path, content):
+    study = tmp_path / "quick"
+    study.mkdir(exist_ok=True)
+    (study / "trials.csv").write_bytes(content)
+    (study / "best_config.yaml").write_text(EXPERIMENT)
+    how = [*arguments(run, split_dir / "manifest.json", tmp_path / "report"), "--studies", str(study)]
+    answer(lambda: write_report(how), "trials.csv")
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"number\n1\n", b"\x00\xff" * 20, TRIALS.replace(b"312.5", b"best")])
+def test_what_is_no_table_of_trials(tmp_path, content):
+    (tmp_path / "trials.csv").write_bytes(content)
+    refusal(lambda: read_trials(tmp_path / "trials.csv"), "trials.csv")
