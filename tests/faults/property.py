@@ -1,8 +1,7 @@
 """The one property of every reader: a valid result, or a UserError that names the file and the fault in one line."""
 
 import copy
-import os
-import resource
+import json
 import subprocess
 import sys
 import time
@@ -34,15 +33,18 @@ def cases(number: int, derandomize: bool = True) -> hypothesis.settings:
 
 
 def answer(call: Callable[[], Any], names: str, holds: Callable[[Any], None] = lambda result: None) -> str | None:
-    """Call a reader: return None where its result `holds`, else its sentence, which must name the file `names`."""
-    began = time.perf_counter()
+    """Call a reader: return None where its result `holds`, else its sentence, which must name the file `names`.
+
+    Processor time is judged here and in `ended`, since other programs may keep the processor busy.
+    """
+    began = time.process_time()
     try:
         result = call()
     except UserError as error:
         assert_one_sentence(str(error), names)
         return str(error)
     finally:
-        assert time.perf_counter() - began < SECONDS
+        assert time.process_time() - began < SECONDS
     holds(result)
     return None
 
@@ -155,30 +157,29 @@ def _replaced(document: Any, path: tuple, value: Any) -> Any:
 class Ended:
     """How a program ended: exit status, both its outputs, seconds of processor time, peak memory in bytes."""
 
-    status: int
+    status: int | None
     said: str
     seconds: float
     memory: int
 
 
-def ended(folder: Path, *arguments: str, patience: float = 40) -> Ended:
-    """Run the project's Python with arguments; a program that outlives `patience`, in seconds, is killed: status -9.
-
-    Processor time is what is judged, since other programs may keep the processor busy.
-    """
-    with (folder / "said").open("w+") as said:
-        process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=said, stderr=said)
-        deadline = time.monotonic() + patience
-        while not (found := os.wait4(process.pid, os.WNOHANG))[0]:
-            if time.monotonic() > deadline:
-                process.kill()
-                deadline = float("inf")
-            time.sleep(0.02)
-        process.returncode = os.waitstatus_to_exitcode(found[1])
-        said.seek(0)
-        usage = found[2]
-        return Ended(process.returncode, said.read(), usage.ru_utime + usage.ru_stime, _peak(usage))
+# Between the tests and the program, since a program's peak memory begins with that of the process it was started by.
+_MEASURED = """
+import json, resource, subprocess, sys
+said, patience, *command = sys.argv[1:]
+with open(said, "w") as stream:
+    try:
+        status = subprocess.run(command, stdout=stream, stderr=stream, timeout=float(patience)).returncode
+    except subprocess.TimeoutExpired:
+        status = None
+usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(json.dumps([status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
+"""
 
 
-def _peak(usage: resource.struct_rusage) -> int:
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+def ended(folder: Path, *arguments: str, patience: float = 60) -> Ended:
+    """Run the project's Python with arguments; one that outlives `patience`, in seconds, is killed: status None."""
+    command = [sys.executable, "-c", _MEASURED, str(folder / "said"), str(patience), sys.executable, *arguments]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    status, seconds, memory = json.loads(done.stdout)
+    return Ended(status, (folder / "said").read_text(), seconds, memory * (1 if sys.platform == "darwin" else 1024))

@@ -134,12 +134,11 @@ def test_a_flipped_bit_changes_no_row_unseen(folder, content):
 
 
 @pytest.mark.soak
-def test_no_flipped_bit_of_all_changes_a_row_unseen(folder):
+def test_no_bit_flipped_in_any_byte_changes_a_row_unseen(folder):
     for place in range(len(WHOLE)):
-        for bit in range(8):
-            changed = bytearray(WHOLE)
-            changed[place] ^= 1 << bit
-            a_flipped_bit_changes_no_row_unseen(folder, bytes(changed))
+        changed = bytearray(WHOLE)
+        changed[place] ^= 1 << place % 8
+        a_flipped_bit_changes_no_row_unseen(folder, bytes(changed))
 
 
 def test_a_changed_value_is_found_by_the_checksum(folder):
@@ -156,7 +155,7 @@ def test_accidents_leave_sound_rows_or_one_sentence(folder, content):
 
 
 @pytest.mark.soak
-@cases(10_000, derandomize=False)
+@cases(5_000, derandomize=False)
 @given(damaged(WHOLE))
 def test_many_more_accidents(folder, content):
     (folder / NAME).write_bytes(content)

@@ -275,6 +275,6 @@ def test_a_bomb_of_aliases_ends_training_at_once(tmp_path):
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "&a [", "!x [", "'", "a: |\n "])
+@pytest.mark.parametrize("opening", ["[", "{a: ", "- ", "? ", "&a [", "a: 1\n"])
 def test_a_file_of_the_largest_size_ends_training_at_once(tmp_path, opening):
     ends_in_one_sentence(tmp_path, (opening * (YAML_BYTES // len(opening))).encode(), NAME)

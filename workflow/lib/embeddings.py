@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 # Metadata of so many bytes, and so many more for each text, are read; what is larger belongs to another set.
 METADATA_BYTES = 1 << 20
-METADATA_BYTES_A_ROW = 4 << 10
+METADATA_BYTES_A_ROW = 2 << 10
 # NumPy gives every id of a column the room of its longest.
 ID_LENGTH = 255
 
