@@ -173,8 +173,19 @@ def _refuse_other_state(path: str | Path, content: Mapping[str, Any]) -> None:
 def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
     """Write tensors and plain values atomically; the same content gives the same bytes."""
     # Given a path, torch.save would write the temporary file's random name into the archive.
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with replacing(path, needed=_tensor_bytes(content)) as temporary, temporary.open("wb") as stream:
         torch.save(dict(content), stream)
+
+
+def _tensor_bytes(content: Any) -> int:
+    """Return the bytes of all tensors in nested mappings and sequences."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        return sum(_tensor_bytes(value) for value in content.values())
+    if isinstance(content, list | tuple):
+        return sum(_tensor_bytes(value) for value in content)
+    return 0
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import math
 import os
@@ -17,6 +18,7 @@ import yaml
 
 from workflow.lib.errors import UserError
 from workflow.lib.quotation import one_line, quoted
+from workflow.lib.refusals import refusals_explained
 
 CHUNK_BYTES = 8 << 20
 # What a step of the pipeline writes stays far below these; a reader holds a few times as much in memory.
@@ -25,20 +27,29 @@ ARRAY_BYTES = 256 << 20
 
 
 @contextlib.contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
+def replacing(path: str | Path, needed: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its place once the block ends without an error.
 
-    A reader therefore sees the old file or the whole new one, whenever the writer is killed.
+    A reader therefore sees the old file or the whole new one, whenever the writer is killed. Where the system refuses
+    to write, a UserError says why, with the bytes `needed` where they are known.
     """
     path = Path(path)
+    # Explained outside: by then the temporary file has given its bytes back, and the message finds room on that disk.
+    with refusals_explained(path, needed), _temporary_beside(path) as temporary:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+
+
+@contextlib.contextmanager
+def _temporary_beside(path: Path) -> Iterator[Path]:
+    """Yield an empty file of a free name in the folder of `path`, which is made, and delete what is left of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,7 +62,7 @@ def _umask() -> int:
 
 def write_bytes(path: str | Path, content: bytes) -> None:
     """Write bytes atomically."""
-    with replacing(path) as temporary:
+    with replacing(path, needed=len(content)) as temporary:
         temporary.write_bytes(content)
 
 
@@ -72,14 +83,16 @@ def write_yaml(path: str | Path, content: Any) -> None:
 
 def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
     """Write named arrays as a compressed NPZ file, atomically; the same arrays give the same bytes."""
-    with replacing(path) as temporary:
-        np.savez_compressed(temporary, **arrays)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    write_bytes(path, content.getvalue())
 
 
 def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> None:
     """Write a matplotlib figure as PNG, atomically and without a time stamp."""
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=dpi, metadata={"Software": None})
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    write_bytes(path, content.getvalue())
 
 
 def file_size(path: str | Path, remedy: str) -> int:
