@@ -14,6 +14,7 @@ from workflow.lib.dual_encoder import save_heads
 from workflow.lib.embeddings import EmbeddingFiles
 from workflow.lib.errors import run
 from workflow.lib.files import file_hash, write_json, write_yaml
+from workflow.lib.locks import only_writer
 from workflow.lib.provenance import run_facts
 from workflow.lib.starting_points import choose_maps, file_chunks, model_of
 
@@ -24,6 +25,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write best_model.pt, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with only_writer(arguments.output_dir):
+        _write_baseline(arguments)
+
+
+def _write_baseline(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     files = EmbeddingFiles.of(arguments.data_dir, "train2017")
     train, val = (

@@ -13,6 +13,7 @@ from workflow.lib.demo_encoders import fit_encoders
 from workflow.lib.embeddings import EmbeddingFiles
 from workflow.lib.errors import UserError, run
 from workflow.lib.files import replacing, write_json
+from workflow.lib.locks import only_writer
 from workflow.lib.scenes import CAPTION_STYLES, draw_scene, sample_scene, write_captions
 
 # Encoders are fitted on scenes of their own: had they seen the demo's, every head would look better than it is.
@@ -25,6 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     began = time.perf_counter()
     arguments = _parser().parse_args(argv)
     _refuse_impossible(arguments)
+    with only_writer(arguments.output_dir):
+        _write_demo(arguments)
+    print(f"written to {arguments.output_dir} in {time.perf_counter() - began:.1f} s")
+
+
+def _write_demo(arguments: argparse.Namespace) -> None:
     shown, unseen = np.random.SeedSequence(arguments.seed).spawn(2)
     image_encoder, text_encoder = fit_encoders(*_scenes(unseen, ENCODER_SCENES, len(CAPTION_STYLES)), arguments.seed)
     pictures, captions = _scenes(shown, arguments.images, arguments.captions)
@@ -37,8 +44,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     _save_rows(files.texts, text_encoder.encode(captions))
     image_ids = [image_id for image_id in names for _ in range(arguments.captions)]
     write_json(files.metadata, {"image_ids": image_ids, "captions": captions, "image_files": names})
-    seconds = time.perf_counter() - began
-    print(f"{len(names)} pictures with {len(captions)} captions written to {arguments.output_dir} in {seconds:.1f} s")
+    print(f"{len(names)} pictures with {len(captions)} captions")
 
 
 def _refuse_impossible(arguments: argparse.Namespace) -> None:
@@ -61,7 +67,7 @@ def _scenes(seeds: np.random.SeedSequence, count: int, captions: int) -> tuple[n
 def _save_rows(path: Path, rows: np.ndarray) -> None:
     """Write rows (N, D) as one plain tensor, atomically."""
     # Given a path, torch.save puts its (temporary, random) name into the archive; given a stream, bytes repeat.
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with replacing(path, needed=rows.nbytes) as temporary, temporary.open("wb") as stream:
         torch.save(torch.from_numpy(np.ascontiguousarray(rows)), stream)
 
 

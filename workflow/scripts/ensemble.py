@@ -14,6 +14,7 @@ from workflow.lib.errors import run
 from workflow.lib.evaluation import CAPTION_RULES
 from workflow.lib.evaluation_results import Protocol, write_evaluation
 from workflow.lib.files import write_json, write_yaml
+from workflow.lib.locks import only_writer
 from workflow.lib.metrics import summarize
 from workflow.lib.projections import project_files
 from workflow.lib.provenance import run_facts
@@ -26,6 +27,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     name = checked_name(arguments.name, "the ensemble")
+    with only_writer(arguments.output_dir):
+        _write_ensemble(arguments, name)
+
+
+def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     device = choose_device(arguments.device)
     models, member_facts = zip(*(load_heads(path) for path in arguments.models), strict=True)
     member_facts = [checked_facts(facts, path) for facts, path in zip(member_facts, arguments.models, strict=True)]

@@ -10,6 +10,7 @@ from workflow.lib.dual_encoder import load_heads
 from workflow.lib.errors import run
 from workflow.lib.evaluation import CAPTION_RULES
 from workflow.lib.evaluation_results import Protocol, write_evaluation
+from workflow.lib.locks import only_writer
 from workflow.lib.results import checked_facts
 
 
@@ -21,7 +22,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     model, facts = load_heads(arguments.model)
     facts = checked_facts(facts, arguments.model)
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
-    write_evaluation(arguments.output_dir, model, facts, protocol, device)
+    with only_writer(arguments.output_dir):
+        write_evaluation(arguments.output_dir, model, facts, protocol, device)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ from pathlib import Path
 from workflow.lib.errors import run
 from workflow.lib.files import write_text
 from workflow.lib.leaderboard import leaderboard, read_run
+from workflow.lib.locks import only_writer
 from workflow.lib.report import ReportInput, render
 
 
@@ -15,8 +16,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     runs = [read_run(folder) for folder in arguments.runs]
     source = ReportInput(arguments.dataset_name, arguments.data_dir, arguments.manifest, arguments.studies)
-    write_text(arguments.output_dir / "index.html", render(source, runs))
-    write_text(arguments.output_dir / "leaderboard.csv", leaderboard(runs).to_csv(index=False, float_format="%.4f"))
+    table = leaderboard(runs).to_csv(index=False, float_format="%.4f")
+    with only_writer(arguments.output_dir):
+        write_text(arguments.output_dir / "index.html", render(source, runs))
+        write_text(arguments.output_dir / "leaderboard.csv", table)
     print(f"report written to {arguments.output_dir / 'index.html'}")
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from workflow.lib.embeddings import CheckedSet, EmbeddingFiles, check_set
 from workflow.lib.errors import UserError, run
 from workflow.lib.files import write_json
+from workflow.lib.locks import only_writer
 from workflow.lib.quotation import quoted
 from workflow.lib.splits import (
     SPLITS,
@@ -32,6 +33,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write the split's index files and its manifest."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    with only_writer(arguments.output_dir):
+        _write_split(arguments)
+
+
+def _write_split(arguments: argparse.Namespace) -> None:
     checked = check_set(EmbeddingFiles.of(arguments.data_dir, "train2017"))
     names = _division(arguments, checked)
     train = names == "train"

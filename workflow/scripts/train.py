@@ -17,6 +17,7 @@ from workflow.lib.embeddings import EmbeddingFiles
 from workflow.lib.errors import UserError, run
 from workflow.lib.figures import training_curves
 from workflow.lib.files import file_hash, save_figure, text_hash, write_json, write_yaml
+from workflow.lib.locks import only_writer
 from workflow.lib.provenance import run_facts
 from workflow.lib.settings import Experiment, load_experiment
 from workflow.lib.training import Fit, fit, load_training_data
@@ -31,6 +32,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write best_model.pt, loss_history.json, training_curves.png, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    with only_writer(arguments.output_dir):
+        _train(arguments)
+
+
+def _train(arguments: argparse.Namespace) -> None:
     changes = _changes(arguments)
     experiment = load_experiment(arguments.experiment, changes)
     name = checked_name(arguments.name or arguments.experiment.stem, "the experiment")
