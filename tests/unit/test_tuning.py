@@ -23,7 +23,8 @@ from workflow.lib.errors import UserError
 from workflow.lib.projections import project_standardized
 from workflow.lib.settings import Experiment, experiment_from, load_study
 from workflow.lib.training import TrainingData, fit, load_training_data
-from workflow.lib.tuning import StudyRun, counted_trials, run_study
+from workflow.lib.trial_budget import counted_trials
+from workflow.lib.tuning import StudyRun, run_study
 
 STUDY = """
 trials: 3
@@ -378,18 +379,6 @@ def test_trials_on_other_data_are_not_mixed_with_those_there_are(run, trained, c
     assert asked == []
 
 
-def test_only_one_run_at_a_time_works_on_a_study(run, trained):
-    def training(experiment: Experiment) -> list[float]:
-        with pytest.raises(UserError, match=r"study\.lock: another run works on this study: wait for it, or stop it"):
-            run_study(run, None)
-        return [1.0]
-
-    asked = trained(training)
-    study = run_study(with_study(run, trials=2), None)
-    assert states(study) == [State.COMPLETE] * 2
-    assert len(asked) == len(study.trials) == 2
-
-
 def best_rsum(experiment: Experiment, data: TrainingData, seed: int) -> float:
     """Return the RSUM of a training's best epoch, ranks counted over the full validation matrix."""
     projections = project_standardized(fit(experiment, data, seed).model, data.val)
@@ -408,7 +397,7 @@ def test_a_trial_is_judged_by_the_validation_pairs_alone(run, data):
         assert trial.value == pytest.approx(best_rsum(experiment, data, seed=0))
 
 
-def killed_in_its_first_trial(run: StudyRun, data: TrainingData, worker: int, threads: int) -> None:
+def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, threads: int) -> None:
     """Stand in for a worker process: the first dies while it trains, the others find the sum of the validation rows."""
     death = run.database.with_name("death")
 
@@ -423,7 +412,7 @@ def killed_in_its_first_trial(run: StudyRun, data: TrainingData, worker: int, th
         on_epoch({"epoch": 1, "val": {"RSUM": data.val.texts.sum().item()}})
 
     tuning.fit = sum_rows if worker else die
-    tuning._worker_process(run, data, worker, threads)
+    tuning._worker_process(worker, run, data, threads)
 
 
 def test_two_processes_go_on_where_one_stopped_and_a_dead_one_is_replaced(run, data, trained, monkeypatch):

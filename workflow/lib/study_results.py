@@ -7,7 +7,8 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from workflow.lib.errors import UserError
-from workflow.lib.tuning import REASON, counted_trials
+from workflow.lib.trial_budget import counted_trials
+from workflow.lib.tuning import REASON
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:

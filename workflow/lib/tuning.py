@@ -1,32 +1,28 @@
 """Optuna studies over experiments: persistent, resumable, with an exact budget of finished trials."""
 
-import contextlib
-import fcntl
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
-import torch.multiprocessing
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import Trial, TrialState
 
 from workflow.lib.errors import UserError
 from workflow.lib.search_space import propose, space_difference, space_text
 from workflow.lib.settings import Study
+from workflow.lib.study_storage import Database, StorageError
 from workflow.lib.training import TrainingData, fit
+from workflow.lib.trial_budget import counted_trials, is_complete, next_trial, open_places, requeue_abandoned
+from workflow.lib.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
 
 FAILURES_BEFORE_STOPPING = 10
-LOCK_SECONDS = 60
-NOT_COUNTED = "not_counted"
-ABANDONED = "abandoned_trials"
 REASON = "reason"
 WATCH_SECONDS = 0.2
 
@@ -40,64 +36,47 @@ class StudyRun:
     database: Path
     inputs_hash: str
 
-
-def prepare_workers(study: Study) -> None:
-    """Start importing for a study's worker processes, in the background, if it has several.
-
-    A fork server imports PyTorch once for all workers, and a worker inherits no thread and no CUDA context.
-    """
-    if study.n_jobs > 1:
-        torch.multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-        forkserver.ensure_running()
+    @property
+    def queue(self) -> Path:
+        """Return the lock file that is held while a trial changes hands."""
+        return self.database.with_suffix(".queue.lock")
 
 
 def run_study(run: StudyRun, data: TrainingData) -> optuna.Study:
     """Bring a study to its budget and return it; what an earlier run finished is kept and counted.
 
     The objective is the best validation RSUM of a trial's epochs. Trials that an interruption left unfinished are
-    closed, do not count, and their parameters are tried again first.
+    closed, do not count, and their parameters are tried again first. No second process may run it at the same time.
     """
     run.database.parent.mkdir(parents=True, exist_ok=True)
-    with _only_one_run(run.database.with_suffix(".lock")):
-        study = _open(run, worker=0)
-        _requeue_abandoned(run, study)
-        done = len(counted_trials(study))
-        logger.info("study %s: %d of %d trials finished", run.name, done, run.study.trials)
+    study = _open(run, worker=0)
+    requeue_abandoned(study, run.queue)
+    logger.info("study %s: %d of %d trials finished", run.name, len(counted_trials(study)), run.study.trials)
+    try:
         if run.study.n_jobs == 1:
-            _work(run, data, worker=0)
-        elif not _is_complete(run, study):
+            _work(0, run, data)
+        elif not is_complete(run.study, study):
             _work_in_processes(run, data, study)
+    except KeyboardInterrupt:
+        requeue_abandoned(study, run.queue)
+        done = len(counted_trials(study))
+        logger.warning(
+            "interrupted: %d of %d trials are finished; run the same command to go on", done, run.study.trials
+        )
+        raise
     return study
-
-
-@contextlib.contextmanager
-def _only_one_asks(run: StudyRun) -> Iterator[None]:
-    """Hold a lock while a trial changes hands: SQLite lets two processes take one waiting trial at the same time."""
-    with run.database.with_suffix(".queue.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _only_one_run(path: Path) -> Iterator[None]:
-    """Hold a lock file that the system frees when the process ends, however it ends."""
-    with path.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"{path}: another run works on this study: wait for it, or stop it") from error
-        yield
 
 
 def _open(run: StudyRun, worker: int) -> optuna.Study:
     """Open the study, making it on first use; other parameters or other data under the same name are refused."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(
-        f"sqlite:///{run.database}", engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
-    )
     pruner = build_pruner(run.study.pruner)
     study = optuna.create_study(
-        study_name=run.name, storage=storage, direction="maximize", load_if_exists=True, pruner=pruner
+        study_name=run.name,
+        storage=Database(run.database).open(),
+        direction="maximize",
+        load_if_exists=True,
+        pruner=pruner,
     )
     study.sampler = _sampler(run.study, worker, len(study.trials))
     known = study.user_attrs
@@ -137,65 +116,45 @@ def build_pruner(settings: Mapping[str, Any]) -> optuna.pruners.BasePruner:
     return optuna.pruners.PercentilePruner(settings["keep"], *before)
 
 
-def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count towards the budget: completed, pruned, or failed for a reason of their own."""
-    abandoned = study.user_attrs.get(ABANDONED, [])
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and NOT_COUNTED not in trial.user_attrs and trial.number not in abandoned
-    ]
-
-
-def _requeue_abandoned(run: StudyRun, study: optuna.Study, worker: int | None = None) -> None:
-    """Close running trials of a dead worker, or of all, and put their parameters first in the queue.
-
-    A trial without a worker was taken by one that died before it could sign; nobody else closes it.
-    """
-    with _only_one_asks(run):
-        for trial in study.get_trials(states=(TrialState.RUNNING,)):
-            if worker is None or trial.user_attrs.get("worker", worker) == worker:
-                study.set_user_attr(ABANDONED, [*study.user_attrs.get(ABANDONED, []), trial.number])
-                study.enqueue_trial(trial.params)
-                study.tell(trial.number, state=TrialState.FAIL)
-                logger.info("trial %d was interrupted; its parameters are tried again", trial.number)
-
-
 def _work_in_processes(run: StudyRun, data: TrainingData, study: optuna.Study) -> None:
     """Run workers that share the data in memory; a worker that dies is replaced and its trial tried again."""
-    prepare_workers(run.study)
-    context = torch.multiprocessing.get_context("forkserver")
     threads = max(1, torch.get_num_threads() // run.study.n_jobs)
-    workers: dict[int, Any] = {}
-    started, deaths = 0, 0
-    while True:
-        for number, worker in list(workers.items()):
-            if worker.is_alive():
-                continue
-            del workers[number]
-            if worker.exitcode:
-                deaths += 1
-                _requeue_abandoned(run, study, worker=number)
-        _refuse_hopeless(run, study, deaths)
-        if _is_complete(run, study) and not workers:
+    deaths = 0
+    with WorkerPool(_worker_process, run, data, threads) as workers:
+        while True:
+            for number, exit_code in workers.take_ended().items():
+                if exit_code:
+                    deaths += 1
+                    requeue_abandoned(study, run.queue, worker=number)
+            _refuse_hopeless(run, study, deaths)
+            places = open_places(run.study, study)
+            if not places and not workers:
+                return
+            while len(workers) < min(run.study.n_jobs, places):
+                workers.start()
+            time.sleep(WATCH_SECONDS)
+
+
+def _worker_process(worker: int, run: StudyRun, data: TrainingData, threads: int) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
+    logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
+    torch.set_num_threads(threads)
+    try:
+        _work(worker, run, data)
+    except UserError:
+        sys.exit(1)  # the coordinator sees the same trials and says it once
+
+
+def _work(worker: int, run: StudyRun, data: TrainingData) -> None:
+    """Run trials until the budget is finished or being finished by others."""
+    study = _open(run, worker)
+    while not is_complete(run.study, study):
+        _refuse_only_failures(run, study)
+        trial = next_trial(run.study, study, worker, run.queue)
+        if trial is None:
             return
-        while len(workers) < run.study.n_jobs and _open_places(run, study) > len(workers):
-            worker = context.Process(target=_worker_process, args=(run, data, started, threads), daemon=True)
-            worker.start()
-            workers[started] = worker
-            started += 1
-        time.sleep(WATCH_SECONDS)
-
-
-def _open_places(run: StudyRun, study: optuna.Study) -> int:
-    return 0 if _is_complete(run, study) else run.study.trials - len(counted_trials(study))
-
-
-def _is_complete(run: StudyRun, study: optuna.Study) -> bool:
-    """Say whether a study has its trials, or has used up its seconds."""
-    counted = counted_trials(study)
-    spent = sum(trial.user_attrs.get("seconds", 0.0) for trial in counted)
-    return len(counted) >= run.study.trials or (run.study.seconds is not None and spent >= run.study.seconds)
+        _run_trial(run, data, study, trial)
+    _refuse_only_failures(run, study)
 
 
 def _refuse_hopeless(run: StudyRun, study: optuna.Study, deaths: int) -> None:
@@ -205,40 +164,6 @@ def _refuse_hopeless(run: StudyRun, study: optuna.Study, deaths: int) -> None:
             f"study {run.name!r}: {deaths} worker processes died, often for want of memory: "
             f"lower n_jobs ({run.study.n_jobs}) or training.batch_size"
         )
-
-
-def _worker_process(run: StudyRun, data: TrainingData, worker: int, threads: int) -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
-    torch.set_num_threads(threads)
-    try:
-        _work(run, data, worker)
-    except UserError:
-        sys.exit(1)  # the coordinator sees the same trials and says it once
-
-
-def _work(run: StudyRun, data: TrainingData, worker: int) -> None:
-    """Run trials until the budget is finished or being finished by others."""
-    study = _open(run, worker)
-    while not _is_complete(run, study):
-        _refuse_only_failures(run, study)
-        with _only_one_asks(run):
-            trial = study.ask()
-            trial.set_user_attr("worker", worker)
-        if _is_surplus(study, trial.number, run.study.trials):
-            trial.set_user_attr(NOT_COUNTED, "surplus")
-            study.tell(trial, state=TrialState.FAIL)
-            return
-        _run_trial(run, data, study, trial)
-    _refuse_only_failures(run, study)
-
-
-def _is_surplus(study: optuna.Study, number: int, budget: int) -> bool:
-    """Say whether the trials asked for before this one fill the budget if they all finish."""
-    lower = [trial for trial in study.get_trials(deepcopy=False) if trial.number < number]
-    abandoned = study.user_attrs.get(ABANDONED, [])
-    places = [trial for trial in lower if NOT_COUNTED not in trial.user_attrs and trial.number not in abandoned]
-    return sum(trial.state != TrialState.WAITING for trial in places) >= budget
 
 
 def _refuse_only_failures(run: StudyRun, study: optuna.Study) -> None:
@@ -272,10 +197,7 @@ def _run_trial(run: StudyRun, data: TrainingData, study: optuna.Study, trial: Tr
         state, outcome = TrialState.COMPLETE, f"RSUM {best:.1f}"
     except optuna.TrialPruned:
         state, outcome = TrialState.PRUNED, f"pruned at RSUM {best:.1f}"
-    except KeyboardInterrupt:
-        trial.set_user_attr(NOT_COUNTED, "interrupted")
-        study.tell(trial, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+    except StorageError:
         raise
     except (UserError, RuntimeError, ValueError) as error:
         trial.set_user_attr(REASON, (str(error) or type(error).__name__).splitlines()[0])

@@ -10,12 +10,14 @@ from workflow.lib.devices import choose_device, choose_precision
 from workflow.lib.embeddings import EmbeddingFiles
 from workflow.lib.errors import UserError, run
 from workflow.lib.files import file_hash, save_figure, write_text, write_yaml
+from workflow.lib.locks import only_writer
 from workflow.lib.settings import load_study
 from workflow.lib.study_results import best_experiment, importances, trials_table
 from workflow.lib.training import load_training_data
-from workflow.lib.tuning import StudyRun, prepare_workers, run_study
+from workflow.lib.tuning import StudyRun, run_study
 from workflow.lib.tuning_figures import optimization_history, parameter_importance
 from workflow.lib.variants import checked_name
+from workflow.lib.worker_pool import prepare_workers
 
 logger = logging.getLogger(__name__)
 
@@ -25,10 +27,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
+    with only_writer(arguments.output_dir):
+        _tune(arguments)
+
+
+def _tune(arguments: argparse.Namespace) -> None:
     settings = load_study(arguments.study)
-    if "?" in str(arguments.output_dir):
-        raise UserError(f"--output-dir {arguments.output_dir}: a database's address ends at a ?: take another folder")
-    prepare_workers(settings)
+    if settings.n_jobs > 1:
+        prepare_workers("workflow.lib.tuning")
     name = checked_name(arguments.name or arguments.study.stem, "the study")
     device = choose_device(arguments.device)
     files = EmbeddingFiles.of(arguments.data_dir, "train2017")
