@@ -28,6 +28,15 @@ except UserError as error:
 put_first(BASE)
 
 
+onstart:
+    refuse_unwritable_results()
+
+
+# A full disk takes no log either: what the failed jobs could not say is said here.
+onerror:
+    refuse_unwritable_results()
+
+
 wildcard_constraints:
     dataset="|".join(map(re.escape, config["datasets"])),
     experiment=rf"(?!(?:{'|'.join(RESERVED)})/){NAME}",

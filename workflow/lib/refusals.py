@@ -3,11 +3,14 @@
 import contextlib
 import errno
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from workflow.lib.errors import UserError
 
+# Room for the logs of a run, which say what became of everything else.
+PROBE_BYTES = 64 << 10
 _AGAIN = "then run the same command again"
 OF_SPACE = {
     errno.ENOSPC: f"the disk has no room for more bytes or more files: make room there, {_AGAIN}",
@@ -41,6 +44,15 @@ def refusals_explained(path: str | Path, needed: int | None = None) -> Iterator[
         raise UserError(refusal(path, refused.errno, needed)) from error
 
 
+def refuse_unwritable(folder: str | Path) -> None:
+    """Refuse a folder, which is made where it is missing, that takes no small file: full, read-only or forbidden."""
+    folder = Path(folder)
+    with refusals_explained(folder, PROBE_BYTES):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+            probe.write(bytes(PROBE_BYTES))
+
+
 def refusal(path: str | Path, number: int, needed: int | None = None) -> str:
     """Say in one sentence that `path` cannot be written, for an error number of OF_SPACE or OF_PLACE."""
     sizes = f" ({_sizes(Path(path), needed)})" if number in OF_SPACE else ""
@@ -58,7 +70,7 @@ def _system_error(error: BaseException | None) -> OSError | None:
 
 def _sizes(path: Path, needed: int | None) -> str:
     sizes = [] if needed is None else [f"at least {needed:,} bytes needed"]
-    folder = next((parent for parent in path.parents if parent.is_dir()), None)
+    folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), None)
     with contextlib.suppress(OSError):
         sizes.append(f"{shutil.disk_usage(folder or '.').free:,} bytes free")
     return ", ".join(sizes)

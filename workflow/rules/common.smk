@@ -9,6 +9,8 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 
 from workflow.lib.content import content_hash
+from workflow.lib.errors import UserError
+from workflow.lib.refusals import refuse_unwritable
 from workflow.lib.registrations import baselines
 from workflow.lib.sources import import_closure
 from workflow.lib.tensor_header import matrix_width
@@ -34,6 +36,14 @@ def code(script):
     """Return the files whose change reruns a script: itself, all it imports, and what else of workflow/ it reads."""
     found = import_closure(BASE / "workflow" / "scripts" / f"{script}.py", BASE)
     return [os.path.relpath(path) for path in [*found, *(BASE / "workflow" / name for name in READ.get(script, []))]]
+
+
+def refuse_unwritable_results():
+    """Stop where the results folder takes no file, in one sentence that a full disk keeps no job's log from telling."""
+    try:
+        refuse_unwritable("results")
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def data_dir(wildcards):
