@@ -49,7 +49,7 @@ def refuse_unwritable(folder: str | Path) -> None:
     folder = Path(folder)
     with refusals_explained(folder, PROBE_BYTES):
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder, buffering=0) as probe:
+        with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(PROBE_BYTES))
 
 

@@ -1,0 +1,203 @@
+"""The system refuses to write: one sentence with path, bytes and remedy, nothing lost, and a later run succeeds."""
+
+import errno
+import re
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from tests.faults.conftest import Chain, SmallDisk, contents
+from workflow.lib.checkpoints import write_training_state
+from workflow.lib.dual_encoder import DualEncoder, save_heads, write_checkpoint
+from workflow.lib.errors import UserError
+from workflow.lib.files import replacing, save_figure, write_arrays, write_bytes, write_json, write_text, write_yaml
+from workflow.lib.refusals import OF_PLACE, OF_SPACE, refuse_unwritable
+from workflow.scripts import demo_data
+
+STEPS = ["split", "train", "baseline", "evaluate", "ensemble", "tune", "report"]
+
+
+def outputs(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of every output below a folder: of all its files, but for a study's memory."""
+    return {path: text for path, text in contents(folder).items() if not path.startswith("study.")}
+
+
+def figure() -> Figure:
+    drawn = Figure()
+    drawn.subplots().plot([1, 2, 3])
+    return drawn
+
+
+def training_state(path: Path) -> None:
+    model = torch.nn.Linear(40, 40)
+    parts = dict.fromkeys(("loss", "momentum_copy", "average"))
+    values = dict.fromkeys(("epoch", "step", "history", "best_epoch", "best_value", "best_state"), 0)
+    state = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters()), **parts, **values)
+    write_training_state(path, state, "fingerprint")
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "bytes": lambda path: write_bytes(path, bytes(2000)),
+    "text": lambda path: write_text(path, "é" * 1000),
+    "json": lambda path: write_json(path, ["ab"] * 1000),
+    "yaml": lambda path: write_yaml(path, ["ab"] * 1000),
+    "arrays": lambda path: write_arrays(path, a=np.random.default_rng(0).random(1000)),
+    "figure": lambda path: save_figure(path, figure()),
+    "checkpoint": lambda path: write_checkpoint(path, {"state": {"a": torch.zeros(1000)}}),
+    "large checkpoint": lambda path: write_checkpoint(path, {"state": {"a": torch.zeros(1_000_000)}}),
+    "model": lambda path: save_heads(path, DualEncoder({"type": "linear", "output_dim": 30}, 30, 30), {}),
+    "training state": training_state,
+    "demo rows": lambda path: demo_data._save_rows(path, np.zeros((100, 10), np.float32)),
+}
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """Let this process write no file of more than a kilobyte."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def bytes_said(message: str) -> list[int]:
+    return [int(number.replace(",", "")) for number in re.findall(r"([\d,]+) bytes", message)]
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_writer_names_the_file_and_its_bytes_and_keeps_the_old_file(name, tmp_path, small_files):
+    path = tmp_path / "file.bin"
+    path.write_bytes(b"old")
+    with pytest.raises(UserError) as caught:
+        WRITERS[name](path)
+    assert contents(tmp_path) == {"file.bin": b"old"}
+    message = str(caught.value)
+    assert message.startswith(f"cannot write {path} (at least ")
+    assert "larger than the system allows (see ulimit -f)" in message
+    assert "\n" not in message
+    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    WRITERS[name](path)
+    assert 1024 < bytes_said(message)[0] <= path.stat().st_size
+
+
+@pytest.mark.parametrize("number", [*OF_SPACE, *OF_PLACE], ids=errno.errorcode.get)
+def test_every_refusal_is_one_sentence_with_a_remedy(number, tmp_path):
+    with pytest.raises(UserError) as caught, replacing(tmp_path / "a", needed=12345):
+        raise OSError(number, "refused")
+    assert re.fullmatch(r"cannot write [^\n]*/a( \([^\n]*\))?: [^\n.]*[:;,] [^\n]*", str(caught.value))
+    assert bytes_said(str(caught.value))[:1] == ([12345] if number in OF_SPACE else [])
+
+
+def test_another_error_of_the_block_passes_as_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError), replacing(tmp_path / "a"):
+        (tmp_path / "absent").read_bytes()
+
+
+def in_the_place_of_a_folder(folder: Path) -> Path:
+    (folder / "a" / "inside").mkdir(parents=True)
+    return folder / "a"
+
+
+def below_a_file(folder: Path) -> Path:
+    (folder / "a").write_text("")
+    return folder / "a" / "b"
+
+
+def far_below_a_file(folder: Path) -> Path:
+    return below_a_file(folder) / "c"
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        (in_the_place_of_a_folder, "a folder of that name stands there"),
+        (below_a_file, "a part of the path is a file, not a folder"),
+        (far_below_a_file, "a part of the path is a file, not a folder"),
+        (lambda folder: folder / ("a" * 300), "the name is too long"),
+    ],
+    ids=["folder", "below a file", "far below a file", "long name"],
+)
+def test_an_impossible_place_is_named(place, said, tmp_path):
+    path = place(tmp_path)
+    with pytest.raises(UserError, match=said) as caught:
+        write_text(path, "")
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STEPS)
+def test_a_full_disk_stops_a_step_in_one_sentence_and_the_same_step_succeeds_later(name, chain: Chain, small_disk):
+    output = small_disk.folder / name
+    shutil.copytree(chain.results / name, output)
+    (output / "study.db").unlink(missing_ok=True)
+    before = outputs(output)
+    small_disk.fill()
+    with pytest.raises(UserError) as caught:
+        chain.steps[name].run(output)
+    message = str(caught.value)
+    assert message.startswith(f"cannot write {output}/")
+    assert "make room there, then run the same command again" in message
+    needed, free = bytes_said(message) if name != "tune" else (1, *bytes_said(message))
+    assert free < 8192
+    assert needed > 0
+    assert outputs(output) == before
+    small_disk.make_room()
+    chain.steps[name].run(output)
+    assert set(outputs(output)) == set(before)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", STEPS)
+def test_wherever_a_disk_becomes_full_each_file_is_the_old_or_the_new_one(name, chain: Chain, small_disk):
+    output = small_disk.folder / name
+    refused = 0
+    for room in range(0, 200_000, 12_288):
+        shutil.rmtree(output, ignore_errors=True)
+        output.mkdir()
+        names = [path for path in outputs(chain.results / name) if "/" not in path]
+        for path in names:
+            (output / path).write_bytes(b"old")
+        small_disk.fill(room)
+        try:
+            chain.steps[name].run(output)
+        except UserError as error:
+            refused += 1
+            assert "make room there" in str(error)
+        found = outputs(output)
+        assert set(found) >= set(names)
+        assert not [path for path in found if Path(path).name.startswith(".")]
+        assert all(text == b"old" or len(text) > 50 for text in found.values())
+        small_disk.make_room()
+        chain.steps[name].run(output)
+        assert b"old" not in outputs(output).values()
+    assert refused
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_read_only_folder_is_refused_by_name_and_left_as_it_is(name, chain: Chain, small_disk):
+    output = small_disk.folder / name
+    shutil.copytree(chain.results / name, output)
+    before = contents(output)
+    small_disk.remount("ro")
+    with pytest.raises(UserError, match=rf"cannot write {output}: the file system is read-only: mount it for writing"):
+        chain.steps[name].run(output)
+    assert contents(output) == before
+
+
+def test_a_folder_is_tried_before_a_run_begins(small_disk: SmallDisk, tmp_path):
+    refuse_unwritable(tmp_path / "new" / "results")
+    assert contents(tmp_path / "new") == {}
+    small_disk.fill(room=8192)
+    with pytest.raises(UserError, match=r"cannot write .*disk \(at least 65,536 bytes needed, [\d,]+ bytes free\)"):
+        refuse_unwritable(small_disk.folder)
+    small_disk.make_room()
+    small_disk.remount("ro")
+    with pytest.raises(UserError, match="read-only"):
+        refuse_unwritable(small_disk.folder)
