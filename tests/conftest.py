@@ -1,11 +1,15 @@
 """A small data set in the input layout, and the split that goes with it."""
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import optuna
 import pytest
+import sqlalchemy
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -78,6 +82,22 @@ def files(data_dir, split_dir) -> dict[str, PairFiles]:
 def data(files) -> TrainingData:
     """The data set as training holds it; tests leave it as they found it."""
     return load_training_data(files["train"], files["val"], torch.float32)
+
+
+@pytest.fixture
+def hurried_databases() -> Iterator[None]:
+    """Keep SQLite from waiting for the disk, and Optuna from asking whether its own tables are of its own version."""
+
+    def hurry(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA synchronous = OFF")
+        connection.execute("PRAGMA journal_mode = MEMORY")
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", hurry)
+    with pytest.MonkeyPatch.context() as patch:
+        storage = optuna.storages.RDBStorage
+        patch.setattr(storage, "__init__", functools.partialmethod(storage.__init__, skip_compatibility_check=True))
+        yield
+    sqlalchemy.event.remove(sqlalchemy.Engine, "connect", hurry)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Studies: an exact budget of counted trials through interruptions, failures and dead workers, judged by validation."""
 
 import dataclasses
-import functools
 import itertools
 import os
 import signal
@@ -13,7 +12,6 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-import sqlalchemy
 import torch
 from optuna.trial import TrialState
 
@@ -40,26 +38,11 @@ search_space:
 
 State = TrialState
 Training = Callable[[Experiment], list[float]]
+pytestmark = pytest.mark.usefixtures("hurried_databases")
 
 
 class Killed(BaseException):
     """Ends a run the way a kill does: no code of the study sees it."""
-
-
-@pytest.fixture(scope="module", autouse=True)
-def hurried_databases() -> Iterator[None]:
-    """Keep SQLite from waiting for the disk, and Optuna from asking whether its own tables are of its own version."""
-
-    def hurry(connection: Any, _: Any) -> None:
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.execute("PRAGMA journal_mode = MEMORY")
-
-    sqlalchemy.event.listen(sqlalchemy.Engine, "connect", hurry)
-    with pytest.MonkeyPatch.context() as patch:
-        storage = optuna.storages.RDBStorage
-        patch.setattr(storage, "__init__", functools.partialmethod(storage.__init__, skip_compatibility_check=True))
-        yield
-    sqlalchemy.event.remove(sqlalchemy.Engine, "connect", hurry)
 
 
 @pytest.fixture

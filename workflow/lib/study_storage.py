@@ -85,7 +85,7 @@ class Database:
         finally:
             connection.close()
         if found != "ok":
-            raise StorageError(self._damage(found))
+            raise StorageError(self._damage(found.splitlines()[-1]))
 
     def _sentence(self, code: int | None, error: Exception) -> str:
         if code in _BUSY:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 import optuna
 import torch
 from optuna.trial import Trial, TrialState
+from tqdm import tqdm
 
 from workflow.lib.errors import UserError
 from workflow.lib.search_space import propose, space_difference, space_text
@@ -24,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 FAILURES_BEFORE_STOPPING = 10
 REASON = "reason"
+STANDING_SECONDS = 1.0
 WATCH_SECONDS = 0.2
 
 
@@ -58,13 +61,22 @@ def run_study(run: StudyRun, data: TrainingData) -> optuna.Study:
         elif not is_complete(run.study, study):
             _work_in_processes(run, data, study)
     except KeyboardInterrupt:
-        requeue_abandoned(study, run.queue)
-        done = len(counted_trials(study))
-        logger.warning(
-            "interrupted: %d of %d trials are finished; run the same command to go on", done, run.study.trials
-        )
+        _say_where_it_stands(run)
         raise
     return study
+
+
+def _say_where_it_stands(run: StudyRun) -> None:
+    """Log how much of an interrupted study is finished; the next run closes what was under way.
+
+    Asked on a connection of its own, and not for long: the interruption may have left the other in a transaction.
+    """
+    database = Database(run.database, patience=STANDING_SECONDS)
+    try:
+        done = len(counted_trials(optuna.load_study(study_name=run.name, storage=database.open())))
+    except (StorageError, KeyError):
+        return
+    logger.warning("interrupted: %d of %d trials are finished; run the same command to go on", done, run.study.trials)
 
 
 def _open(run: StudyRun, worker: int) -> optuna.Study:
@@ -139,6 +151,8 @@ def _worker_process(worker: int, run: StudyRun, data: TrainingData, threads: int
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
     torch.set_num_threads(threads)
+    # Its own lock is a semaphore of the system, which a killed worker would leave behind.
+    tqdm.set_lock(threading.RLock())
     try:
         _work(worker, run, data)
     except UserError:
