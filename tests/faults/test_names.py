@@ -8,6 +8,7 @@ import shutil
 import string
 from pathlib import Path
 
+import optuna
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
@@ -17,6 +18,7 @@ from tests.faults.hostile import MARK, NAMES, OTHER_VALUES
 from tests.workflow.conftest import Project, copy_of_the_project
 from workflow.lib.errors import UserError
 from workflow.lib.settings import RESERVED, checked_files, checked_run
+from workflow.lib.study_storage import Database
 from workflow.lib.validation import read_schema
 from workflow.lib.variants import changes_from, checked_name, variants_of
 from workflow.scripts import ensemble, split, train, tune
@@ -186,10 +188,13 @@ def test_each_script_that_names_a_result_checks_the_name(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_that_the_address_of_a_database_cannot_hold_is_refused(tmp_path):
-    folders = [f"--data-dir={tmp_path}", f"--split-dir={tmp_path}", f"--output-dir={tmp_path / 'what?'}"]
-    with pytest.raises(UserError, match="take another folder"):
-        tune.main(["--study=config/tuning/quick.yaml", *folders])
+@pytest.mark.parametrize("name", ["what?", "a?b=c&d", "#1 50%20", "{curly} {0}", 'it\'s "quoted"', "$(touch pwned)"])
+def test_a_study_lies_where_its_folder_says(name, tmp_path):
+    (tmp_path / name).mkdir()
+    path = tmp_path / name / "study.db"
+    optuna.create_study(study_name="mine", storage=Database(path).open())
+    assert path.is_file()
+    assert [entry.name for entry in tmp_path.iterdir()] == [name]
 
 
 def test_the_names_of_the_rules_are_those_of_the_schema():

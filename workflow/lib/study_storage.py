@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import optuna
 import sqlalchemy
@@ -71,8 +72,8 @@ class Database:
         return PatientStorage(self, self.ask(lambda: get_storage(self._rdb_storage())))
 
     def _rdb_storage(self) -> RDBStorage:
-        # Optuna takes braces in a URL for places to fill in.
-        url = f"sqlite:///{self.path}".replace("{", "{{").replace("}", "}}")
+        # In an address a question mark would end the path, and Optuna takes braces for places to fill in.
+        url = f"sqlite:///file:{quote(str(self.path))}?uri=true"
         timeout = min(ASKING_SECONDS, self.patience)
         return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": timeout}})
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from workflow.lib.batches import PairFiles
 from workflow.lib.devices import choose_device, choose_precision
 from workflow.lib.embeddings import EmbeddingFiles
-from workflow.lib.errors import UserError, run
+from workflow.lib.errors import run
 from workflow.lib.files import file_hash, save_figure, write_text, write_yaml
 from workflow.lib.locks import only_writer
 from workflow.lib.settings import load_study
