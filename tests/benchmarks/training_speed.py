@@ -10,8 +10,9 @@ from torch.utils.data import DataLoader, Dataset
 from tests.benchmarks.measurement import LIMIT, OURS, REFERENCE, Row, interleaved
 from workflow.lib.batches import RAW, ResidentPairs
 from workflow.lib.devices import choose_device, choose_precision
+from workflow.lib.epochs import end_epoch, train_epoch
 from workflow.lib.settings import experiment_from
-from workflow.lib.training import TrainingData, start, train_epoch
+from workflow.lib.training import TrainingData, start
 
 IMAGE_DIM, TEXT_DIM, HIDDEN_DIM, OUTPUT_DIM = 768, 4096, 1024, 512
 CAPTIONS = 5
@@ -52,7 +53,12 @@ def _ours(pairs: ResidentPairs, batch_size: int, device: torch.device) -> Callab
     experiment = experiment_from(document, "benchmark")
     data = TrainingData(train, val, RAW, RAW).to(device)
     state = start(experiment, data, seed=0)
-    return lambda: train_epoch(state, data, experiment.training, seed=0)
+
+    def epoch() -> None:
+        train_epoch(state, data.train, experiment.training, seed=0)
+        end_epoch(state)
+
+    return epoch
 
 
 class PairDataset(Dataset):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from tests.faults.property import altered, answer, cases, damaged, flipped, refusal
 from workflow.lib import report
 from workflow.lib.batches import PairFiles
-from workflow.lib.checkpoints import read_training_state
+from workflow.lib.checkpoints import Checkpoint
 from workflow.lib.dual_encoder import DualEncoder, load_heads, read_checkpoint, write_checkpoint
 from workflow.lib.files import ARRAY_BYTES
 from workflow.lib.leaderboard import leaderboard, read_run
@@ -366,7 +366,7 @@ def test_a_damaged_checkpoint_is_not_taken_up(tmp_path, data):
         assert torch.equal(content["best_state"]["weight"], torch.ones(3, 4))
 
     if answer(lambda: read_checkpoint(tmp_path / "checkpoint.pt"), "checkpoint.pt", as_written):
-        assert not read_training_state(tmp_path / "checkpoint.pt", None, "f")
+        assert not Checkpoint(tmp_path / "checkpoint.pt", "f").read_into(None)
 
 
 TRIALS = b"""number,state,value,epochs,seconds,reason,model.output_dim

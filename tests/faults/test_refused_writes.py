@@ -6,7 +6,6 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,11 +13,13 @@ import torch
 from matplotlib.figure import Figure
 
 from tests.faults.conftest import Chain, SmallDisk, contents
-from workflow.lib.checkpoints import write_training_state
+from tests.small_training import experiment, raw, rotated_pairs
+from workflow.lib.checkpoints import Checkpoint
 from workflow.lib.dual_encoder import DualEncoder, save_heads, write_checkpoint
 from workflow.lib.errors import UserError
 from workflow.lib.files import replacing, save_figure, write_arrays, write_bytes, write_json, write_text, write_yaml
 from workflow.lib.refusals import OF_PLACE, OF_SPACE, refuse_unwritable
+from workflow.lib.training import start
 from workflow.scripts import demo_data
 
 STEPS = ["split", "train", "baseline", "evaluate", "ensemble", "tune", "report"]
@@ -36,11 +37,7 @@ def figure() -> Figure:
 
 
 def training_state(path: Path) -> None:
-    model = torch.nn.Linear(40, 40)
-    parts = dict.fromkeys(("loss", "momentum_copy", "average"))
-    values = dict.fromkeys(("epoch", "step", "history", "best_epoch", "best_value", "best_state"), 0)
-    state = SimpleNamespace(model=model, optimizer=torch.optim.SGD(model.parameters()), **parts, **values)
-    write_training_state(path, state, "fingerprint")
+    Checkpoint(path, "fingerprint").write(start(experiment("linear", output_dim=30), raw(rotated_pairs(40)), 0))
 
 
 WRITERS: dict[str, Callable[[Path], None]] = {

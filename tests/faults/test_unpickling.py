@@ -17,7 +17,7 @@ import pytest
 import torch
 from snakemake.parser import parse
 
-from workflow.lib.checkpoints import read_training_state
+from workflow.lib.checkpoints import Checkpoint
 from workflow.lib.dual_encoder import load_heads, read_checkpoint
 from workflow.lib.embeddings import EmbeddingFiles, check_set, read_metadata
 from workflow.lib.errors import UserError
@@ -104,7 +104,7 @@ TENSORS = {
     "their header": matrix_width,
     "a head": load_heads,
     "a checkpoint": read_checkpoint,
-    "a training's state": lambda path: read_training_state(path, SimpleNamespace(), "fingerprint"),
+    "a training's state": lambda path: Checkpoint(path, "fingerprint").read_into(SimpleNamespace()),
     "arrays": read_arrays,
     "a split": SplitIndex.load,
     "a picture": lambda path: thumbnail(path.parent, path.name),

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from workflow.lib.errors import UserError, run
+from workflow.lib.interruption import Terminated
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sorted((ROOT / "workflow" / "scripts").glob("[!_]*.py"))}
@@ -96,14 +97,23 @@ def test_the_shell_sees_the_sentence_on_standard_error_and_exit_status_1(tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("error", "code"), [(UserError("a: b"), "error: a: b"), (KeyboardInterrupt(), "interrupted")])
-def test_what_a_person_can_act_on_ends_a_script_without_a_traceback(error, code):
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("a: b"), "error: a: b", ""),
+        (KeyboardInterrupt(), 130, "interrupted: run the same command again\n"),
+        (KeyboardInterrupt("in epoch 3"), 130, "interrupted: in epoch 3\n"),
+        (Terminated("in epoch 3"), 143, "interrupted: in epoch 3\n"),
+    ],
+)
+def test_what_a_person_can_act_on_ends_a_script_without_a_traceback(error, code, said, capsys):
     def main() -> None:
         raise error
 
     with pytest.raises(SystemExit) as ended:
         run(main)
     assert ended.value.code == code
+    assert capsys.readouterr().err == said
 
 
 def test_a_mistake_in_the_code_keeps_its_traceback():

@@ -23,6 +23,7 @@ TUNED = "tuned-"
 READ = {
     "tune": ["schemas/experiment.schema.yaml", "schemas/tuning.schema.yaml"],
     "train": ["schemas/experiment.schema.yaml"],
+    "evaluate": ["schemas/results.schema.yaml"],
     "ensemble": ["schemas/results.schema.yaml"],
     "report": [
         "schemas/results.schema.yaml",

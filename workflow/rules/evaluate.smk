@@ -3,7 +3,7 @@
 
 rule evaluate:
     input:
-        code=code("evaluate", "schemas/results.schema.yaml"),
+        code=code("evaluate"),
         model="results/{dataset}/{experiment}/seed{seed}/best_model.pt",
         data=data_files,
         extra=extra_files,

@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     _refuse_impossible(arguments)
     with only_writer(arguments.output_dir):
         _write_demo(arguments)
-    print(f"written to {arguments.output_dir} in {time.perf_counter() - began:.1f} s")
+    made = f"{arguments.images} pictures with {arguments.images * arguments.captions} captions"
+    print(f"{made} written to {arguments.output_dir} in {time.perf_counter() - began:.1f} s")
 
 
 def _write_demo(arguments: argparse.Namespace) -> None:
@@ -44,7 +45,6 @@ def _write_demo(arguments: argparse.Namespace) -> None:
     _save_rows(files.texts, text_encoder.encode(captions))
     image_ids = [image_id for image_id in names for _ in range(arguments.captions)]
     write_json(files.metadata, {"image_ids": image_ids, "captions": captions, "image_files": names})
-    print(f"{len(names)} pictures with {len(captions)} captions")
 
 
 def _refuse_impossible(arguments: argparse.Namespace) -> None:
