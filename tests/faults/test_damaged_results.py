@@ -101,7 +101,7 @@ def content_of(path: Path) -> Any:
 
 
 @pytest.mark.parametrize("name", RESULTS)
-@cases(40)
+@cases(20)
 @given(st.data())
 def test_one_value_of_a_result_replaced(run, copy, split_dir, name, data):
     document = data.draw(altered(content_of(run / RESULTS[name])))
@@ -109,7 +109,7 @@ def test_one_value_of_a_result_replaced(run, copy, split_dir, name, data):
     reported(copy, split_dir / "manifest.json", "seed0")
 
 
-@cases(40)
+@cases(12)
 @given(st.data())
 def test_one_value_of_the_manifest_replaced(run, copy, split_dir, data):
     document = data.draw(altered(content_of(split_dir / "manifest.json")))
@@ -118,7 +118,7 @@ def test_one_value_of_the_manifest_replaced(run, copy, split_dir, data):
 
 
 @pytest.mark.parametrize("name", RESULTS)
-@cases(25)
+@cases(12)
 @given(st.data())
 def test_accidents_of_a_result(run, copy, split_dir, name, data):
     (copy / RESULTS[name]).write_bytes(data.draw(damaged((run / RESULTS[name]).read_bytes())))
@@ -173,7 +173,7 @@ def ordered(index: SplitIndex) -> None:
     assert len(index.text_image) == len(index.text_rows)
 
 
-@cases(200)
+@cases(110)
 @given(st.data())
 def test_accidents_of_a_split_index(split_dir, tmp_path, data):
     (tmp_path / "val.npz").write_bytes(data.draw(damaged((split_dir / "val.npz").read_bytes())))
@@ -200,7 +200,7 @@ columns = st.one_of(
 )
 
 
-@cases(200)
+@cases(110)
 @given(columns, columns, columns, st.sampled_from(["text_image", "text_images", "a/b"]))
 def test_arrays_of_any_kind_as_a_split_index(data_dir, tmp_path, images, texts, owners, name):
     (tmp_path / "val.npz").write_bytes(npz(image_rows=images, text_rows=texts, **{name: owners}))
@@ -241,7 +241,7 @@ def test_an_array_that_unpacks_to_more_than_is_read(tmp_path):
     assert "once unpacked" in refusal(lambda: SplitIndex.load(tmp_path / "val.npz"), "val.npz")
 
 
-@cases(100)
+@cases(50)
 @given(st.data())
 def test_accidents_of_ranks(run, copy, data):
     whole = (run / "evaluation_results" / "ranks.npz").read_bytes()
@@ -249,7 +249,7 @@ def test_accidents_of_ranks(run, copy, data):
     answer(lambda: leaderboard([read_run(copy)]), "ranks.npz")
 
 
-@cases(80)
+@cases(40)
 @given(st.data())
 def test_any_array_in_place_of_ranks(run, copy, data):
     with np.load(run / "evaluation_results" / "ranks.npz") as archive:
@@ -272,14 +272,14 @@ def the_same_model(run: Path):
     return holds
 
 
-@cases(200)
+@cases(50)
 @given(st.data())
 def test_a_flipped_bit_changes_no_weight_unseen(run, tmp_path, data):
     (tmp_path / "best_model.pt").write_bytes(data.draw(flipped((run / "best_model.pt").read_bytes())))
     answer(lambda: load_heads(tmp_path / "best_model.pt"), "best_model.pt", the_same_model(run))
 
 
-@cases(150)
+@cases(40)
 @given(st.data())
 def test_accidents_of_a_model(run, tmp_path, data):
     (tmp_path / "best_model.pt").write_bytes(data.draw(damaged((run / "best_model.pt").read_bytes())))
@@ -306,7 +306,7 @@ def edited(run: Path, tmp_path: Path, change: Any) -> Path:
     return tmp_path / "best_model.pt"
 
 
-@cases(200)
+@cases(50)
 @given(st.data())
 def test_one_value_of_a_model_replaced(run, tmp_path, data):
     torch.save(data.draw(altered(read_checkpoint(run / "best_model.pt"))), tmp_path / "best_model.pt")
@@ -354,7 +354,7 @@ def test_a_compressed_model_is_refused_before_it_unpacks(run, tmp_path):
 STATE = {"fingerprint": "f", "epoch": 3, "history": [{"epoch": 1}], "best_state": {"weight": torch.ones(3, 4)}}
 
 
-@cases(150)
+@cases(80)
 @given(st.data())
 def test_a_damaged_checkpoint_is_not_taken_up(tmp_path, data):
     write_checkpoint(tmp_path / "whole.pt", STATE)
@@ -379,14 +379,14 @@ def whole_table(trials: pd.DataFrame) -> None:
     assert {"number", "state", "value", "epochs", "seconds", "reason"} <= {"epochs", *trials.columns}
 
 
-@cases(150)
+@cases(80)
 @given(damaged(TRIALS))
 def test_accidents_of_a_table_of_trials(tmp_path, content):
     (tmp_path / "trials.csv").write_bytes(content)
     answer(lambda: read_trials(tmp_path / "trials.csv"), "trials.csv", whole_table)
 
 
-@cases(40)
+@cases(15)
 @given(damaged(TRIALS))
 def test_a_report_after_accidents_of_a_table_of_trials(run, split_dir, tmp_path, content):
     study = tmp_path / "quick"

@@ -127,7 +127,7 @@ def a_flipped_bit_changes_no_row_unseen(folder, content):
     answer(lambda: check(folder), NAME, as_written)
 
 
-@cases(300)
+@cases(160)
 @given(flipped(WHOLE))
 def test_a_flipped_bit_changes_no_row_unseen(folder, content):
     a_flipped_bit_changes_no_row_unseen(folder, content)
@@ -147,7 +147,7 @@ def test_a_changed_value_is_found_by_the_checksum(folder):
     assert "do not match their checksum" in refusal(lambda: check(folder), NAME)
 
 
-@cases(300)
+@cases(160)
 @given(damaged(WHOLE))
 def test_accidents_leave_sound_rows_or_one_sentence(folder, content):
     (folder / NAME).write_bytes(content)
@@ -166,7 +166,7 @@ near = st.integers(-2, 30)
 claims = st.one_of(near, st.sampled_from([2**31, 2**32, 10**9, 10**12, 2**62, 2**63, 2**64, -(2**63), 10**30]))
 
 
-@cases(300)
+@cases(160)
 @given(claims, claims, st.lists(claims, max_size=3), st.lists(claims, max_size=3))
 def test_claims_beyond_the_file_are_refused_at_once(folder, values, offset, size, strides):
     claimed = description(values=values, offset=offset, size=tuple(size), strides=tuple(strides))

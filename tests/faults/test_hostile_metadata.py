@@ -71,19 +71,19 @@ def written(document: object) -> bytes:
     return json.dumps(document).encode("ascii")
 
 
-@cases(400)
+@cases(220)
 @given(altered(FULL))
 def test_one_value_of_the_metadata_replaced(folder, document):
     check(folder, written(document))
 
 
-@cases(200)
+@cases(110)
 @given(altered(UNIQUE))
 def test_one_value_replaced_where_images_have_one_row_each(unique_folder, document):
     check(unique_folder, written(document))
 
 
-@cases(200)
+@cases(110)
 @given(damaged(written(FULL)))
 def test_accidents_of_the_metadata(folder, content):
     check(folder, content)
@@ -96,19 +96,19 @@ def test_many_more_accidents_of_the_metadata(folder, content):
     check(folder, content)
 
 
-@cases(150)
+@cases(80)
 @given(values)
 def test_any_other_json(folder, document):
     assert "train2017_metadata.json" in check(folder, written(document))
 
 
-@cases(200)
+@cases(110)
 @given(st.lists(scalars, min_size=8, max_size=8))
 def test_ids_of_any_kind(folder, images):
     check(folder, written({"image_ids": [image for image in images for _ in range(3)]}))
 
 
-@cases(200)
+@cases(110)
 @given(st.lists(texts, min_size=8, max_size=8, unique=True))
 def test_ids_of_any_text_stay_apart(folder, images):
     said = check(folder, written({"image_ids": [image for image in images for _ in range(3)]}))
@@ -218,13 +218,13 @@ def divided(folder: Path, out: Path, assignments: bytes) -> str | None:
     return said
 
 
-@cases(150)
+@cases(80)
 @given(altered(ASSIGNED))
 def test_one_assignment_replaced(folder, tmp_path, document):
     divided(folder, tmp_path / "out", written(document))
 
 
-@cases(100)
+@cases(50)
 @given(damaged(written(ASSIGNED)))
 def test_accidents_of_the_assignments(folder, tmp_path, content):
     divided(folder, tmp_path / "out", content)
@@ -249,7 +249,7 @@ def test_assignments_of_another_size_or_kind_of_file(folder, tmp_path):
         assert said in refusal(lambda how=how: split(how), name)
 
 
-@cases(150)
+@cases(80)
 @given(st.one_of(altered({"train": 0.5, "val": 0.25, "test": 0.25}).map(json.dumps), texts))
 @pytest.mark.parametrize("option", ["--fractions", "--counts"])
 def test_shares_of_any_kind(folder, tmp_path, option, text):

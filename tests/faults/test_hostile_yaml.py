@@ -62,25 +62,25 @@ def written(document: object) -> bytes:
     return json.dumps(document).encode("ascii")
 
 
-@cases(250)
+@cases(130)
 @given(altered(yaml.safe_load(EXPERIMENT)))
 def test_one_value_of_an_experiment_replaced(tmp_path, document):
     read(tmp_path, "experiment", written(document))
 
 
-@cases(250)
+@cases(130)
 @given(altered(yaml.safe_load(STUDY)))
 def test_one_value_of_a_study_replaced(tmp_path, document):
     read(tmp_path, "study", written(document))
 
 
-@cases(150)
+@cases(80)
 @given(damaged(EXPERIMENT))
 def test_accidents_of_an_experiment(tmp_path, content):
     read(tmp_path, "experiment", content)
 
 
-@cases(150)
+@cases(80)
 @given(damaged(STUDY))
 def test_accidents_of_a_study(tmp_path, content):
     read(tmp_path, "study", content)
@@ -95,13 +95,13 @@ def test_many_more_accidents(tmp_path, kind, whole, data):
     read(tmp_path, kind, content)
 
 
-@cases(150)
+@cases(80)
 @given(values)
 def test_any_document_is_no_experiment(tmp_path, document):
     assert read(tmp_path, "experiment", written(document))
 
 
-@cases(100)
+@cases(50)
 @given(altered(yaml.safe_load(RUN)))
 def test_one_value_of_the_run_replaced(document):
     answer(lambda: checked_run(document, "configuration"), "configuration")
@@ -110,7 +110,7 @@ def test_one_value_of_the_run_replaced(document):
 syntax = st.lists(st.sampled_from([*"[]{}:,-&*!|>'\"%@`#? \n\tab1.0~<=\\", "&a ", "*a", "<<: ", "!!set "]))
 
 
-@cases(300)
+@cases(160)
 @given(syntax.map("".join))
 def test_any_signs_of_the_language(text):
     answer(lambda: parse_yaml(text, NAME), NAME, lambda document: assert_plain(document))
@@ -120,7 +120,7 @@ def assert_plain(document: Any) -> None:
     assert plain(document)
 
 
-@cases(150)
+@cases(80)
 @given(st.one_of(st.text(max_size=30), st.integers().map(str), st.floats().map(str), texts))
 def test_any_scalar_is_a_plain_value(text):
     answer(lambda: parse_yaml(f"a: {text}", NAME), NAME, lambda document: assert_plain(document))
@@ -234,7 +234,7 @@ def test_scalars_are_what_they_look_like(text, value):
     assert (found, type(found)) == (value, type(value))
 
 
-@cases(150)
+@cases(80)
 @given(st.one_of(st.text(max_size=12), st.integers(-(2**63), 2**63 - 1), st.floats(-1e18, 1e18), st.booleans()))
 def test_what_the_project_writes_is_read_as_it_was(tmp_path, value):
     """Files of the project are written by PyYAML, whose idea of plain text differs in one case: 1e5 without a dot."""
