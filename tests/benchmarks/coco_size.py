@@ -17,6 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from workflow.lib.rows import open_rows
+
 IMAGES, PAIRS, IMAGE_DIM, TEXT_DIM = 118_287, 591_753, 768, 4096
 ROWS_AT_ONCE = 4096
 EXPERIMENT = """
@@ -44,13 +46,17 @@ def write_input(folder: Path, images: int) -> None:
 
 
 def write_tensor(path: Path, shape: tuple[int, int], rows_of: Callable[[slice], np.ndarray]) -> None:
-    """Save a float32 tensor of a shape whose rows are made piece by piece."""
-    raw = path.with_suffix(".raw")
-    with raw.open("wb") as stream:
+    """Save a float32 tensor of a shape whose rows are made piece by piece: saved empty, then filled in place."""
+    # The checksum of the empty tensor would not be that of the rows.
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(torch.empty(shape), path)
+    finally:
+        torch.serialization.set_crc32_options(True)
+    with path.open("r+b") as stream:
+        stream.seek(open_rows(path).offset)
         for start in range(0, shape[0], ROWS_AT_ONCE):
             rows_of(slice(start, min(start + ROWS_AT_ONCE, shape[0]))).tofile(stream)
-    torch.save(torch.from_numpy(np.memmap(raw, np.float32, "r+", shape=shape)), path)
-    raw.unlink()
 
 
 def measure(name: str, *command: str) -> None:

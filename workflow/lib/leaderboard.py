@@ -18,6 +18,8 @@ from workflow.lib.uncertainty import Comparison, ImageHits, compared, interval, 
 
 SHOWN_METRICS = (*RECALLS, "MedR", "MRR")
 CORRECTED = "hubness_corrected"
+# Kinds whose settings say what was trained.
+TRAINED = ("head", "variant", "control")
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,10 @@ def read_run(folder: Path) -> RunResult:
     """Read a run folder after its evaluation."""
     metrics = read_result(folder / "evaluation_results" / "metrics.json")
     settings = read_result(folder / "resolved_config.yaml")
-    if settings["kind"] != metrics["kind"]:
+    own, kind = settings["kind"], metrics["kind"]
+    if (own in TRAINED) != (kind in TRAINED) or (kind == "variant" and own != "variant"):
         raise UserError(
-            f"{folder}: resolved_config.yaml is of a {quoted(settings['kind'])}, metrics.json of a {metrics['kind']}: "
+            f"{folder}: resolved_config.yaml is of a {quoted(own)}, metrics.json of a {kind}: "
             "delete the folder and run its steps again"
         )
     return RunResult(

@@ -195,7 +195,7 @@ class _Digest:
         if self.record.checksum not in (0, self.checksum):
             raise UserError(
                 f"{self.path} is damaged: bytes {self.record.start} to {self.record.stop} do not match their checksum; "
-                "copy or write it again"
+                "copy or write it again, without checksums (torch.serialization.set_crc32_options) to fill it in place"
             )
 
 
