@@ -67,7 +67,9 @@ class TuneRun:
     def start(self) -> None:
         """Start the same command, again."""
         with (self.folder / "log.txt").open("ab") as log:
-            self.process = subprocess.Popen(self.command, cwd=ROOT, start_new_session=True, stderr=log)
+            # A process that does not end says where it is, when it is aborted.
+            environment = os.environ | {"PYTHONFAULTHANDLER": "1"}
+            self.process = subprocess.Popen(self.command, cwd=ROOT, env=environment, start_new_session=True, stderr=log)
 
     def said(self) -> str:
         """Return what all runs so far have logged."""
@@ -111,7 +113,12 @@ def end(run: TuneRun, send: Callable[[], None]) -> None:
     family = run.family()
     with contextlib.suppress(ProcessLookupError):
         send()
-    run.process.wait(timeout=SECONDS_TO_END)
+    try:
+        run.process.wait(timeout=SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        run.process.send_signal(signal.SIGABRT)
+        run.process.wait()
+        pytest.fail(run.said())
     _, alive = psutil.wait_procs(family[1:], timeout=SECONDS_TO_END)
     assert not alive
 
@@ -180,7 +187,7 @@ def _repeats(trial: FrozenTrial, other: FrozenTrial) -> bool:
 
 
 @pytest.mark.slow
-def test_a_study_survives_the_kill_of_a_worker_of_its_coordinator_and_control_c(tune_run):
+def test_a_study_survives_the_kill_of_a_worker_and_of_its_coordinator(tune_run):
     run = tune_run(trials=6, epochs=60)
     run.start()
     run.wait_for_finished(1)
@@ -189,20 +196,25 @@ def test_a_study_survives_the_kill_of_a_worker_of_its_coordinator_and_control_c(
     kill_the_coordinator(run)
     before = finished_values(run)
     assert 2 <= len(before) < 6
-
-    run.start()
-    run.wait_for_finished(len(before) + 1)
-    press_control_c(run)
-    assert run.process.returncode == 1
-    found = re.search(r"interrupted: (\d) of 6 trials are finished; run the same command to go on", run.said())
-    after = finished_values(run)
-    assert int(found[1]) == len(after) < 6
-    assert before.items() <= after.items()
-
     run.start()
     assert run.process.wait(timeout=60) == 0, run.said()
     assert_complete(run.folder, "steady", 6)
-    assert after.items() <= finished_values(run).items()
+    assert before.items() <= finished_values(run).items()
+
+
+@pytest.mark.soak
+def test_control_c_says_where_the_study_stands(tune_run):
+    run = tune_run(trials=8, epochs=60)
+    for _ in range(2):
+        run.start()
+        run.wait_for_finished(len(finished_values(run)) + 1)
+        press_control_c(run)
+        assert run.process.returncode == 1
+        finished = re.findall(r"interrupted: (\d) of 8 trials are finished; run the same command to go on", run.said())
+        assert int(finished[-1]) == len(finished_values(run)) < 8
+    run.start()
+    assert run.process.wait(timeout=60) == 0, run.said()
+    assert_complete(run.folder, "steady", 8)
     assert "Traceback" not in run.said()
     assert "Warning" not in run.said()
 

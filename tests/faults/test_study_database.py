@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import itertools
 import logging
 import shutil
@@ -72,6 +73,22 @@ def slow_disk(seconds: float) -> Iterator[None]:
     sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", wait)
     yield
     sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", wait)
+
+
+@contextlib.contextmanager
+def interrupted_at(moment: str, number: int) -> Iterator[None]:
+    """Raise KeyboardInterrupt before or after the so-manieth statement of this process's databases."""
+    statements = itertools.count()
+
+    def interrupt(*_: Any) -> None:
+        if next(statements) == number:
+            raise KeyboardInterrupt
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, moment, interrupt)
+    try:
+        yield
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, moment, interrupt)
 
 
 @pytest.fixture
@@ -173,6 +190,29 @@ def test_a_slow_disk_loses_no_trial(run, trained):
     assert all(len(trial.intermediate_values) == 3 for trial in study.trials)
 
 
+@pytest.mark.usefixtures("hurried_databases")
+@pytest.mark.parametrize("moment", ["before_cursor_execute", "after_cursor_execute"])
+@pytest.mark.parametrize("every", [pytest.param(7, marks=pytest.mark.soak), 97])
+def test_an_interruption_within_any_statement_ends_at_once_and_costs_no_trial(run, trained, tmp_path, moment, every):
+    trained()
+    for number in itertools.count(40, every):
+        one = dataclasses.replace(run, database=tmp_path / str(number) / "study.db")
+        began = time.monotonic()
+        try:
+            with interrupted_at(moment, number):
+                run_study(one, None)
+            break
+        except KeyboardInterrupt:
+            assert time.monotonic() - began < 5
+        # As the end of the process does, close what the interruption left in a transaction.
+        gc.collect()
+        study = run_study(one, None)
+        assert [trial.state for trial in counted_trials(study)] == [TrialState.COMPLETE] * 4
+        assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
+        assert len({trial.params["training.learning_rate"] for trial in counted_trials(study)}) == 4
+    assert number > 200
+
+
 DAMAGES = {
     "another file": lambda whole: b"these are no trials" * 1000,
     "cut off": lambda whole: whole[: len(whole) // 2],
@@ -220,7 +260,7 @@ def test_a_database_on_a_read_only_disk_is_named(run, trained, small_disk):
 
 def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, threads: int) -> None:
     """Stand in for a worker process, on a slow disk, with an SQLite that refuses at once; a training takes 0.1 s."""
-    study_storage.ASKING_SECONDS = 0.0
+    study_storage.ASKING_SECONDS, study_storage.LONGEST_WAIT_SECONDS = 0.0, 0.5
 
     def pretend(experiment: Experiment, data: Any, seed: int, on_epoch: Callable[[dict], None]) -> None:
         for epoch in range(3):
@@ -236,15 +276,15 @@ WORKER = tuning._worker_process
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("held", [0.05, 1.0])
-def test_several_workers_share_a_busy_database_on_a_slow_disk(held, run, trained, monkeypatch):
+@pytest.mark.parametrize(("held", "between"), [(0.05, 0.5), (1.0, 2.0)])
+def test_several_workers_share_a_busy_database_on_a_slow_disk(held, between, run, trained, monkeypatch):
     trained()
     run_study(dataclasses.replace(run, study=dataclasses.replace(run.study, trials=1)), None)
     monkeypatch.setattr(tuning, "_worker_process", slow_and_busy_worker)
-    several = dataclasses.replace(run, study=dataclasses.replace(run.study, trials=12, n_jobs=3))
-    with locked(run.database, held, between=held):
+    several = dataclasses.replace(run, study=dataclasses.replace(run.study, trials=8, n_jobs=3))
+    with locked(run.database, held, between):
         study = run_study(several, None)
     counted = counted_trials(study)
-    assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 12
+    assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 8
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))
-    assert len({trial.params["training.learning_rate"] for trial in counted}) == 12
+    assert len({trial.params["training.learning_rate"] for trial in counted}) == 8

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import os
 import signal
 import time
@@ -21,7 +22,7 @@ from workflow.lib.errors import UserError
 from workflow.lib.projections import project_standardized
 from workflow.lib.settings import Experiment, experiment_from, load_study
 from workflow.lib.training import TrainingData, fit, load_training_data
-from workflow.lib.trial_budget import counted_trials
+from workflow.lib.trial_budget import counted_trials, requeue_abandoned
 from workflow.lib.tuning import StudyRun, run_study
 
 STUDY = """
@@ -178,6 +179,38 @@ def test_an_interrupted_study_goes_on_and_tries_the_interrupted_parameters_again
     assert rates(study) == [learning_rate(experiment) for experiment in asked]
     assert len(set(rates(study))) == 3
     assert [trial.value for trial in counted_trials(study)][:finished] == [1.0 + i for i in range(finished)]
+
+
+def test_an_interrupted_study_says_where_it_stands(run, trained, caplog):
+    trained(in_turn([1.0], [2.0], KeyboardInterrupt()))
+    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+        run_study(run, None)
+    assert "interrupted: 2 of 3 trials are finished; run the same command to go on" in caplog.text
+
+
+def test_the_parameters_of_a_repeat_that_is_interrupted_before_it_begins_are_not_lost(run, trained):
+    asked = trained(in_turn(Killed()))
+    with pytest.raises(Killed):
+        run_study(run, None)
+    study = kept(run)
+    for _ in range(2):
+        requeue_abandoned(study, run.queue)
+        study.ask()
+    run_study(run, None)
+    assert len({learning_rate(experiment) for experiment in asked}) == 3
+    assert asked[0] == asked[1]
+
+
+def test_a_queueing_that_was_interrupted_queues_the_parameters_once(run, trained, monkeypatch):
+    asked = trained(in_turn(Killed()))
+    with pytest.raises(Killed):
+        run_study(run, None)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(optuna.Study, "tell", lambda *_, **__: (_ for _ in ()).throw(Killed()))
+        requeue_abandoned(kept(run), run.queue)
+    study = run_study(run, None)
+    assert len(set(rates(study))) == 3
+    assert asked[1] == asked[0]
 
 
 def test_a_trial_that_a_dead_process_left_running_is_closed(run, trained):
