@@ -155,7 +155,7 @@ def test_a_full_disk_stops_a_step_in_one_sentence_and_the_same_step_succeeds_lat
 def test_wherever_a_disk_becomes_full_each_file_is_the_old_or_the_new_one(name, chain: Chain, small_disk):
     output = small_disk.folder / name
     refused = 0
-    for room in range(0, 200_000, 12_288):
+    for room in range(0, 200_000, 24_576):
         shutil.rmtree(output, ignore_errors=True)
         output.mkdir()
         names = [path for path in outputs(chain.results / name) if "/" not in path]

@@ -192,7 +192,7 @@ def test_a_slow_disk_loses_no_trial(run, trained):
 
 @pytest.mark.usefixtures("hurried_databases")
 @pytest.mark.parametrize("moment", ["before_cursor_execute", "after_cursor_execute"])
-@pytest.mark.parametrize("every", [pytest.param(7, marks=pytest.mark.soak), 97])
+@pytest.mark.parametrize("every", [pytest.param(23, marks=pytest.mark.soak), 97])
 def test_an_interruption_within_any_statement_ends_at_once_and_costs_no_trial(run, trained, tmp_path, moment, every):
     trained()
     for number in itertools.count(40, every):
