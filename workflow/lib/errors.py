@@ -21,5 +21,5 @@ def run(main: Callable[[], None]) -> None:
     except UserError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt as interruption:
-        print(f"interrupted: {interruption or 'run the same command again'}", file=sys.stderr)
+        print(f"interrupted: {str(interruption) or 'run the same command again'}", file=sys.stderr)
         sys.exit(exit_status(interruption))
