@@ -14,6 +14,8 @@ import pytest
 from tests.workflow.conftest import copy_of_the_project
 
 ROOT = Path(__file__).parents[2]
+# Threads that wait for each other on a busy machine lose seconds.
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 COMPARED = ("best_model.pt", "loss_history.json")
 # Everything that a training keeps from step to step: queue, momentum copy, averages, random numbers of many kinds.
 EXPERIMENT = """
@@ -35,7 +37,7 @@ def train_command(folder: Path, data_dir: Path, split_dir: Path) -> list[str]:
 def started(command: list[str], log: Path, until: str) -> subprocess.Popen:
     """Start a command in a process group of its own and wait until its log has a text, or it has ended."""
     with log.open("w") as stream:
-        process = subprocess.Popen(command, cwd=ROOT, stderr=stream, start_new_session=True)
+        process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=stream, start_new_session=True)
     deadline = time.monotonic() + 60
     while until not in log.read_text() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -53,6 +55,11 @@ def kill_at_random(command: list[str], log: Path, moments: random.Random) -> boo
     return was_running
 
 
+def finish(command: list[str]) -> None:
+    """Run a command to its end."""
+    subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=True, stderr=subprocess.DEVNULL)
+
+
 def results(folder: Path) -> dict[str, bytes]:
     return {name: (folder / name).read_bytes() for name in COMPARED}
 
@@ -65,14 +72,14 @@ def killed_and_finished(folder: Path, data_dir: Path, split_dir: Path, kills: in
         done += kill_at_random(command, folder / "log", moments)
         if done == kills:
             break
-    subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    finish(command)
     return results(folder / "run"), done
 
 
 @pytest.fixture(scope="module")
 def undisturbed(data_dir, split_dir, tmp_path_factory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("undisturbed")
-    subprocess.run(train_command(folder, data_dir, split_dir), cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    finish(train_command(folder, data_dir, split_dir))
     return results(folder / "run")
 
 
@@ -117,7 +124,7 @@ def test_a_training_told_to_stop_writes_its_state_within_five_seconds(
     last = (tmp_path / "log").read_text().splitlines()[-1]
     assert last.startswith("interrupted: in epoch ")
     assert last.endswith(f"the state is in {tmp_path / 'run' / 'checkpoint.pt'}: run the same command to go on")
-    subprocess.run(command, cwd=ROOT, check=True, stderr=subprocess.DEVNULL)
+    finish(command)
     assert results(tmp_path / "run") == undisturbed
 
 
