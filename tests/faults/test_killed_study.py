@@ -209,7 +209,7 @@ def test_control_c_says_where_the_study_stands(tune_run):
         run.start()
         run.wait_for_finished(len(finished_values(run)) + 1)
         press_control_c(run)
-        assert run.process.returncode == 1
+        assert run.process.returncode == 130
         finished = re.findall(r"interrupted: (\d) of 8 trials are finished; run the same command to go on", run.said())
         assert int(finished[-1]) == len(finished_values(run)) < 8
     run.start()
