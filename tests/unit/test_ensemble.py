@@ -82,6 +82,7 @@ def test_the_facts_are_those_of_the_members_added_up(together, trained):
     for name in ("parameters", "seconds"):
         assert found[name] == pytest.approx(sum(member[name] for member in members))
     assert read_yaml(folder / "resolved_config.yaml") == {
+        "format": 1,
         "experiment": "both",
         "kind": "ensemble",
         "seed": 0,

@@ -57,7 +57,7 @@ def image_number(described: dict) -> int:
 
 def test_six_different_queries_of_each_direction_with_five_candidates(evaluation, split, metadata):
     found = retrieval_examples(evaluation, split, metadata)
-    assert list(found) == ["t2i", "i2t"]
+    assert list(found) == ["format", "t2i", "i2t"]
     assert len({caption_number(example["query"]) for example in found["t2i"]}) == 6
     assert len({image_number(example["query"]) for example in found["i2t"]}) == 6
     assert all(len(example["candidates"]) == 5 for example in (*found["t2i"], *found["i2t"]))
@@ -127,7 +127,7 @@ def test_without_captions_and_files_the_ids_are_left(evaluation, split, metadata
 
 
 def test_the_worst_queries_are_the_ten_captions_whose_image_ranks_lowest_worst_first(evaluation, split, metadata):
-    found = worst_queries(evaluation, split, metadata)
+    found = worst_queries(evaluation, split, metadata)["queries"]
     ranks = evaluation.ranks.t2i + 1
     assert [query["rank"] for query in found] == sorted(ranks, reverse=True)[:10]
     for query in found:
@@ -139,11 +139,11 @@ def test_the_worst_queries_are_the_ten_captions_whose_image_ranks_lowest_worst_f
 
 def test_worst_queries_of_one_rank_stand_in_file_order(evaluation, split, metadata):
     equal = replace(evaluation, ranks=replace(evaluation.ranks, t2i=np.zeros(CAPTIONS, dtype=int)))
-    assert [caption_number(query) for query in worst_queries(equal, split, metadata)] == list(range(10))
+    assert [caption_number(query) for query in worst_queries(equal, split, metadata)["queries"]] == list(range(10))
 
 
 def test_worst_queries_without_captions_are_named_by_their_image(evaluation, split, metadata):
-    found = worst_queries(evaluation, split, replace(metadata, captions=None))
+    found = worst_queries(evaluation, split, replace(metadata, captions=None))["queries"]
     assert {query["caption"] for query in found} == {None}
     assert all(query["image_id"].startswith("id-") for query in found)
 
@@ -154,4 +154,4 @@ def test_a_set_smaller_than_the_examples_gives_what_there_is():
     found = retrieval_examples(evaluation_of(split), split, metadata)
     assert [len(example["candidates"]) for example in found["t2i"]] == [2, 2, 2]
     assert [len(example["candidates"]) for example in found["i2t"]] == [3, 3]
-    assert len(worst_queries(evaluation_of(split), split, metadata)) == 3
+    assert len(worst_queries(evaluation_of(split), split, metadata)["queries"]) == 3

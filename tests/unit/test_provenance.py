@@ -16,6 +16,7 @@ CPU = torch.device("cpu")
 def test_the_facts_of_a_run():
     facts = run_facts(CPU, torch.float32, seconds=1.5, parameters=42)
     assert list(facts) == [
+        "format",
         "seconds",
         "device",
         "device_name",

@@ -26,6 +26,7 @@ def retrieval_examples(evaluation: Evaluation, split: SplitIndex, metadata: Meta
     t2i_scores, t2i_found = _best(texts, images, captions)
     i2t_scores, i2t_found = _best(images, texts, pictures)
     return {
+        "format": 1,
         "t2i": [
             {
                 "query": catalogue.text(query),
@@ -51,13 +52,14 @@ def retrieval_examples(evaluation: Evaluation, split: SplitIndex, metadata: Meta
     }
 
 
-def worst_queries(evaluation: Evaluation, split: SplitIndex, metadata: Metadata) -> list[dict[str, Any]]:
+def worst_queries(evaluation: Evaluation, split: SplitIndex, metadata: Metadata) -> dict[str, Any]:
     """Return the ten captions whose image ranks lowest, the worst first, with the 1-based rank, before re-ranking."""
     catalogue = _Catalogue(split, metadata)
     ranks = evaluation.ranks.t2i
     worst = np.argsort(-ranks, kind="stable")[:WORST_QUERIES]
     described = [(catalogue.text(query), int(ranks[query]) + 1) for query in worst]
-    return [{"caption": text["caption"], "image_id": text["image_id"], "rank": rank} for text, rank in described]
+    queries = [{"caption": text["caption"], "image_id": text["image_id"], "rank": rank} for text, rank in described]
+    return {"format": 1, "queries": queries}
 
 
 def _best(queries: torch.Tensor, gallery: torch.Tensor, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

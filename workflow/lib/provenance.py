@@ -16,6 +16,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "optuna", "snakemake")
 def run_facts(device: torch.device, precision: torch.dtype, seconds: float, parameters: int) -> dict[str, Any]:
     """Return the facts of a run as run.json holds them; memory is the process's peak, in bytes."""
     return {
+        "format": 1,
         "seconds": seconds,
         "device": device.type,
         "device_name": device_name(device),

@@ -136,7 +136,7 @@ def _failures(run: RunResult) -> dict[str, Any]:
         "seed": run.seed,
         "images": run.metrics["protocol"]["images"],
         "lengths": run.metrics["diagnostics"]["recall_by_caption_length"],
-        "queries": read_result(run.folder / "evaluation_results" / "worst_queries.json"),
+        "queries": read_result(run.folder / "evaluation_results" / "worst_queries.json")["queries"],
     }
 
 
@@ -162,7 +162,7 @@ def _extra_sets(runs: list[RunResult]) -> dict[str, list[dict[str, Any]]]:
 
 def _training(run: RunResult) -> dict[str, Any]:
     history = read_result(run.folder / "loss_history.json")
-    described = ("description", "experiment", "kind", "seed")
+    described = ("format", "description", "experiment", "kind", "seed")
     settings = {key: value for key, value in run.settings.items() if key not in described}
     return {
         "name": run.experiment,

@@ -1,7 +1,7 @@
 """Files that finished steps wrote, read for the report and for an ensemble: checked by the schema of their name."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import file_size, read_arrays, read_json
-from workflow.lib.quotation import one_line
+from workflow.lib.quotation import one_line, quoted
 from workflow.lib.validation import read_schema, read_yaml, validated
 
 RUN_AGAIN = "delete the file and run the step that writes it again"
@@ -21,6 +21,7 @@ TRIAL_COLUMNS = {"number": "iuf", "state": "OTU", "value": "iuf", "seconds": "iu
 def read_result(path: Path) -> Any:
     """Read a file of a finished step; what is not as `results.schema.yaml` says is a UserError with key and remedy."""
     content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
+    _refuse_other_format(content, path)
     try:
         json.dumps(content, ensure_ascii=False).encode()
         return validated(content, read_schema("results")["properties"][path.name], str(path))
@@ -28,6 +29,13 @@ def read_result(path: Path) -> Any:
         raise UserError(f"{path} holds half a character, a lone surrogate: {RUN_AGAIN}") from error
     except UserError as error:
         raise UserError(f"{error}; {RUN_AGAIN}") from error
+
+
+def _refuse_other_format(content: Any, path: Path) -> None:
+    expected = read_schema("results")["properties"][path.name]["properties"]["format"]["const"]
+    found = content.get("format", "none") if isinstance(content, Mapping) else "none"
+    if type(found) is not int or found != expected:
+        raise UserError(f"{path} has the format {quoted(found)}, this version reads {expected}: {RUN_AGAIN}")
 
 
 def checked_facts(facts: Any, path: Path) -> dict[str, Any]:

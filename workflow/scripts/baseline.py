@@ -46,7 +46,7 @@ def _write_baseline(arguments: argparse.Namespace) -> None:
     }
     save_heads(arguments.output_dir / "best_model.pt", model, facts)
     baseline = {"type": arguments.baseline, "chosen": chosen.candidate.chosen}
-    write_yaml(arguments.output_dir / "resolved_config.yaml", described | {"baseline": baseline})
+    write_yaml(arguments.output_dir / "resolved_config.yaml", {"format": 1} | described | {"baseline": baseline})
     parameters = sum(value.numel() for value in model.parameters())
     write_json(arguments.output_dir / "run.json", run_facts(torch.device("cpu"), torch.float32, seconds, parameters))
     logger.info("%s: val RSUM %.1f with %s, %.1f s", arguments.baseline, chosen.rsum, chosen.candidate.chosen, seconds)

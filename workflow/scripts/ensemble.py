@@ -43,7 +43,8 @@ def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     facts = described | {"dataset": arguments.dataset, "selected": {"split": "val", "RSUM": rsum}}
     write_evaluation(arguments.output_dir / "evaluation_results", model, facts, protocol, device)
     members = [{key: facts[key] for key in ("experiment", "seed")} for facts in member_facts]
-    write_yaml(arguments.output_dir / "resolved_config.yaml", described | {"ensemble": {"members": members}})
+    settings = {"format": 1} | described | {"ensemble": {"members": members}}
+    write_yaml(arguments.output_dir / "resolved_config.yaml", settings)
     seconds, parameters = (sum(facts[key] for facts in runs) for key in ("seconds", "parameters"))
     write_json(arguments.output_dir / "run.json", run_facts(device, torch.float32, seconds, parameters))
 

@@ -115,7 +115,7 @@ def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inpu
     described = {key: facts[key] for key in ("experiment", "kind", "seed")}
     if changes:
         described |= {"base": arguments.experiment.stem, "changes": changes}
-    write_yaml(output / "resolved_config.yaml", described | facts["settings"])
+    write_yaml(output / "resolved_config.yaml", {"format": 1} | described | facts["settings"])
     history = {
         "format": 1,
         "monitor": experiment.training.monitor,
