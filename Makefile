@@ -39,7 +39,7 @@ demo: setup
 
 test: setup
 	@echo "Running the tests in tests/"
-	python -m pytest tests
+	python -m pytest tests -n auto --maxprocesses 4 --dist loadfile
 	@echo "All tests passed. Time benchmarks: make bench"
 
 soak: setup

@@ -200,6 +200,7 @@ DTYPES = sorted({value for value in vars(torch).values() if isinstance(value, to
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.filterwarnings("ignore")
 def test_no_other_number_format_is_taken(folder, dtype):
     try:
         if dtype in (torch.qint8, torch.quint8, torch.qint32):

@@ -34,7 +34,7 @@ from workflow.lib.validation import plain_value, read_schema, read_yaml
 from workflow.lib.variants import changes_from
 
 ROOT = Path(__file__).parents[2]
-MARK = "pwned"
+MARK = "unpickled"
 
 
 class Payload:

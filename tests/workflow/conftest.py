@@ -100,6 +100,13 @@ def copy_of_the_project(folder: Path) -> Project:
     return project
 
 
+def write_with_its_old_time(path: Path, content: bytes) -> None:
+    """Replace a file as a copy would that keeps times."""
+    status = path.stat()
+    path.write_bytes(content)
+    os.utime(path, (status.st_atime, status.st_mtime))
+
+
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
     """The copy after its whole workflow has run, with an ensemble; tests leave it as they found it."""

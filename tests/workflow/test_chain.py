@@ -5,13 +5,17 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import pytest
 
+from tests.workflow.conftest import write_with_its_old_time
 from workflow.lib.leaderboard import chance
 from workflow.scripts.report import main as report
 
 pytestmark = pytest.mark.slow
+
+YEAR = 365 * 24 * 3600
 
 RUN = "results/demo"
 
@@ -128,6 +132,44 @@ def test_touched_files_rerun_nothing(finished):
     for folder in ("workflow", "config", "data"):
         for path in (finished.folder / folder).rglob("*"):
             os.utime(path)
+    assert finished.stale_jobs() == {}
+
+
+def shift_times(paths: list[Path], seconds: float) -> None:
+    """Date files as a machine would whose clock is so many seconds ahead."""
+    for path in paths:
+        if path.is_file():
+            status = path.stat()
+            os.utime(path, (status.st_atime + seconds, status.st_mtime + seconds))
+
+
+@pytest.mark.parametrize("seconds", [YEAR, -YEAR])
+def test_machines_whose_clocks_differ_rerun_nothing(finished, seconds):
+    results = [path for path in (finished.folder / "results").rglob("*") if "/logs/" not in str(path)]
+    try:
+        shift_times(results, seconds)
+        assert finished.stale_jobs() == {}
+    finally:
+        shift_times(results, -seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "rules"),
+    [
+        ("config/experiments/quick_test.yaml", {"train": 3, "evaluate": 3, "ensemble": 1, "report": 1}),
+        ("config/tuning/short.yaml", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1, "report": 1}),
+        ("workflow/lib/ensemble.py", {"ensemble": 1, "report": 1}),
+        ("workflow/report/report.css", {"report": 1}),
+    ],
+)
+def test_a_change_that_kept_its_old_time_is_not_missed(finished, name, rules):
+    path = finished.folder / name
+    before = path.read_bytes()
+    try:
+        write_with_its_old_time(path, before + b"\n")
+        assert finished.stale_jobs() == rules
+    finally:
+        write_with_its_old_time(path, before)
     assert finished.stale_jobs() == {}
 
 
