@@ -1,5 +1,6 @@
 """Embedding files after accidents, from other programs, and made to harm: rows as written, or one sentence."""
 
+import errno
 import io
 import os
 import pickle
@@ -139,6 +140,18 @@ def test_no_bit_flipped_in_any_byte_changes_a_row_unseen(folder):
         changed = bytearray(WHOLE)
         changed[place] ^= 1 << place % 8
         a_flipped_bit_changes_no_row_unseen(folder, bytes(changed))
+
+
+def test_a_disk_that_fails_in_the_middle_of_a_file_names_the_rows(folder, monkeypatch):
+    file = open_rows(folder / "train2017_text_embeddings.pt")
+
+    class FailingDisk(io.FileIO):
+        def readinto(self, view) -> int:
+            raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "open", lambda path, *mode, **options: FailingDisk(str(path)))
+    with pytest.raises(UserError, match=r"pt: rows 3 to 6 cannot be read \(Input/output error\): check the disk"):
+        file.read(3, 7)
 
 
 def test_a_changed_value_is_found_by_the_checksum(folder):

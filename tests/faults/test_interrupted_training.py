@@ -14,6 +14,7 @@ from workflow.lib.errors import UserError
 from workflow.lib.interruption import Terminated, held_back
 from workflow.lib.optimizer import AdamW
 from workflow.lib.training import fit
+from workflow.scripts import train
 
 
 class Killed(BaseException):
@@ -144,6 +145,19 @@ def test_a_checkpoint_that_is_not_of_this_training_is_not_used(spoil, data, tmp_
     assert [record["epoch"] for record in seen] == [0, 1, 2, 3, 4]
     assert_same(again.model.state_dict(), fit(settings, data, 0).model.state_dict())
     assert ("starting anew" in caplog.text) is (spoil != "not there")
+
+
+def test_a_checkpoint_of_other_code_is_not_used(data_dir, split_dir, tmp_path, monkeypatch, caplog):
+    (tmp_path / "mine.yaml").write_text("{model: {type: linear}, loss: {type: clip}, training: {num_epochs: 2}}")
+    where = ["--experiment", tmp_path / "mine.yaml", "--data-dir", data_dir, "--split-dir", split_dir]
+    arguments = [str(argument) for argument in [*where, "--output-dir", tmp_path / "run", "--checkpoint-seconds", 0]]
+    with monkeypatch.context() as patched:
+        patched.setattr(train, "Checkpoint", KilledAfterWriting)
+        with pytest.raises(Killed):
+            train.main(arguments)
+    monkeypatch.setattr(train, "code_hash", lambda script: "of the next version")
+    train.main(arguments)
+    assert "checkpoint.pt is of another configuration, other data or other code" in caplog.text
 
 
 def test_a_short_training_writes_no_checkpoint(data, tmp_path):

@@ -11,8 +11,8 @@ import torch
 from tests.small_training import STATEFUL, experiment
 from workflow.lib import memory, retrieval, tiled
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.errors import UserError
-from workflow.lib.memory import halved_until_it_fits, is_out_of_memory
+from workflow.lib.errors import UserError, is_out_of_memory, run
+from workflow.lib.memory import halved_until_it_fits
 from workflow.lib.micro_batches import backward
 from workflow.lib.products import product
 from workflow.lib.random_state import random_state, restore_random_state
@@ -65,13 +65,22 @@ def test_what_means_that_memory_ran_out(error, means_it):
     assert is_out_of_memory(error) is means_it
 
 
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory.")])
+def test_a_lack_that_nothing_works_around_ends_a_script_with_a_sentence(error):
+    def main() -> None:
+        raise error
+
+    with pytest.raises(SystemExit, match="error: out of memory: give the job more, set `device: cpu`, or lower"):
+        run(main)
+
+
 def test_a_size_is_halved_until_it_fits_said_once_and_given_up_in_words(caplog):
     tried = []
 
     def compute(size: int) -> int:
         tried.append(size)
         if size > 20:
-            raise torch.OutOfMemoryError
+            raise MemoryError
         return 7
 
     assert halved_until_it_fits(compute, 100, 4, "rows", "lower x") == (7, 12)

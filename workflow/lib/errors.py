@@ -5,21 +5,35 @@ from collections.abc import Callable
 
 from workflow.lib.interruption import exit_status, terminate_like_interrupt
 
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+
 
 class UserError(Exception):
     """A mistake in the input, the configuration or the environment; the message says what, where and what to do."""
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that a device, or the machine, had no memory left; PyTorch's are RuntimeErrors."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
+    )
+
+
 def run(main: Callable[[], None]) -> None:
     """Run a script's main function; a UserError ends it with one sentence on standard error and exit status 1.
 
-    Ctrl-C and SIGTERM end it with a sentence as well, and with the exit status that belongs to the signal.
+    So does a lack of memory that nothing could work around. Ctrl-C and SIGTERM end it with a sentence as well, and with
+    the exit status that belongs to the signal.
     """
     terminate_like_interrupt()
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        sys.exit("error: out of memory: give the job more, set `device: cpu`, or lower what the log names last")
     except KeyboardInterrupt as interruption:
         print(f"interrupted: {str(interruption) or 'run the same command again'}", file=sys.stderr)
         sys.exit(exit_status(interruption))

@@ -8,20 +8,12 @@ from typing import TypeVar
 
 import torch
 
-from workflow.lib.errors import UserError
+from workflow.lib.errors import UserError, is_out_of_memory
 
 logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 _warn_once = functools.cache(logger.warning)
-SIGNS = ("out of memory", "can't allocate memory", "not enough memory")
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that a device, or the machine, had no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS)
 
 
 def halved_until_it_fits(

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 
 import numpy as np
@@ -90,17 +91,28 @@ class RowFile:
         return torch.empty(rows, self.width, dtype=self.dtype)
 
     def _fill(self, rows: Tensor, start: int) -> Tensor:
-        with self.path.open("rb", buffering=0) as stream:
-            stream.seek(self.offset + start * self.row_bytes)
-            view = memoryview(rows.view(torch.uint8).numpy()).cast("B")
-            while len(view):
-                count = stream.readinto(view)
-                if not count:
-                    raise UserError(
-                        f"{self.path} ends before row {start + len(rows)}: it was cut off; copy or write it again"
-                    )
-                view = view[count:]
+        try:
+            with self.path.open("rb", buffering=0) as stream:
+                stream.seek(self.offset + start * self.row_bytes)
+                whole = _read_into(stream, memoryview(rows.view(torch.uint8).numpy()).cast("B"))
+        except OSError as error:
+            where = f"rows {start} to {start + len(rows) - 1}"
+            raise UserError(
+                f"{self.path}: {where} cannot be read ({error.strerror}): check the disk, or copy the file again"
+            ) from error
+        if not whole:
+            raise UserError(f"{self.path} ends before row {start + len(rows)}: it was cut off; copy or write it again")
         return rows
+
+
+def _read_into(stream: RawIOBase, view: memoryview) -> bool:
+    """Fill the view from the stream; return False where the stream ends before."""
+    while len(view):
+        count = stream.readinto(view)
+        if not count:
+            return False
+        view = view[count:]
+    return True
 
 
 def open_rows(path: str | Path) -> RowFile:
