@@ -233,9 +233,9 @@ def small_data(project: Project, folder: str) -> None:
     for kind in ("image", "text"):
         rows = torch.randn(80, 8, generator=generator)
         torch.save(rows, project.folder / folder / f"train2017_{kind}_embeddings.pt")
-    described = {"image_ids": [f"{name}{i}" for i, name in zip(range(80), itertools.cycle(NAMES), strict=False)]}
-    described["image_ids"] = [name.encode(errors="replace").decode() for name in described["image_ids"]]
-    described["captions"] = described["image_ids"]
+    names = [name.encode(errors="replace").decode().replace("\x00", "") for name in NAMES if len(name) < 200]
+    image_ids = [f"{name}{i}" for i, name in zip(range(80), itertools.cycle(names), strict=False)]
+    described = {"image_ids": image_ids, "captions": image_ids}
     (project.folder / folder / "train2017_metadata.json").write_text(json.dumps(described))
 
 
