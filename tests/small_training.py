@@ -41,6 +41,21 @@ def experiment(
     return experiment_from(document, "test")
 
 
+def study_text(trials: int) -> str:
+    """Return the file of a study whose trials take a few steps, are drawn at random and never pruned."""
+    return f"""
+trials: {trials}
+sampler: {{type: random, seed: 0}}
+pruner: {{type: none}}
+base:
+  model: {{type: linear, output_dim: 8}}
+  loss: {{type: infonce}}
+  training: {{num_epochs: 3, batch_size: 8, patience: 3, warmup_steps: 0}}
+search_space:
+  - {{key: training.learning_rate, type: float, low: 1e-4, high: 1e-2, log: true}}
+"""
+
+
 def rotated_pairs(images: int, captions: int = 1) -> ResidentPairs:
     """Texts are the image, rotated: nothing to learn for a head that starts from the closed form."""
     generator = torch.Generator().manual_seed(0)

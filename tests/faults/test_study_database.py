@@ -19,6 +19,7 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
+from tests.small_training import study_text
 from workflow.lib import study_storage, tuning
 from workflow.lib.errors import UserError
 from workflow.lib.settings import Experiment, load_study
@@ -27,17 +28,7 @@ from workflow.lib.training import TrainingData
 from workflow.lib.trial_budget import ABANDONED, counted_trials
 from workflow.lib.tuning import StudyRun, run_study
 
-STUDY = """
-trials: 4
-sampler: {type: random, seed: 0}
-pruner: {type: none}
-base:
-  model: {type: linear, output_dim: 8}
-  loss: {type: infonce}
-  training: {num_epochs: 3, batch_size: 8, patience: 3, warmup_steps: 0}
-search_space:
-  - {key: training.learning_rate, type: float, low: 1e-4, high: 1e-2, log: true}
-"""
+STUDY = study_text(4)
 # Holds the database alone for so many seconds at the most, again and again, until it is killed.
 LOCKER = """
 import random, sqlite3, sys, time

@@ -16,6 +16,7 @@ import pytest
 import torch
 from optuna.trial import TrialState
 
+from tests.small_training import study_text
 from workflow.lib import tuning
 from workflow.lib.batches import PairFiles
 from workflow.lib.errors import UserError
@@ -25,17 +26,7 @@ from workflow.lib.training import TrainingData, fit, load_training_data
 from workflow.lib.trial_budget import counted_trials, requeue_abandoned
 from workflow.lib.tuning import StudyRun, run_study
 
-STUDY = """
-trials: 3
-sampler: {type: random, seed: 0}
-pruner: {type: none}
-base:
-  model: {type: linear, output_dim: 8}
-  loss: {type: infonce}
-  training: {num_epochs: 3, batch_size: 8, patience: 3, warmup_steps: 0}
-search_space:
-  - {key: training.learning_rate, type: float, low: 1e-4, high: 1e-2, log: true}
-"""
+STUDY = study_text(3)
 
 State = TrialState
 Training = Callable[[Experiment], list[float]]
