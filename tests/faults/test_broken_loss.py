@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.small_training import assert_same, experiment, raw, rotated_pairs
-from workflow.lib import epochs, losses
+from workflow.lib import epochs, losses, training
 from workflow.lib.divergence import DivergenceError
 from workflow.lib.dual_encoder import load_heads
 from workflow.lib.errors import UserError
@@ -94,6 +94,18 @@ def test_weights_that_the_very_last_step_breaks_are_refused_as_well():
     one_step = experiment("linear", batch_size=64, num_epochs=1, learning_rate=1e38)
     with pytest.raises(DivergenceError, match=r"after epoch 1, step 1, at a learning rate of 1e\+38: lower training"):
         fit(one_step, raw(rotated_pairs(30)), seed=0)
+
+
+def test_a_start_that_is_not_finite_has_no_best_weights_to_keep(data_dir, split_dir, tmp_path, monkeypatch):
+    def broken_start(model, *arguments) -> None:
+        torch.nn.init.constant_(next(model.image_tower.parameters()), float("nan"))
+
+    monkeypatch.setattr(training, "start_from_closed_form", broken_start)
+    (tmp_path / "mine.yaml").write_text(EXPERIMENT)
+    where = ["--experiment", tmp_path / "mine.yaml", "--data-dir", data_dir, "--split-dir", split_dir]
+    with pytest.raises(UserError, match=r"NaN or infinite values before the first step: start from random weights"):
+        train([str(argument) for argument in [*where, "--output-dir", tmp_path / "run", "--device", "cpu"]])
+    assert not (tmp_path / "run" / "best_before_divergence.pt").exists()
 
 
 def test_the_script_keeps_the_best_weights_apart_until_a_training_ends_well(

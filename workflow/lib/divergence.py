@@ -35,11 +35,14 @@ def refuse_divergence(state: Fit, batches: int, images: Tensor, texts: Tensor) -
 
 def refuse_broken_weights(state: Fit) -> NoReturn:
     """Raise `DivergenceError` for weights whose projections of the validation pairs are not finite."""
-    message = (
-        f"the projections hold NaN or infinite values after epoch {state.epoch + 1}, step {state.step}, at a learning "
-        f"rate of {state.learning_rate(state.step - 1):.3g}: {ADVICE}"
+    found = "the projections hold NaN or infinite values"
+    if not state.step:
+        start = "before the first step: start from random weights (model.skip: none), or check the embeddings"
+        raise DivergenceError(f"{found} {start}", state)
+    where = (
+        f"epoch {state.epoch + 1}, step {state.step}, at a learning rate of {state.learning_rate(state.step - 1):.3g}"
     )
-    raise DivergenceError(message, state)
+    raise DivergenceError(f"{found} after {where}: {ADVICE}", state)
 
 
 def sound_steps(state: Fit) -> int:

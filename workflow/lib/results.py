@@ -15,7 +15,7 @@ from workflow.lib.validation import read_schema, read_yaml, validated
 
 RUN_AGAIN = "delete the file and run the step that writes it again"
 TRIALS_BYTES = 64 << 20
-TRIAL_COLUMNS = {"number": "iuf", "state": "OTU", "value": "iuf", "seconds": "iuf", "reason": "OTUf"}
+KINDS_OF_COLUMNS = {"number": "iuf", "state": "OTU", "value": "iuf", "seconds": "iuf", "reason": "OTUf"}
 
 
 def read_result(path: Path) -> Any:
@@ -71,7 +71,7 @@ def read_trials(path: Path) -> pd.DataFrame:
     except Exception as error:
         # Damage shows as whatever the parser then trips over.
         raise UserError(f"{path} is not a readable table ({one_line(str(error))}): {RUN_AGAIN}") from error
-    for name, kinds in TRIAL_COLUMNS.items():
+    for name, kinds in KINDS_OF_COLUMNS.items():
         if name not in trials or trials[name].dtype.kind not in kinds:
             raise UserError(f"{path}: the column {name} is missing or of another kind: {RUN_AGAIN}")
     return trials

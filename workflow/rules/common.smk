@@ -57,11 +57,12 @@ def content(script, *sources):
 
     A source is a function of the wildcards that returns a path or a list; what rules make is left out.
     """
+    modules = code(script)
+    made = ("results/", *(f"{folder}/" for folder in generated_dirs()))
 
     def hashed(wildcards):
-        found = [code(script), *(source(wildcards) for source in sources)]
+        found = [modules, *(source(wildcards) for source in sources)]
         paths = [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
-        made = ("results/", *(f"{folder}/" for folder in generated_dirs()))
         return content_hash([path for path in paths if not path.startswith(made)], KNOWN_HASHES)
 
     return hashed

@@ -58,7 +58,9 @@ def _train(arguments: argparse.Namespace) -> None:
     try:
         trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint)
     except DivergenceError as error:
-        raise UserError(f"{error}; {_best_before(arguments, experiment, name, inputs, error.state)}") from error
+        if error.state.best_state:
+            raise UserError(f"{error}; {_best_before(arguments, experiment, name, inputs, error.state)}") from error
+        raise
     seconds = time.perf_counter() - began
     _save(arguments, experiment, name, inputs, trained)
     parameters = sum(value.numel() for value in trained.model.parameters())
