@@ -1,5 +1,9 @@
 """Names that a shell, a template, a path, a table or a page could take for more than names."""
 
+from pathlib import Path
+
+from PIL import Image
+
 MARK = "pwned"
 NAMES = [
     "",
@@ -73,3 +77,44 @@ NAMES = [
     "2026-13-45",
 ]
 OTHER_VALUES = [None, True, 0, -1, 1.5, float("nan"), [], ["a"], {}, {"a": 1}]
+SCRIPT = "<script>alert(1)</script>"
+INJECTIONS = [
+    SCRIPT,
+    '"><img src=x onerror=alert(1)>',
+    "'><svg onload=alert(1)>",
+    "</style><style>@import url(http://evil.example/x.css);</style>",
+    "</script><script>alert(1)</script>",
+    '" onmouseover="alert(1)',
+    "javascript:alert(1)",
+    "{{ 7 * 7 }}{% include 'x' %}",
+    '"; rm -rf /; "',
+    "&lt;b&gt; &amp; <b>",
+    "<iframe src=http://evil.example></iframe>",
+    "<meta http-equiv=refresh content='0;url=http://evil.example'>",
+    "<base href=http://evil.example/>",
+    "<!-- comment",
+    "]]>",
+]
+FILES = [
+    *INJECTIONS,
+    "../secret.png",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "file:///etc/passwd",
+    "http://evil.example/x.png",
+    "data:image/svg+xml,<svg onload=alert(1)>",
+    "link.png",
+    "vector.svg",
+    "\x00",
+    "x" * 5000,
+    "photo.png",
+]
+
+
+def write_pictures(folder: Path) -> None:
+    """Write a picture, and beside it what must never be on a page: one outside the folder, a link to it, a vector."""
+    folder.mkdir(parents=True)
+    for path in (folder / "photo.png", folder.parent / "secret.png"):
+        Image.new("RGB", (300, 200), (200, 30, 30)).save(path)
+    (folder / "link.png").symlink_to(folder.parent / "secret.png")
+    (folder / "vector.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")

@@ -5,21 +5,15 @@ import csv
 import hashlib
 import io
 import json
-import os
 import re
-import struct
-import time
-import warnings
-import zlib
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from PIL import Image
 
 from tests.conftest import related_embeddings, write_set
-from tests.faults.hostile import MARK, NAMES
+from tests.faults.hostile import FILES, INJECTIONS, SCRIPT, write_pictures
 from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogram, training_curves
 from workflow.lib.files import read_json, write_json, write_yaml
 from workflow.lib.leaderboard_figure import leaderboard_figure
@@ -28,58 +22,8 @@ from workflow.lib.tuning_figures import optimization_history, parameter_importan
 from workflow.lib.validation import read_yaml
 from workflow.scripts import baseline, evaluate, report, split, train
 
-SCRIPT = "<script>alert(1)</script>"
-INJECTIONS = [
-    SCRIPT,
-    '"><img src=x onerror=alert(1)>',
-    "'><svg onload=alert(1)>",
-    "</style><style>@import url(http://evil.example/x.css);</style>",
-    "</script><script>alert(1)</script>",
-    '" onmouseover="alert(1)',
-    "javascript:alert(1)",
-    "{{ 7 * 7 }}{% include 'x' %}",
-    '"; rm -rf /; "',
-    "&lt;b&gt; &amp; <b>",
-    "<iframe src=http://evil.example></iframe>",
-    "<meta http-equiv=refresh content='0;url=http://evil.example'>",
-    "<base href=http://evil.example/>",
-    "<!-- comment",
-    "]]>",
-]
-FILES = [
-    *INJECTIONS,
-    "../secret.png",
-    "../../etc/passwd",
-    "/etc/passwd",
-    "file:///etc/passwd",
-    "http://evil.example/x.png",
-    "data:image/svg+xml,<svg onload=alert(1)>",
-    "link.png",
-    "vector.svg",
-    "\x00",
-    "x" * 5000,
-    "photo.png",
-]
 HOSTILE = "".join(INJECTIONS)
 IMAGES = 60
-
-
-def one_pixel(width: int, height: int) -> bytes:
-    """Return a PNG that says it is of this size and holds almost nothing."""
-
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-
-    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0")) + chunk(b"IEND", b"")
-
-
-def write_pictures(folder: Path) -> None:
-    folder.mkdir(parents=True)
-    for path in (folder / "photo.png", folder.parent / "secret.png"):
-        Image.new("RGB", (300, 200), (200, 30, 30)).save(path)
-    (folder / "link.png").symlink_to(folder.parent / "secret.png")
-    (folder / "vector.svg").write_text("<svg xmlns='http://www.w3.org/2000/svg' onload='alert(1)'/>")
 
 
 @pytest.fixture(scope="module")
@@ -239,68 +183,6 @@ def test_no_cell_of_the_board_is_a_formula(page_folder):
 def test_no_name_of_a_result_could_be_a_formula():
     pattern = read_yaml("workflow/schemas/config.schema.yaml")["properties"]["dataset"]["pattern"]
     assert not [name for name in ("=a", "+a", "-a", "@a", "\ta") if re.fullmatch(pattern, name)]
-
-
-@pytest.fixture
-def folder(tmp_path) -> Path:
-    write_pictures(tmp_path / "data")
-    return tmp_path / "data"
-
-
-@pytest.mark.parametrize("name", [*NAMES, *FILES[:-1]], ids=lambda name: repr(name)[:30])
-def test_a_hostile_file_name_is_no_picture(folder, name):
-    assert thumbnail(folder, name) is None
-
-
-def test_a_data_folder_may_be_a_link_itself_and_a_link_inside_it_may_stay_inside(folder):
-    (folder / "inner.png").symlink_to("photo.png")
-    (folder.parent / "linked").symlink_to(folder)
-    assert thumbnail(folder.parent / "linked", "photo.png")
-    assert thumbnail(folder.parent / "linked", "inner.png")
-    assert thumbnail(folder.parent / "linked", "link.png") is None
-
-
-def test_links_in_a_circle_are_no_picture(folder):
-    (folder / "a.png").symlink_to("b.png")
-    (folder / "b.png").symlink_to("a.png")
-    assert thumbnail(folder, "a.png") is None
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        ("bomb.png", one_pixel(100_000, 100_000)),
-        ("large.png", one_pixel(10_000, 10_000)),
-        ("empty.png", b""),
-        ("text.png", b"no picture"),
-        ("cut.png", one_pixel(10, 10)[:40]),
-        ("zero.png", one_pixel(0, 0)),
-        ("wrong.jpg", b"\xff\xd8\xff\xe0" + bytes(200)),
-        ("vector.svg", b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"),
-        ("page.eps", f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n({MARK}) (w) file closefile\n".encode()),
-    ],
-)
-def test_what_cannot_be_a_small_picture_ends_quickly_as_none(folder, name, content):
-    (folder / name).write_bytes(content)
-    began = time.perf_counter()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        assert thumbnail(folder, name) is None
-    assert time.perf_counter() - began < 2
-    assert not Path(MARK).exists()
-
-
-def test_a_picture_that_nobody_writes_into_is_not_waited_for(folder):
-    os.mkfifo(folder / "pipe.png")
-    assert thumbnail(folder, "pipe.png") is None
-
-
-def test_no_program_is_started_for_a_picture(folder, monkeypatch):
-    stream = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(stream, "EPS")
-    (folder / "page.png").write_bytes(stream.getvalue())
-    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("a program was started"))
-    assert thumbnail(folder, "page.png") is None
 
 
 @pytest.mark.parametrize("name", [r"$x$ $\frac{$ a_b^c \$ %s <b> ü 日本 {x}", "$"])
