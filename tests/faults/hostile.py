@@ -1,4 +1,4 @@
-"""Names that a shell, a template, a path, a table or a page could take for more than names."""
+"""Names, texts and pictures that a shell, a template, a path, a table or a page could take for more than that."""
 
 from pathlib import Path
 

@@ -9,8 +9,6 @@ import pytest
 from snakemake.parser import parse
 
 ROOT = Path(__file__).parents[2]
-
-
 FORBIDDEN = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_ATTRIBUTES = {
     "pickle": {"load", "loads", "Unpickler"},
