@@ -92,6 +92,43 @@ def test_processes_that_come_and_go_never_meet(tmp_path):
         assert visitor.returncode == 0, said.decode()
 
 
+WRITER = """
+import sys
+from pathlib import Path
+from workflow.lib.files import replacing
+from workflow.lib.locks import only_writer
+folder = Path(sys.argv[1])
+with only_writer(folder), replacing(folder / "output.pt") as temporary:
+    temporary.write_text("half of it")
+    print("half", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_writer_left_unfinished_goes_with_the_next_one(tmp_path):
+    (tmp_path / "output.pt").write_text("an earlier one")
+    command = [sys.executable, "-c", WRITER, str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == b"half\n"
+        writer.kill()
+    assert "half of it" in [path.read_text() for path in tmp_path.glob(".unfinished-output-*.pt")]
+    with only_writer(tmp_path):
+        assert sorted(path.name for path in tmp_path.iterdir()) == [LOCK_NAME, "output.pt"]
+    assert (tmp_path / "output.pt").read_text() == "an earlier one"
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
+def test_without_locks_nothing_is_deleted_that_another_process_may_be_writing(number, tmp_path, monkeypatch):
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    (tmp_path / ".unfinished-output-1.pt").write_text("half of it")
+    with only_writer(tmp_path):
+        pass
+    assert (tmp_path / ".unfinished-output-1.pt").exists()
+
+
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP])
 def test_a_file_system_without_locks_gets_a_warning(number, tmp_path, monkeypatch, caplog):
     def flock(*_: object) -> None:

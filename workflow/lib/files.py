@@ -21,6 +21,7 @@ from workflow.lib.quotation import one_line, quoted
 from workflow.lib.refusals import refusals_explained
 
 CHUNK_BYTES = 8 << 20
+UNFINISHED = ".unfinished-"
 # What a step of the pipeline writes stays far below these; a reader holds a few times as much in memory.
 JSON_BYTES = 32 << 20
 ARRAY_BYTES = 256 << 20
@@ -45,13 +46,20 @@ def replacing(path: str | Path, needed: int | None = None) -> Iterator[Path]:
 def _temporary_beside(path: Path) -> Iterator[Path]:
     """Yield an empty file of a free name in the folder of `path`, which is made, and delete what is left of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f"{UNFINISHED}{path.stem}-", suffix=path.suffix)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Delete what killed writers left in a folder; nobody else may be writing there."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            path.unlink()
 
 
 def _umask() -> int:

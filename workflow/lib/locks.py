@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from workflow.lib.errors import UserError
+from workflow.lib.files import remove_unfinished
 from workflow.lib.refusals import refusals_explained
 
 logger = logging.getLogger(__name__)
@@ -24,15 +25,18 @@ _HELD = {errno.EAGAIN, errno.EACCES}
 def only_writer(folder: str | Path) -> Iterator[None]:
     """Let one process at a time write a folder, which is made where it is missing; a second one is refused.
 
-    The lock file names its holder and goes with the block; one that a killed process left behind holds nobody up.
+    The lock file names its holder and goes with the block; one that a killed process left behind holds nobody up, and
+    what that process had not written to its end is deleted.
     """
     folder = Path(folder)
     path = folder / LOCK_NAME
     fresh = not folder.exists()
     with refusals_explained(folder):
-        stream = _hold(path)
+        stream, alone = _hold(path)
     with stream:
         _sign(stream)
+        if alone:
+            remove_unfinished(folder)
         try:
             yield
         finally:
@@ -53,8 +57,11 @@ def in_turn(path: Path) -> Iterator[None]:
         yield
 
 
-def _hold(path: Path) -> BinaryIO:
-    """Open and lock the file that stands under a name once it is locked: its last holder may have deleted the first."""
+def _hold(path: Path) -> tuple[BinaryIO, bool]:
+    """Open and lock the file that stands under a name once it is locked: its last holder may have deleted the first.
+
+    Return it, and whether the file system has locks, so that nobody else can be in the folder.
+    """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -63,10 +70,10 @@ def _hold(path: Path) -> BinaryIO:
             continue  # the last holder has just taken the empty folder away
         with contextlib.ExitStack() as unless_kept:
             unless_kept.enter_context(stream)
-            _lock(stream, path.parent, wait=False)
+            alone = _lock(stream, path.parent, wait=False)
             if _is_current(stream, path):
                 unless_kept.pop_all()
-                return stream
+                return stream, alone
 
 
 def _is_current(stream: BinaryIO, path: Path) -> bool:
@@ -77,8 +84,8 @@ def _is_current(stream: BinaryIO, path: Path) -> bool:
         return False
 
 
-def _lock(stream: BinaryIO, folder: Path, wait: bool) -> None:
-    """Take a lock, or refuse what another process holds; a file system without locks gets a warning."""
+def _lock(stream: BinaryIO, folder: Path, wait: bool) -> bool:
+    """Take a lock, or refuse what another process holds; a file system without locks gets a warning, and False."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
@@ -89,6 +96,8 @@ def _lock(stream: BinaryIO, folder: Path, wait: bool) -> None:
         if error.errno not in _UNSUPPORTED:
             raise
         logger.warning("%s: this file system has no locks; let no second run write there", folder)
+        return False
+    return True
 
 
 def _holder(stream: BinaryIO) -> str:
