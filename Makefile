@@ -18,7 +18,7 @@ help:
 	@echo "make reference   write config/README.md from the schemas"
 	@echo "make lock    write the hashes of the pinned packages, after a change of envs/requirements*.txt"
 	@echo "make audit   look the pinned packages up among the known vulnerabilities"
-	@echo "make clean   remove results/ and data/demo/"
+	@echo "make clean   remove results/, unless somebody keeps embeddings there"
 
 setup: $(VENV)/installed
 
@@ -67,4 +67,5 @@ audit: setup
 	{ echo "error: a package is vulnerable, or could not be looked up for want of network: see above" >&2; exit 1; }
 
 clean:
-	rm -rf results data/demo
+	@! find results/ -name '*2017_*' 2> /dev/null | grep . || { echo "error: results/ holds the embeddings above, which no step makes again: move or delete them first" >&2; exit 1; }
+	rm -rf results

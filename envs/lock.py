@@ -37,19 +37,19 @@ def locked(path: Path) -> dict[str, str]:
     """Return what the pins of a file and of the files it includes come to: `name==version ; marker` and its hashes."""
     with tempfile.TemporaryDirectory() as folder:
         pins, output = Path(folder, "pins.in"), Path(folder, "locked.txt")
-        pins.write_text("\n".join(pinned(path)))
+        pins.write_text("\n".join(pinned(path)), encoding="utf-8")
         # uv keeps the versions that it finds in its output, as long as they fit.
         shutil.copy(ENVS / CONSTRAINTS, output)
         if subprocess.run(["uv", "pip", "compile", *OPTIONS, pins, "--output-file", output]).returncode:
             sys.exit(f"error: uv could not resolve {path}: see above")
-        locked_text = output.read_text().strip()
+        locked_text = output.read_text(encoding="utf-8").strip()
     entries = re.split(r"\n(?=\S)", locked_text)
     return {entry.partition(" \\\n")[0]: with_cpu_builds(entry) for entry in entries}
 
 
 def pinned(path: Path) -> list[str]:
     """Return the pins of a requirement file and of the files it includes."""
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     included = [line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
     own = [line.rstrip(" \\") for line in lines if re.match(r"[A-Za-z0-9]", line)]
     return [*own, *(pin for name in included for pin in pinned(path.parent / name))]
@@ -59,13 +59,13 @@ def with_cpu_builds(entry: str) -> str:
     """Return an entry with the hashes of its CPU builds, which the public index does not list."""
     pin = entry.partition(" ")[0]
     builds = re.compile(rf"^{re.escape(pin)}\+cpu((?: \\\n    --hash=\S+)+)", re.MULTILINE)
-    return entry + "".join(builds.findall((ENVS / CPU_BUILDS).read_text()))
+    return entry + "".join(builds.findall((ENVS / CPU_BUILDS).read_text(encoding="utf-8")))
 
 
 def write(path: Path, entries: dict[str, str]) -> None:
     """Write entries below the comments and the included files that a file begins with."""
-    kept = [line for line in path.read_text().splitlines() if line.startswith(("#", "-r ", "-c "))]
-    path.write_text("\n".join([*kept, *(entries[key] for key in sorted(entries))]) + "\n")
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith(("#", "-r ", "-c "))]
+    path.write_text("\n".join([*kept, *(entries[key] for key in sorted(entries))]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

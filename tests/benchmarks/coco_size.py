@@ -42,7 +42,8 @@ def write_input(folder: Path, images: int) -> None:
         (len(owner), TEXT_DIM),
         lambda rows: generator.standard_normal((rows.stop - rows.start, TEXT_DIM), dtype=np.float32),
     )
-    (folder / "train2017_metadata.json").write_text(json.dumps({"image_ids": owner.tolist()}))
+    metadata = json.dumps({"image_ids": owner.tolist()})
+    (folder / "train2017_metadata.json").write_text(metadata, encoding="utf-8")
 
 
 def write_tensor(path: Path, shape: tuple[int, int], rows_of: Callable[[slice], np.ndarray]) -> None:
@@ -81,7 +82,7 @@ def main() -> None:
     if not (data / "train2017_metadata.json").exists():
         write_input(data, arguments.images)
     experiment = arguments.folder / "mlp.yaml"
-    experiment.write_text(EXPERIMENT.format(epochs=arguments.epochs))
+    experiment.write_text(EXPERIMENT.format(epochs=arguments.epochs), encoding="utf-8")
     fractions = json.dumps({"train": 0.8, "val": 0.01, "test": 0.04})
     folders = ["--data-dir", str(data)]
     measure("split", "--dataset", "random", *folders, "--output-dir", str(split), "--fractions", fractions)

@@ -59,14 +59,14 @@ def interleaved(repeats: int, **cases: Callable[[], object]) -> dict[str, float]
 def timed_memory(case: Callable[[], object]) -> tuple[float, int]:
     """Return the seconds of a call and by how many bytes this process's resident memory rises meanwhile (Linux)."""
     gc.collect()
-    RESET_PEAK.write_text("5")
+    RESET_PEAK.write_text("5", encoding="utf-8")
     before = _memory("VmRSS")
     seconds = seconds_of(case)
     return seconds, _memory("VmHWM") - before
 
 
 def _memory(name: str) -> int:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(name))
+    line = next(line for line in STATUS.read_text(encoding="utf-8").splitlines() if line.startswith(name))
     return int(line.split()[1]) * 1024
 
 
@@ -91,4 +91,5 @@ def write_rows(path: Path, rows: list[Row], machine: Mapping[str, object]) -> No
     """Write rows as JSON with the machine and the date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     described = [asdict(row) | {"ratio": row.ratio, "share_of_limit": row.share} for row in rows]
-    path.write_text(json.dumps({"date": str(date.today()), **machine, "rows": described}, indent=1) + "\n")
+    content = {"date": str(date.today()), **machine, "rows": described}
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """A study of thirty trials, against the same trials as thirty training runs through the command line."""
 
-import json
 import os
 import random
 import subprocess
@@ -12,7 +11,7 @@ from typing import Any
 import optuna
 
 from tests.benchmarks.measurement import Row, seconds_of
-from workflow.lib.files import write_yaml
+from workflow.lib.files import read_json, write_yaml
 from workflow.lib.settings import load_study
 from workflow.lib.tuning import build_pruner
 from workflow.scripts import demo_data, split
@@ -32,7 +31,7 @@ def measure(quick: bool = False) -> list[Row]:
         trials = _trials(folder / "study")
         reference = sum(seconds_of(lambda trial=trial: _train_alone(folder, trial)) for trial in trials)
         kept = _orders_that_keep_the_best(_curves(folder, trials), pruning=load_study(folder / "study.yaml").pruner)
-        pairs = json.loads((folder / "split" / "manifest.json").read_text())["splits"]["train"]["pairs"]
+        pairs = read_json(folder / "split" / "manifest.json")["splits"]["train"]["pairs"]
     pruned = sum(trial.state == optuna.trial.TrialState.PRUNED for trial in trials)
     note = f"{pruned} pruned; the best trial survives in {kept} of {ORDERS} orders of the trials"
     return [Row(f"{len(trials)} trials on {pairs:,} pairs", ours, reference=reference, note=note)]
@@ -86,7 +85,7 @@ def _train_alone(folder: Path, trial: optuna.trial.FrozenTrial) -> None:
 
 def _curves(folder: Path, trials: list[optuna.trial.FrozenTrial]) -> list[list[float]]:
     """Return the validation RSUM of every epoch of every trial, as trained alone and therefore never pruned."""
-    histories = [json.loads((folder / f"trial{trial.number}" / "loss_history.json").read_text()) for trial in trials]
+    histories = [read_json(folder / f"trial{trial.number}" / "loss_history.json") for trial in trials]
     return [[record["val"]["RSUM"] for record in history["epochs"]] for history in histories]
 
 

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from tests.benchmarks.measurement import Row, interleaved
+from workflow.lib.made_files import ROW_FILES, write_made
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs")
@@ -41,7 +42,7 @@ def measure(quick: bool = False) -> list[Row]:
 def snakemake(folder: Path, *arguments: str) -> str:
     """Run Snakemake in a folder and return what it printed; failure is an error."""
     command = [sys.executable, "-m", "snakemake", *arguments]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    result = subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", errors="replace", check=False)
     if result.returncode:
         raise RuntimeError(result.stderr[-2000:])
     return result.stdout + result.stderr
@@ -53,14 +54,16 @@ def _copy(project: Path, configuration: str) -> None:
         source = ROOT / part
         copy = shutil.copytree if source.is_dir() else shutil.copy2
         copy(source, project / part)
-    (project / "config" / "benchmark.yaml").write_text(configuration)
+    (project / "config" / "benchmark.yaml").write_text(configuration, encoding="utf-8")
 
 
 def _finish(project: Path) -> None:
     """Make every output an empty file that Snakemake holds for its own."""
     configured = ("--cores", "1", "--configfile", "config/benchmark.yaml")
     lines = snakemake(project, "--summary", *configured).splitlines()
-    for output in (line.split("\t")[0] for line in lines if line.startswith(("results/", "data/"))):
+    write_made(project / "data" / "demo", dict.fromkeys(ROW_FILES, b""), "")
+    (project / "data" / "demo" / "images").mkdir()
+    for output in (line.split("\t")[0] for line in lines if line.startswith("results/")):
         path = project / output
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

@@ -75,7 +75,7 @@ def test_one_value_of_a_model_replaced(run, tmp_path, data):
 
 WEIGHTS = "image_tower.0.weight"
 EDITS = {
-    "newer format": lambda content: content.update(format=2),
+    "newer format": lambda content: content.update(format=3),
     "unknown parameter": lambda content: content["model"].update(depth=3),
     "parameter of another kind": lambda content: content["model"].update(hidden_dim="wide"),
     "too wide for any memory": lambda content: content["model"].update(hidden_dim=10**12),

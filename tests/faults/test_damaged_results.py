@@ -21,8 +21,8 @@ from workflow.lib import report
 from workflow.lib.batches import PairFiles
 from workflow.lib.files import ARRAY_BYTES
 from workflow.lib.leaderboard import leaderboard, read_run
-from workflow.lib.results import read_trials
 from workflow.lib.splits import SplitIndex
+from workflow.lib.trial_tables import read_trials
 from workflow.lib.uncertainty import resampled_recalls
 from workflow.scripts.report import main as write_report
 
@@ -79,7 +79,7 @@ RESULTS = {
 
 
 def content_of(path: Path) -> Any:
-    return yaml.safe_load(path.read_text())
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", RESULTS)
@@ -153,6 +153,9 @@ def ordered(index: SplitIndex) -> None:
         assert (np.diff(rows) > 0).all()
     assert sorted(set(index.text_image.tolist())) == list(range(len(index.image_rows)))
     assert len(index.text_image) == len(index.text_rows)
+    assert (np.diff(index.further_rows, prepend=-1) > 0).all()
+    assert len(index.further_image) == len(index.further_rows)
+    assert set(index.further_image.tolist()) <= set(range(len(index.image_rows)))
 
 
 @cases(110)
@@ -162,6 +165,7 @@ def test_accidents_of_a_split_index(split_dir, tmp_path, data):
     answer(lambda: SplitIndex.load(tmp_path / "val.npz"), "val.npz", ordered)
 
 
+NO_FURTHER = {"further_rows": np.empty(0, np.int32), "further_image": np.empty(0, np.int32)}
 columns = st.one_of(
     st.lists(st.integers(-2, 200), max_size=4).map(lambda rows: np.array(rows, dtype=np.int32)),
     st.lists(st.floats(), max_size=3).map(np.array),
@@ -185,14 +189,23 @@ columns = st.one_of(
 @cases(110)
 @given(columns, columns, columns, st.sampled_from(["text_image", "text_images", "a/b"]))
 def test_arrays_of_any_kind_as_a_split_index(data_dir, tmp_path, images, texts, owners, name):
-    (tmp_path / "val.npz").write_bytes(npz(image_rows=images, text_rows=texts, **{name: owners}))
+    (tmp_path / "val.npz").write_bytes(npz(image_rows=images, text_rows=texts, **{name: owners}, **NO_FURTHER))
+    answer(lambda: SplitIndex.load(tmp_path / "val.npz"), "val.npz", ordered)
+
+
+@cases(60)
+@given(columns, columns)
+def test_arrays_of_any_kind_as_the_further_rows_of_images(tmp_path, further, owners):
+    rows = np.arange(3, dtype=np.int32)
+    content = npz(image_rows=rows, text_rows=rows, text_image=rows, further_rows=further, further_image=owners)
+    (tmp_path / "val.npz").write_bytes(content)
     answer(lambda: SplitIndex.load(tmp_path / "val.npz"), "val.npz", ordered)
 
 
 def test_rows_beyond_the_files_are_refused(data_dir, tmp_path):
     files = [data_dir / f"train2017_{kind}_embeddings.pt" for kind in ("image", "text")]
     for images, texts, named in (([180], [0], files[0].name), ([0], [180], files[1].name)):
-        (tmp_path / "val.npz").write_bytes(npz(image_rows=images, text_rows=texts, text_image=[0]))
+        (tmp_path / "val.npz").write_bytes(npz(image_rows=images, text_rows=texts, text_image=[0], **NO_FURTHER))
         said = refusal(lambda: PairFiles.open(*files, tmp_path / "val.npz"), named)
         assert "has 180 rows but the split names row 180" in said
 

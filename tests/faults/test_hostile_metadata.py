@@ -1,6 +1,7 @@
 """Metadata, assignments and command-line shares: pairs that keep the contract, or one sentence."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -128,9 +129,14 @@ REFUSED = {
     "mapping": (b"{}", "image_ids"),
     "no ids": (b'{"image_ids": []}', "at least one id"),
     "ids in a mapping": (b'{"image_ids": {"a": 1}}', "at least one id"),
-    "NaN": (b'{"image_ids": [NaN]}', "NaN is not a finite number"),
-    "infinity": (b'{"image_ids": [-Infinity]}', "-Infinity is not a finite number"),
-    "infinite all the same": (b'{"image_ids": [1e999]}', "1e999 is not a finite number"),
+    "NaN": (b'{"image_ids": [NaN]}', "image_ids[0]: NaN is not a finite number"),
+    "infinity": (b'{"image_ids": [1, -Infinity]}', "image_ids[1]: -Infinity is not a finite number"),
+    "infinite all the same": (b'{"image_ids": [1e999]}', "image_ids[0]: 1e999 is not a finite number"),
+    "caption that is NaN": (written(FULL | {"captions": ["a"] * 23 + [math.nan]}), "captions[23]: NaN is not"),
+    "caption that is null": (written(FULL | {"captions": ["a"] * 23 + [None]}), "captions[23] is not text: write"),
+    "id that is null": (ids(1, None), "image_ids[1] is None: ids must be all integers or all text"),
+    "ids that were integers": (ids(*map(float, IDS)), "image_ids[0] is 1000.0: ids must be all integers or all text"),
+    "image file that is NaN": (written(FULL | {"image_files": {"7": "a", "8": math.nan}}), "image_files['8']: NaN is"),
     "integer of 5,001 digits": (HUGE, "digits"),
     "integer of 300 digits": (ids(*[10**300] * 3), f"at most {ID_LENGTH}"),
     "id of a megabyte": (b'{"image_ids": ["' + b"x" * 999_000 + b'"]}', "999000 characters"),
@@ -138,7 +144,7 @@ REFUSED = {
     "half a character": (written({"image_ids": ["\ud800"] * 24}), r"image_ids[0] is '\ud800'"),
     "NUL at the end": (written({"image_ids": ["a\0"] * 24}), r"image_ids[0] is 'a\x00'"),
     "key twice": (b'{"image_ids": [1], "image_ids": [2]}', "the key 'image_ids' stands twice"),
-    "key twice inside": (b'{"image_ids": [1], "image_files": {"1": "a", "1": "b"}}', "the key '1' stands twice"),
+    "key twice inside": (b'{"image_ids": [1], "image_files": {"1": "", "1": "b"}}', "image_files: the key '1' stands"),
     "UTF-16": (written(FULL).decode().encode("utf-16"), "not UTF-8 text (byte 0)"),
     "Latin-1": (b'{"image_ids": ["\xe9"]}', "not UTF-8 text (byte 16)"),
     "surrogate in UTF-8": (b'{"image_ids": ["\xed\xa0\x80"]}', "not UTF-8 text (byte 16)"),

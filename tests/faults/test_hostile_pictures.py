@@ -33,21 +33,21 @@ def folder(tmp_path) -> Path:
 
 @pytest.mark.parametrize("name", [*NAMES, *FILES[:-1]], ids=lambda name: repr(name)[:30])
 def test_a_hostile_file_name_is_no_picture(folder, name):
-    assert thumbnail(folder, name) is None
+    assert thumbnail(folder, name).uri is None
 
 
 def test_a_data_folder_may_be_a_link_itself_and_a_link_inside_it_may_stay_inside(folder):
     (folder / "inner.png").symlink_to("photo.png")
     (folder.parent / "linked").symlink_to(folder)
-    assert thumbnail(folder.parent / "linked", "photo.png")
-    assert thumbnail(folder.parent / "linked", "inner.png")
-    assert thumbnail(folder.parent / "linked", "link.png") is None
+    assert thumbnail(folder.parent / "linked", "photo.png").uri
+    assert thumbnail(folder.parent / "linked", "inner.png").uri
+    assert thumbnail(folder.parent / "linked", "link.png").uri is None
 
 
 def test_links_in_a_circle_are_no_picture(folder):
     (folder / "a.png").symlink_to("b.png")
     (folder / "b.png").symlink_to("a.png")
-    assert thumbnail(folder, "a.png") is None
+    assert thumbnail(folder, "a.png").uri is None
 
 
 @pytest.mark.parametrize(
@@ -69,14 +69,14 @@ def test_what_cannot_be_a_small_picture_ends_quickly_as_none(folder, name, conte
     began = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert thumbnail(folder, name) is None
+        assert thumbnail(folder, name).uri is None
     assert time.perf_counter() - began < 2
     assert not Path(MARK).exists()
 
 
 def test_a_picture_that_nobody_writes_into_is_not_waited_for(folder):
     os.mkfifo(folder / "pipe.png")
-    assert thumbnail(folder, "pipe.png") is None
+    assert thumbnail(folder, "pipe.png").uri is None
 
 
 def test_no_program_is_started_for_a_picture(folder, monkeypatch):
@@ -84,4 +84,4 @@ def test_no_program_is_started_for_a_picture(folder, monkeypatch):
     Image.new("RGB", (8, 8)).save(stream, "EPS")
     (folder / "page.png").write_bytes(stream.getvalue())
     monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_, **__: pytest.fail("a program was started"))
-    assert thumbnail(folder, "page.png") is None
+    assert thumbnail(folder, "page.png").uri is None

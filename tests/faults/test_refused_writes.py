@@ -20,7 +20,6 @@ from workflow.lib.errors import UserError
 from workflow.lib.files import replacing, save_figure, write_arrays, write_bytes, write_json, write_text, write_yaml
 from workflow.lib.refusals import OF_PLACE, OF_SPACE, refuse_unwritable
 from workflow.lib.training import start
-from workflow.scripts import demo_data
 
 STEPS = ["split", "train", "baseline", "evaluate", "ensemble", "tune", "report"]
 
@@ -51,7 +50,6 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "large checkpoint": lambda path: write_checkpoint(path, {"state": {"a": torch.zeros(1_000_000)}}),
     "model": lambda path: save_heads(path, DualEncoder({"type": "linear", "output_dim": 30}, 30, 30), {}),
     "training state": training_state,
-    "demo rows": lambda path: demo_data._save_rows(path, np.zeros((100, 10), np.float32)),
 }
 
 

@@ -160,8 +160,8 @@ def test_every_hostile_text_is_shown_as_it_is(page):
 
 
 def test_no_picture_from_outside_the_data_folder_is_on_the_page(page_folder, page):
-    secret = thumbnail(page_folder.parent, "secret.png")
-    inside = thumbnail(page_folder.parent / "data", "photo.png")
+    secret = thumbnail(page_folder.parent, "secret.png").uri
+    inside = thumbnail(page_folder.parent / "data", "photo.png").uri
     assert inside
     assert secret == inside  # both pictures look alike, so that the next line counts the harmless one alone
     shown = [each["alt"] for each in page.all("img") if each["src"] == inside]
@@ -169,6 +169,13 @@ def test_no_picture_from_outside_the_data_folder_is_on_the_page(page_folder, pag
     harmless = {i for i, name in enumerate(names["image_ids"]) if names["image_files"][name] == "photo.png"}
     captions = {names["captions"][i] or f"image {names['image_ids'][i]}" for i in harmless}
     assert set(shown) <= captions | {f"image {names['image_ids'][i]}" for i in harmless}
+
+
+def test_the_page_counts_the_pictures_that_it_does_not_show(page):
+    said = re.search(r"(\d+) of (\d+) pictures are not shown: (.*)", page.text)
+    assert 0 < int(said[1]) <= int(said[2])
+    assert "outside" in said[3]
+    assert "not found in" in said[3]
 
 
 def test_no_cell_of_the_board_is_a_formula(page_folder):

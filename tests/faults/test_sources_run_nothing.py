@@ -32,7 +32,7 @@ def sources() -> list[Path]:
 
 def python_of(path: Path) -> ast.Module:
     """Return the syntax tree of a module; of a Snakemake file that of the Python that Snakemake makes of it."""
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     if path.suffix == ".py":
         return ast.parse(text)
     source = SimpleNamespace(get_path_or_uri=lambda **_: str(path))

@@ -106,7 +106,7 @@ TENSORS = {
     "a training's state": lambda path: Checkpoint(path, "fingerprint").read_into(SimpleNamespace()),
     "arrays": read_arrays,
     "a split": SplitIndex.load,
-    "a picture": lambda path: thumbnail(path.parent, path.name),
+    "a picture": lambda path: thumbnail(path.parent, path.name).uri,
 }
 TEXTS = {
     "yaml": read_yaml,

@@ -22,6 +22,7 @@ def run(name: str, rsum: float, val: float, seed: int = 0, changes: dict | None 
         "kind": "variant" if changes else "head",
         "seed": seed,
         "selected": {"RSUM": val},
+        "warnings": [],
         "protocol": {"images": images},
         "full": {"i2t": recalls, "t2i": recalls, "RSUM": rsum},
         "reranked": None,

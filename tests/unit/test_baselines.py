@@ -178,6 +178,14 @@ def test_degenerate_input_gives_finite_maps(name, kind, generator):
             assert tensor.dtype == torch.float32
 
 
+def test_widths_whose_moments_no_memory_holds_are_refused_before_they_are_summed():
+    images, texts = torch.zeros(2, 400_000), torch.zeros(2, 300_000)
+    with pytest.raises(
+        UserError, match=r"400000 image and 300000 text dimensions take 7840 GB where .*: reduce the dim"
+    ):
+        moments_of(images, texts)
+
+
 @pytest.mark.parametrize("name", ["procrustes", "cca"])
 def test_no_more_dimensions_are_kept_than_asked_for(name, generator):
     _, images, texts = related(100, 3, 9, 7, generator)

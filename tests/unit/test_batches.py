@@ -1,12 +1,16 @@
 """Batches: every pair once an epoch, never two captions of one image; rows standardised as they are loaded."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from tests.small_training import experiment
 from workflow.lib.batches import (
     RAW,
     PairFiles,
+    ResidentPairs,
     deal_pairs,
     false_negative_rate,
     load_pairs,
@@ -15,6 +19,7 @@ from workflow.lib.batches import (
     shuffle_pairs,
     spread,
 )
+from workflow.lib.epochs import batch_warnings
 from workflow.lib.rows import open_rows
 
 
@@ -149,3 +154,30 @@ def test_the_false_negative_rate_counts_pairs_that_meet_their_own_image():
     owner = np.array([0, 0, 1, 2, 2, 2])
     assert false_negative_rate(owner, [np.array([0, 1, 2]), np.array([3, 4, 5])]) == 5 / 6
     assert false_negative_rate(owner, [np.array([0, 3]), np.array([1, 4]), np.array([2, 5])]) == 0
+
+
+def with_captions(captions: list[int]) -> ResidentPairs:
+    owner = torch.arange(len(captions)).repeat_interleave(torch.tensor(captions))
+    return ResidentPairs(torch.zeros(len(captions), 1), torch.zeros(len(owner), 1), owner)
+
+
+@pytest.mark.parametrize("batch_size", [8, 64, 199])
+def test_nothing_is_said_of_full_batches(batch_size):
+    assert batch_warnings(with_captions([5] * 200), experiment(batch_size=batch_size).training) == []
+
+
+@pytest.mark.parametrize(
+    ("captions", "batch_size", "said"),
+    [
+        ([5] * 200 + [1000], 256, "asks for 256 pairs but batches hold 2: an image has 1000 of the 2000 captions"),
+        ([5] * 200, 512, "asks for 512 pairs but batches hold 200: an image has 5 of the 1000 captions"),
+    ],
+)
+def test_batches_that_an_image_with_many_captions_keeps_small_are_said(captions, batch_size, said):
+    settings = experiment(batch_size=batch_size).training
+    (found,) = batch_warnings(with_captions(captions), settings)
+    assert said in found
+    owner = with_captions(captions).text_image.numpy()
+    held = [len(batch) for batch in deal_pairs(owner, batch_size, np.random.default_rng(0))]
+    assert f"hold {np.mean(held):.4g}:" in found
+    assert batch_warnings(with_captions(captions), replace(settings, same_image="masked")) == []

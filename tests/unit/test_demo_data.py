@@ -10,6 +10,7 @@ from PIL import Image
 
 from workflow.lib.embeddings import EmbeddingFiles, check_set
 from workflow.lib.errors import UserError
+from workflow.lib.made_files import RECORD
 from workflow.lib.scenes import CAPTION_STYLES
 from workflow.scripts import demo_data
 from workflow.scripts.split import main as split
@@ -37,13 +38,28 @@ def written(tmp_path_factory) -> Path:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return the bytes of every file but the record, which says when they were written."""
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: content for name, content in found.items() if name != RECORD}
 
 
 def test_the_folder_holds_the_input_layout_and_nothing_else(written):
     pictures = {f"images/{i:06d}.png" for i in range(1, IMAGES + 1)}
     files = {f"train2017_{end}" for end in ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")}
     assert set(contents(written)) == pictures | files
+
+
+def test_files_of_somebody_else_are_refused_and_kept(tmp_path):
+    (tmp_path / "train2017_metadata.json").write_text("mine")
+    with pytest.raises(UserError, match=r"holds train2017_metadata\.json, which .*: take another --output-dir; where"):
+        generate(tmp_path, images=10)
+    assert contents(tmp_path) == {"train2017_metadata.json": b"mine"}
+
+
+def test_a_smaller_data_set_in_the_same_folder_leaves_no_old_picture(tmp_path):
+    generate(tmp_path, images=12)
+    generate(tmp_path, images=10)
+    assert len(list((tmp_path / "images").iterdir())) == 10
 
 
 def test_rows_ids_captions_and_pictures_belong_together(written):

@@ -11,6 +11,7 @@ from PIL import Image
 from workflow.lib.demo_encoders import ImageEncoder, TextEncoder, fit_encoders
 from workflow.lib.embeddings import EmbeddingFiles, check_set
 from workflow.lib.errors import UserError
+from workflow.lib.made_files import RECORD
 from workflow.lib.scenes import CAPTION_STYLES, draw_scene, sample_scene, write_captions
 from workflow.scripts.demo_data import main
 
@@ -41,7 +42,9 @@ def generate(folder: Path, seed: int = 0) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return the bytes of every file but the record, which says when they were written."""
+    found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: content for name, content in found.items() if name != RECORD}
 
 
 def test_both_embeddings_are_256_wide_float32_finite_and_not_zero(encoders):

@@ -223,3 +223,9 @@ def test_the_encoders_are_compared_on_the_raw_pairs_of_the_split(evaluation, fil
 
 def test_without_captions_there_is_no_recall_by_their_length(evaluation, files):
     assert diagnostics(evaluation, files, None)["recall_by_caption_length"] is None
+
+
+def test_encoders_too_wide_to_be_compared_are_left_uncompared(evaluation, files, monkeypatch, caplog):
+    monkeypatch.setattr("workflow.lib.baselines.memory_limit", lambda: 1000)
+    assert diagnostics(evaluation, files, None)["encoder_cka"] is None
+    assert "no CKA of the encoders" in caplog.text

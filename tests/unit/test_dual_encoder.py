@@ -1,6 +1,8 @@
 """The model and its file: what goes in comes out, other files are refused and never unpickled; momentum copies."""
 
+import copy
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch import nn
 
 from workflow.lib import dual_encoder
 from workflow.lib.dual_encoder import (
+    FORMAT,
     DualEncoder,
     MomentumCopy,
     Standardize,
@@ -154,9 +157,9 @@ def test_a_file_that_was_cut_off_is_refused(share, tmp_path):
     ("content", "said"),
     [
         ([1, 2], "is not a model of this project"),
-        ({"epoch": 3}, "has format None, this version reads 1"),
-        ({"format": 2}, "has format 2, this version reads 1"),
-        ({"format": 1, "model": {"type": "vanished"}}, "holds the head 'vanished', which is not registered"),
+        ({"epoch": 3}, f"has format None, this version reads {FORMAT}"),
+        ({"format": FORMAT + 1}, f"has format {FORMAT + 1}, this version reads {FORMAT}"),
+        ({"format": FORMAT, "model": {"type": "vanished"}}, "holds the head 'vanished', which is not registered"),
     ],
 )
 def test_a_file_that_is_no_model_of_this_version_says_why(content, said, tmp_path):
@@ -176,6 +179,134 @@ def test_a_checkpoint_comes_back_as_it_was_written(tmp_path):
     found = read_checkpoint(tmp_path / "folder" / "checkpoint.pt")
     assert torch.equal(found.pop("weights"), content.pop("weights"))
     assert found == content
+
+
+@pytest.fixture
+def loaded(tmp_path) -> DualEncoder:
+    save_heads(tmp_path / "best_model.pt", used_model(), {})
+    return load_heads(tmp_path / "best_model.pt")[0]
+
+
+@pytest.fixture
+def rows() -> np.ndarray:
+    """Return embeddings that every number format holds exactly, (6, D)."""
+    return np.random.default_rng(0).integers(-100, 100, (6, IMAGE_DIM)).astype(np.float32)
+
+
+def test_a_loaded_model_computes_without_a_graph(loaded):
+    images, texts = loaded.encode_images(torch.randn(4, IMAGE_DIM)), loaded.encode_texts(torch.randn(5, TEXT_DIM))
+    assert images.numpy().shape == (4, 4)
+    assert (images @ texts.T).numpy().shape == (4, 5)
+
+
+def read_only(rows: np.ndarray) -> np.ndarray:
+    rows.flags.writeable = False
+    return rows
+
+
+def mapped(rows: np.ndarray, path: Path) -> np.ndarray:
+    rows.tofile(path)
+    return np.memmap(path, rows.dtype, "r", shape=rows.shape)
+
+
+FORMS = {
+    **{name: lambda rows, _, name=name: rows.astype(name) for name in ("f2", "f4", "f8", ">f4", "i1", "i8", "g")},
+    "read-only": lambda rows, _: read_only(rows),
+    "mapped": lambda rows, path: mapped(rows, path),
+    "columns first": lambda rows, _: np.asfortranarray(rows),
+    "backwards": lambda rows, _: rows[::-1, ::-1].copy()[::-1, ::-1],
+    "every second": lambda rows, _: np.repeat(rows, 2, axis=0)[::2],
+    **{
+        f"tensor of {dtype}": lambda rows, _, dtype=dtype: torch.from_numpy(rows).to(dtype)
+        for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int64)
+    },
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("form", FORMS)
+def test_tensors_and_arrays_of_any_number_format_and_layout_give_the_same(form, loaded, rows, tmp_path):
+    expected, before = loaded.encode_images(torch.from_numpy(rows.copy())), rows.copy()
+    given = FORMS[form](rows, tmp_path / "rows.bin")
+    assert torch.equal(loaded.encode_images(given), expected)
+    torch.testing.assert_close(loaded.encode_images(given[1]), expected[1])
+    assert np.array_equal(rows, before)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_number_beyond_float32_is_nan_in_the_end_from_an_array_as_from_a_tensor(loaded, rows):
+    large = rows.astype(np.float64)
+    large[0, 0] = 1e300
+    for given in (large, torch.from_numpy(large)):
+        assert loaded.encode_images(given).isnan().any(1).tolist() == [True] + [False] * 5
+
+
+OTHERS = {
+    "list": [[1.0] * IMAGE_DIM],
+    "list of unequal rows": [[1.0], [1.0, 2.0]],
+    "nothing": None,
+    "text": "embeddings",
+    "one number": np.float32(1),
+    "objects": np.array([[None] * IMAGE_DIM]),
+    "strings": np.array([["1"] * IMAGE_DIM]),
+    "fields": np.zeros(IMAGE_DIM, dtype=[("x", "f4")]),
+    "dates": np.zeros((2, IMAGE_DIM), dtype="datetime64[s]"),
+    "truth values": np.ones((2, IMAGE_DIM), dtype=bool),
+    "complex": np.ones((2, IMAGE_DIM), dtype=complex),
+    "masked": np.ma.masked_less(np.ones((2, IMAGE_DIM)), 0),
+    "tensor of truth values": torch.ones(2, IMAGE_DIM, dtype=torch.bool),
+    "complex tensor": torch.ones(2, IMAGE_DIM, dtype=torch.complex64),
+    "sparse tensor": torch.ones(2, IMAGE_DIM).to_sparse(),
+    "no dimensions": np.ones(()),
+    "three dimensions": torch.ones(1, 2, IMAGE_DIM),
+    "no columns": np.ones((0, 0)),
+    "another width": np.ones(IMAGE_DIM + 1),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_what_holds_no_embeddings_is_refused_in_one_sentence(kind, loaded):
+    with pytest.raises(UserError, match=r"^the model takes image embeddings .* but got [^\n]*: [^\n]*$"):
+        loaded.encode_images(OTHERS[kind])
+
+
+def test_copies_of_a_loaded_model_compute_the_same(loaded, rows):
+    expected = loaded.encode_images(rows)
+    for other in (copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))):
+        assert torch.equal(other.encode_images(rows), expected)
+
+
+def test_a_model_may_be_loaded_and_used_in_inference_mode(loaded, rows, tmp_path):
+    expected = loaded.encode_images(rows)
+    with torch.inference_mode():
+        inside, _ = load_heads(tmp_path / "best_model.pt")
+        assert torch.equal(inside.encode_images(rows), expected)
+    assert torch.equal(inside.encode_images(rows), expected)
+
+
+@pytest.fixture
+def other_defaults() -> Iterator[None]:
+    """Let PyTorch make what it is not told otherwise in float64, on a device that holds no values."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_default_device("meta")
+    yield
+    torch.set_default_device(None)
+    torch.set_default_dtype(torch.float32)
+
+
+def test_the_defaults_of_pytorch_change_neither_a_loaded_model_nor_what_it_takes(
+    loaded, rows, tmp_path, other_defaults
+):
+    again, _ = load_heads(tmp_path / "best_model.pt")
+    assert torch.get_default_dtype() == torch.float64
+    assert {(value.device.type, value.is_floating_point()) for value in again.parameters()} == {("cpu", True)}
+    assert torch.equal(again.encode_images(rows), loaded.encode_images(rows))
+
+
+def test_rows_of_another_device_are_moved_to_that_of_the_model(rows):
+    model = used_model().eval().to("meta")
+    assert model.encode_images(rows).device.type == "meta"
+    assert model.encode_images(torch.from_numpy(rows)[0]).shape == (4,)
 
 
 def test_a_momentum_copy_starts_equal_and_moves_only_when_told():

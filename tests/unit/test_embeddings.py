@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from tests.conftest import related_embeddings, write_set
+from workflow.lib.batches import PairFiles
 from workflow.lib.embeddings import EmbeddingFiles, check_set, open_set
 from workflow.lib.errors import UserError
+from workflow.lib.splits import select_images
 
 
 @pytest.fixture
@@ -121,16 +123,53 @@ def test_a_single_nan_in_the_last_row_is_found(tmp_path, parts):
     assert "1 NaN or infinite rows (first: 23)" in refusal(tmp_path, images, texts, metadata)
 
 
-def test_tiny_and_huge_rows_are_embeddings(tmp_path, parts):
+@pytest.mark.parametrize("value", [1e30, 1e-30, 1e6, 1e-6])
+def test_a_row_that_is_absurdly_long_or_short_is_named(tmp_path, parts, value):
     images, texts, metadata = parts
-    texts[0], texts[1] = 1e-30, 1e30
-    assert len(check(tmp_path, images, texts, metadata).index.pair_image) == 24
+    texts[5] *= value / texts[5].norm()
+    said = refusal(tmp_path, images, texts, metadata)
+    assert f"1 rows whose length is absurd (first: row 5 of length {value:.3g};" in said
 
 
-def test_one_image_id_with_differing_rows(tmp_path, parts):
+@pytest.mark.parametrize("scale", [1e-9, 1e9])
+def test_the_scale_of_an_encoder_is_its_own(tmp_path, parts, scale):
     images, texts, metadata = parts
-    images[4, 0] += 0.01
-    assert "rows 3 and 4 belong to image id '1001' but differ" in refusal(tmp_path, images, texts, metadata)
+    assert len(check(tmp_path, images * scale, texts, metadata).index.pair_image) == 24
+
+
+def test_a_whole_file_of_absurd_numbers_is_refused(tmp_path, parts):
+    images, texts, metadata = parts
+    assert "24 rows whose length is absurd" in refusal(tmp_path, images, texts * 1e-30, metadata)
+
+
+def test_one_image_id_with_really_different_rows_is_refused_with_a_remedy_that_does_not_leak(tmp_path, parts):
+    images, texts, metadata = parts
+    images[4, 0] += 1
+    said = refusal(tmp_path, images, texts, metadata)
+    assert "rows 3 and 4 belong to image id '1001' but differ (cosine 0." in said
+    assert "different ids" not in said
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_rows_of_one_image_that_differ_by_rounding_are_read_as_their_mean(tmp_path, parts, dtype, caplog):
+    images, texts, metadata = parts
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(1))
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(2))
+    images = (images * (1 + 1e-3 * noise))[order].to(dtype)
+    images[(order // 3) == 2] = images[(order // 3) == 2][0].clone()
+    ids = [1000 + int(i) // 3 for i in order]
+    checked = check(tmp_path, images, texts[order], metadata | {"image_ids": ids})
+    assert "the rows of 7 of 8 images differ by rounding (lowest cosine 0.99999" in caplog.text
+
+    split = select_images(checked.index, np.arange(8) % 4 != 3)
+    pairs = PairFiles(checked.images, checked.texts, split)
+    whole = torch.cat([rows.clone() for _, rows in pairs.images.select(split.image_rows)])
+    few = torch.cat([rows.clone() for _, rows in pairs.images.select(split.image_rows[1:4], chunk_bytes=100)])
+    own = [[row for row in range(24) if ids[row] == ids[first]] for first in split.image_rows]
+    expected = torch.stack([images[rows].float().mean(0) for rows in own])
+    torch.testing.assert_close(whole.float(), expected, rtol=1e-6 if dtype == torch.float32 else 1e-3, atol=0)
+    assert torch.equal(few, whole[1:4])
+    assert torch.equal(pairs.images.read(int(split.image_rows[2]), int(split.image_rows[2]) + 1)[0], whole[2])
 
 
 class Payload:

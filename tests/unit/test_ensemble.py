@@ -7,6 +7,7 @@ import torch
 
 from workflow.lib.dual_encoder import DualEncoder
 from workflow.lib.ensemble import Ensemble
+from workflow.lib.errors import UserError
 from workflow.lib.files import read_json
 from workflow.lib.validation import read_yaml
 from workflow.scripts.baseline import main as baseline
@@ -46,6 +47,17 @@ def test_the_similarity_is_the_mean_of_the_members(widths):
 def test_one_member_is_that_member():
     member, images, texts = new_model(0, 6), torch.randn(30, 12), torch.randn(70, 9)
     assert torch.equal(similarity(Ensemble([member]), images, texts), similarity(member, images, texts))
+
+
+def test_arrays_one_row_and_no_rows_are_taken_as_by_a_member():
+    joint = Ensemble([new_model(seed, 6).requires_grad_(False) for seed in (0, 1)])
+    images = torch.randn(4, 12)
+    many = joint.encode_images(images)
+    assert torch.equal(joint.encode_images(images.numpy()), many)
+    torch.testing.assert_close(joint.encode_images(images[0].numpy()), many[0])
+    assert joint.encode_texts(torch.randn(0, 9)).numpy().shape == (0, 12)
+    with pytest.raises(UserError, match="takes text embeddings as numbers in a dense torch tensor or a NumPy array"):
+        joint.encode_texts([[1.0] * 9])
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,14 @@ import torch
 from workflow.lib import evaluation
 from workflow.lib.batches import PairFiles
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.evaluation import Evaluation, captions_by_rule, metrics_document, rank_arrays
+from workflow.lib.evaluation import Circumstances, Evaluation, captions_by_rule, metrics_document, rank_arrays
 from workflow.lib.hubness import choose_correction
 from workflow.lib.projections import project_files
 from workflow.lib.splits import SplitIndex
 
 CPU = torch.device("cpu")
 RECALLS = ("R@1", "R@5", "R@10")
+CIRCUMSTANCES = Circumstances("abc", {"images.pt": "def"}, ["few images"])
 
 
 @pytest.fixture
@@ -179,7 +180,7 @@ DIAGNOSTICS = {"modality_gap": 0.5}
 
 def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out(files):
     main = evaluate(new_model(), files, rule="first5")
-    document = metrics_document(FACTS, main, DIAGNOSTICS, {})
+    document = metrics_document(FACTS, main, DIAGNOSTICS, {}, CIRCUMSTANCES)
     assert list(document) == [
         "format",
         "dataset",
@@ -187,6 +188,7 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
         "kind",
         "seed",
         "selected",
+        "warnings",
         "protocol",
         "full",
         "1k",
@@ -194,10 +196,14 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
         "reranked",
         "hubness_corrected",
         "diagnostics",
+        "inputs",
         "extra",
     ]
     assert document["selected"] == {"split": "val", "RSUM": 100.0}
     assert document["protocol"]["captions_rule"] == "first5"
+    assert document["protocol"]["rows"] == "abc"
+    assert document["warnings"] == ["few images"]
+    assert document["inputs"] == {"images.pt": "def"}
     assert document["diagnostics"] == {"modality_gap": 0.5}
     assert document["extra"] is None
     assert json.loads(json.dumps(document, allow_nan=False)) == document
@@ -206,12 +212,12 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
 def test_the_document_holds_every_extra_set_in_the_same_form(files):
     main = evaluate(new_model(), files)
     extra = replace(main, metrics=main.metrics | {"protocol": {"split": "val2017"}})
-    document = metrics_document(FACTS, main, DIAGNOSTICS, {"val2017": extra})
+    document = metrics_document(FACTS, main, DIAGNOSTICS, {"val2017": extra}, CIRCUMSTANCES)
     assert list(document["extra"]) == ["val2017"]
     assert document["extra"]["val2017"]["protocol"] == {"split": "val2017"}
     assert document["extra"]["val2017"]["full"] == main.metrics["full"]
 
 
 def test_a_document_with_re_ranking_is_plain_values_as_well(files):
-    document = metrics_document(FACTS, evaluate(reranker(), files), DIAGNOSTICS, {})
+    document = metrics_document(FACTS, evaluate(reranker(), files), DIAGNOSTICS, {}, CIRCUMSTANCES)
     assert json.loads(json.dumps(document, allow_nan=False)) == document

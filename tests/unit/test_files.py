@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import time
 
 import numpy as np
@@ -15,6 +16,7 @@ from workflow.lib import files
 from workflow.lib.errors import UserError
 from workflow.lib.files import (
     file_hash,
+    path_text,
     read_arrays,
     read_json,
     replacing,
@@ -114,12 +116,13 @@ def test_the_same_content_gives_the_same_bytes_at_any_time(tmp_path, monkeypatch
     ("content", "said"),
     [
         (None, r"a\.json not found: check the folder, or run the step that writes it"),
-        (b'{"a": 1,\n "b": }', r"a\.json is not valid JSON \(line 2: .*\): write it again"),
+        (b'{"a": 1,\n "b": }', r"a\.json is not valid JSON \(line 2: Expecting value at column 7\): write it again"),
+        (b'["a", "b', r"a\.json is not valid JSON \(line 1: Unterminated string starting at column 7\)"),
         (b"", r"a\.json is not valid JSON \(line 1: .*\)"),
         (b'{"a": "\xe9"}', r"a\.json is not UTF-8 text \(byte 7\)"),
         (b"[" * 100_000, r"a\.json nests too deeply"),
     ],
-    ids=["missing", "malformed", "empty", "not UTF-8", "nested"],
+    ids=["missing", "malformed", "cut off", "empty", "not UTF-8", "nested"],
 )
 def test_unreadable_json_is_named_with_the_place(tmp_path, content, said):
     if content is not None:
@@ -127,6 +130,54 @@ def test_unreadable_json_is_named_with_the_place(tmp_path, content, said):
     with pytest.raises(UserError, match=said) as caught:
         read_json(tmp_path / "a.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (
+            '{"captions": ["","",NaN]}',
+            "captions[2]: NaN is not a finite number): write every value of captions as text",
+        ),
+        ('{"a": [0, 1e999]}', "a[1]: 1e999 is not a finite number): write text or an ordinary number there"),
+        ('{"a": 0.5, "b": {"c d": [[], [-Infinity]]}}', "(b['c d'][1][0]: -Infinity is not a finite number)"),
+        ('{"names": {"7": "", "8": Infinity}}', "names['8']: Infinity is not a finite number): write every value of"),
+        ('{"version": NaN, "license": "free"}', "version: NaN is not a finite number): write text or an ordinary"),
+        ("-1e400", "JSON (-1e400 is not a finite number): write text or an ordinary number there"),
+        ('{"ids": [1, ' + 5000 * "7" + "]}", "ids[1]: an integer of 5000 digits is too long): write text"),
+        ('[{"a": 1}, {"b": {"a": 1, "a": 2}}]', "[1].b: the key 'a' stands twice): leave one of them out"),
+        ('{"a": {"b": 1, "b": 2}, "c": "text"}', "a: the key 'b' stands twice): leave one of them out"),
+        ('{"a": NaN, "a": 1}', "JSON (the key 'a' stands twice): leave one of them out"),
+        ('{"a": {"b": NaN, "b": 1}, "a": 2}', "JSON (the key 'a' stands twice): leave one of them out"),
+        ('{"a": {"b": 1e999}, "c": [NaN]}', "a.b: 1e999 is not"),
+        ("[NaN, " + 100_000 * "[", "nests too deeply"),
+        ('[NaN,\n"a" "b"]', "line 2: Expecting ',' delimiter at column 5"),
+        (900 * "[" + "NaN" + 900 * "]", "...: NaN is not a finite number"),
+        ('{"\\ud800\\n": NaN}', r"['\ud800\n']: NaN is not a finite number"),
+    ],
+)
+def test_what_json_cannot_hold_is_named_with_its_place_and_a_remedy(tmp_path, content, said):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=re.escape(said)) as caught:
+        read_json(tmp_path / "a.json")
+    assert str(caught.value).startswith(f"{tmp_path}/a.json ")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+def test_numbers_that_look_odd_and_are_finite_are_read(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": [1e-999, -0.0, 1E308, ' + 4000 * "7" + '], "b": {"a": "NaN", "A": []}}')
+    assert read_json(tmp_path / "a.json") == {"a": [0.0, 0.0, 1e308, int(4000 * "7")], "b": {"a": "NaN", "A": []}}
+
+
+def test_a_text_that_no_file_can_hold_is_written_with_an_escape(tmp_path):
+    write_text(tmp_path / "a", "ü \udce6")
+    assert (tmp_path / "a").read_bytes() == "ü \\udce6".encode()
+
+
+def test_a_path_is_the_text_that_its_bytes_are(tmp_path):
+    assert path_text(tmp_path / "ü 日本") == f"{tmp_path}/ü 日本"
+    assert path_text(os.fsdecode(b"a/\xe9")) == "a/\\udce9"
 
 
 @pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: b"text", lambda whole: whole[: len(whole) // 2]])

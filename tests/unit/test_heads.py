@@ -68,7 +68,7 @@ def test_the_towers_share_a_type_not_weights(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_saved_model_is_rebuilt_from_its_file_alone(name, tmp_path):
-    model = DualEncoder(model_section(name), 20, 31).eval()
+    model = DualEncoder(model_section(name), 20, 31).eval().requires_grad_(False)
     model.image_statistics.mean.fill_(0.5)
     save_heads(tmp_path / "best_model.pt", model, {"epoch": 3, "inputs_hash": "abc"})
     again, facts = load_heads(tmp_path / "best_model.pt")
@@ -77,6 +77,29 @@ def test_a_saved_model_is_rebuilt_from_its_file_alone(name, tmp_path):
     assert facts == {"epoch": 3, "inputs_hash": "abc"}
     content = torch.load(tmp_path / "best_model.pt", weights_only=True)
     assert content["input_dims"] == {"image": 20, "text": 31}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_embedding_or_none_is_encoded_as_many_are(name):
+    model = DualEncoder(model_section(name), 20, 31).eval().requires_grad_(False)
+    x, y = torch.randn(5, 20), torch.randn(5, 31)
+    for encode, rows in ((model.encode_images, x), (model.encode_texts, y)):
+        many = encode(rows)
+        assert encode(rows[0]).shape == (16,)
+        torch.testing.assert_close(encode(rows[0]), many[0])
+        torch.testing.assert_close(encode(rows[:1]), many[:1])
+        assert encode(rows[:0]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_with_nan_becomes_nan_and_changes_no_other(name):
+    model = DualEncoder(model_section(name), 20, 31).eval().requires_grad_(False)
+    x = torch.randn(5, 20)
+    expected = model.encode_images(x)
+    x[2, 7] = torch.nan
+    found = model.encode_images(x)
+    assert found[2].isnan().all()
+    assert torch.equal(found[[0, 1, 3, 4]], expected[[0, 1, 3, 4]])
 
 
 def test_other_widths_than_trained_on_are_refused_before_any_product():

@@ -21,6 +21,7 @@ def result(name: str, rsum: float, val: float, seed: int = 0, kind: str = "head"
         "kind": kind,
         "seed": seed,
         "selected": {"RSUM": val},
+        "warnings": [],
         "protocol": {"images": images},
         "full": full,
         "1k": full,

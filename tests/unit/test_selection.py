@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
+from workflow.lib.files import file_hash
 from workflow.lib.splits import SplitIndex
 from workflow.scripts.baseline import main as baseline
 from workflow.scripts.evaluate import main as evaluate
@@ -43,13 +44,21 @@ def other_test_rows(data_dir, split_dir, tmp_path) -> Path:
 
 @pytest.fixture
 def run_on(split_dir, tmp_path):
-    """Run a script on a data folder and return its output folder."""
+    """Run a script on a data folder, divided as the data set is, and return its output folder."""
 
     def run(script, data: Path, *arguments: str | Path) -> Path:
         output = tmp_path / f"{script.__module__}-{data.name}"
-        folders = ["--data-dir", data, "--split-dir", split_dir, "--output-dir", output]
+        folders = ["--data-dir", data, "--split-dir", same_division(data), "--output-dir", output]
         script([str(argument) for argument in [*arguments, *folders]])
         return output
+
+    def same_division(data: Path) -> Path:
+        """Return the split with a manifest that is of the files in this folder."""
+        folder = Path(shutil.copytree(split_dir, tmp_path / f"split-{data.name}", dirs_exist_ok=True))
+        manifest = json.loads((split_dir / "manifest.json").read_text())
+        manifest["hashes"] = {name: file_hash(data / name) for name in manifest["hashes"]}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        return folder
 
     return run
 

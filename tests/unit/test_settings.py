@@ -8,7 +8,7 @@ import pytest
 from workflow.lib.errors import UserError
 from workflow.lib.registrations import heads
 from workflow.lib.settings import TrainingSettings, checked_files, checked_run, load_experiment, load_study
-from workflow.lib.validation import read_schema, read_yaml
+from workflow.lib.validation import read_schema, read_yaml, with_plain_values
 
 ROOT = Path(__file__).parents[2]
 VALID = """
@@ -161,11 +161,66 @@ def test_slashes_that_say_nothing_are_left_out_of_a_path(given, plain):
         ({"ensembles": {"all": []}}, "ensembles.all: found"),
         ({"ensembles": {"a/b": ["clip"]}}, "a/b"),
         ({"device": "tpu"}, "device: found 'tpu'.*auto, cpu, cuda, mps"),
+        ({"device": "1"}, r"device: found '1' \(text\)"),
+        ({"seeds": ["-1"]}, r"seeds.0: found -1 \(an integer\); allowed: an integer ≥ 0$"),
+        ({"seeds": ["0", "1.5"]}, r"seeds.1: found 1.5 \(a number\)"),
+        ({"seeds": ["0", "one"]}, r"seeds.1: found 'one' \(text\)"),
+        ({"seeds": ["["]}, r"seeds.0: found '\[' \(text\); allowed: an integer"),
+        ({"seeds": ["9" * 30]}, r"seeds.0: found '9+' \(text\); allowed: an integer"),
+        ({"seeds": ["true"]}, r"seeds.0: found True \(true or false\)"),
+        ({"seeds": ["null"]}, r"seeds.0: found None \(nothing\)"),
+        ({"seeds": ["1", 1]}, "seeds: 1 stands twice: leave one out$"),
+        ({"seeds": 1}, r"found 1 \(an integer\); allowed: a list .*: write seeds: \[1\], or --config 'seeds=\[1\]'$"),
+        ({"experiments": "mlp"}, r"found 'mlp'.*: write experiments: \[mlp\], or --config 'experiments=\[mlp\]'$"),
+        ({"ensembles": {"all": "mlp"}}, r"ensembles.all: found 'mlp'.*--config 'ensembles=\{all: \[mlp\]\}'$"),
+        ({"tuning": "a'b\n"}, r"""tuning: found "a'b\\n".*, or --config 'tuning=\[a'"'"'b\\n\]'$"""),
     ],
 )
 def test_mistakes_in_a_run(change, said):
     with pytest.raises(UserError, match=said):
         checked_run(RUN | change, "configuration")
+
+
+def test_numbers_that_snakemake_passes_as_text_are_numbers_where_the_schema_wants_numbers():
+    split = {"fractions": {"train": "0.8", "val": "1e-2", "test": ".04"}, "tuning_pairs": "1e3", "seed": "7"}
+    counts = {"counts": {"train": "5", "val": "1", "test": "2"}}
+    data_sets = {"a": {"dir": "8", "generate": {"images": "20"}, "split": split}, "b": {"dir": "9", "split": counts}}
+    run = checked_run(RUN | {"seeds": ["0", "1"], "datasets": data_sets}, "configuration")
+    assert run["seeds"] == [0, 1]
+    assert run["datasets"]["a"]["generate"]["images"] == 20
+    found = run["datasets"]["a"]["split"]
+    assert found["fractions"] == {"train": 0.8, "val": 0.01, "test": 0.04}
+    assert (found["tuning_pairs"], found["seed"]) == (1000, 7)
+    assert run["datasets"]["b"]["split"]["counts"] == {"train": 5, "val": 1, "test": 2}
+    assert [type(value) for value in (run["seeds"][0], found["tuning_pairs"])] == [int, int]
+
+
+def test_text_that_looks_like_a_number_stays_text_where_the_schema_wants_text():
+    named = {"dataset": "7", "datasets": {"7": {"dir": "1e3", "split": {"assignments": "null"}}}}
+    run = checked_run(named | {"experiments": ["7", "no", "1e3"], "ensembles": {"8": ["7", "no"]}}, "configuration")
+    assert (run["dataset"], run["experiments"], run["ensembles"]) == ("7", ["7", "no", "1e3"], {"8": ["7", "no"]})
+    assert (run["datasets"]["7"]["dir"], run["datasets"]["7"]["split"]["assignments"]) == ("1e3", "null")
+
+
+@pytest.mark.parametrize(
+    ("schema", "text", "value"),
+    [
+        ({"type": "boolean"}, "false", False),
+        ({"anyOf": [{"type": "integer"}, {"type": "null"}]}, "null", None),
+        ({"anyOf": [{"type": "number"}, {"enum": ["auto"]}]}, "1e-4", 1e-4),
+        ({"anyOf": [{"type": "number"}, {"enum": ["auto"]}]}, "auto", "auto"),
+        ({"anyOf": [{"type": "number"}, {"type": "string"}]}, "7", "7"),
+        ({"enum": ["7"]}, "8", "8"),
+        ({}, "7", "7"),
+    ],
+)
+def test_a_text_is_read_only_where_its_schema_refuses_it_and_takes_a_plain_value(schema, text, value):
+    assert with_plain_values({"a": [text]}, {"properties": {"a": {"items": schema}}}) == {"a": [value]}
+
+
+def test_an_experiment_file_still_distinguishes_text_from_numbers(tmp_path):
+    with pytest.raises(UserError, match=r"batch_size: found '32' \(text\)"):
+        experiment(tmp_path, VALID.replace("batch_size: 32", "batch_size: '32'"))
 
 
 def test_an_ensemble_takes_experiments_and_tuned_ones():

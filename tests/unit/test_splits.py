@@ -63,10 +63,31 @@ def test_fewer_images_than_the_split_needs():
         split_by_counts(DISTINCT, {"train": 1000, "val": 100, "test": 100}, seed=0)
 
 
-def test_assignments_decide_and_absent_images_are_unused(tmp_path):
+def test_assignments_decide_and_images_without_one_are_unused(tmp_path):
     path = tmp_path / "karpathy.json"
-    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "9": "train"}))
-    assert split_by_assignments(np.array(["3", "2", "1", "7"]), path).tolist() == ["test", "val", "train", "unused"]
+    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "9": "unused"}))
+    division = split_by_assignments(np.array(["3", "2", "1", "7"]), path)
+    assert division.names.tolist() == ["test", "val", "train", "unused"]
+    assert not any(division.missing.values())
+
+
+def test_assigned_ids_that_the_data_lack_are_refused_with_their_number_and_spelling(tmp_path):
+    path = tmp_path / "karpathy.json"
+    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "000004": "test", "000005": "train"}))
+    with pytest.raises(UserError) as refused:
+        split_by_assignments(np.array(["3", "2", "1", "4", "5"]), path)
+    assert str(refused.value) == (
+        f"{path}: 2 of the 5 assigned ids are not in the data set (train 1, test 1); the first is '000004', the data "
+        "set's are like '3': correct the ids or add the images, or set `split.missing: drop` to go on without them"
+    )
+
+
+def test_assigned_ids_that_the_data_lack_are_counted_where_they_may_be_dropped(tmp_path):
+    path = tmp_path / "karpathy.json"
+    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "8": "test", "9": "test"}))
+    division = split_by_assignments(np.array(["3", "2", "1"]), path, missing="drop")
+    assert division.names.tolist() == ["test", "val", "train"]
+    assert division.missing == {"train": 0, "val": 0, "test": 2}
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,11 @@
 """A user's own embeddings are known by what they hold: no `touch` reruns anything, no copy with old times is missed."""
 
+import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -10,42 +14,106 @@ from tests.workflow.conftest import Project, copy_of_the_project, write_with_its
 
 pytestmark = pytest.mark.slow
 
+MTIME = ("--rerun-triggers", "mtime")
+ALL = {"split": 1, "baseline": 1, "evaluate": 1, "report": 1}
+# Nothing is made of the second data set, nor by a rule all that lies in results/: neither hides a change.
 CONFIGURATION = """
 dataset: mine
 datasets:
-  mine: {dir: data/mine, split: {fractions: {train: 0.6, val: 0.2, test: 0.2}}}
-experiments: [quick_test]
-baselines: []
+  mine: {dir: data/mine, split: {assignments: results/division.json}}
+  demo: {dir: data, generate: {images: 30}}
+experiments: []
+baselines: [cca]
 tuning: []
 device: cpu
 """
 
 
 @pytest.fixture(scope="module")
-def split_of_mine(tmp_path_factory) -> Project:
-    """A project with a user's own data, divided."""
+def finished_with_mine(tmp_path_factory) -> Project:
+    """A project with a user's own data and an extra set, run to its end; tests leave it as they found it."""
     project = copy_of_the_project(tmp_path_factory.mktemp("mine"))
     project.write("config/config.yaml", CONFIGURATION)
-    write_set(project.folder / "data/mine", *in_metadata(seed=0))
-    project.snakemake("splits")
+    write_sets(project.folder / "data/mine", seed=0)
+    (project.folder / "results").mkdir()
+    project.write("results/division.json", json.dumps(division(val=10)))
+    project.snakemake()
     return project
 
 
-def in_metadata(seed: int) -> tuple:
-    images, texts, ids = related_embeddings(60, 3, seed)
-    return images, texts, {"image_ids": ids}
+def write_sets(folder: Path, seed: int) -> None:
+    for prefix, images in (("train2017", 60), ("val2017", 20)):
+        image_rows, texts, ids = related_embeddings(images, 3, seed)
+        ids = [i if prefix == "train2017" else 10 * i for i in ids]
+        write_set(folder, image_rows, texts, {"image_ids": ids}, prefix)
 
 
-def test_embeddings_of_ones_own_are_known_by_their_content(split_of_mine, tmp_path):
-    folder = split_of_mine.folder / "data/mine"
-    for path in folder.iterdir():
+def division(val: int) -> dict[str, str]:
+    """Return the split of 60 images, of which 10 test."""
+    return {str(1000 + i): "test" if i < 10 else "val" if i < 10 + val else "train" for i in range(60)}
+
+
+@contextmanager
+def encoded_anew(project: Project, name: str, keep_time: bool) -> Iterator[None]:
+    """Let a file of the user's hold other embeddings."""
+    path, other = project.folder / "data/mine" / name, project.folder / "other"
+    before = path.read_bytes()
+    write_sets(other, seed=1)
+    write = write_with_its_old_time if keep_time else Path.write_bytes
+    write(path, (other / name).read_bytes())
+    yield
+    write(path, before)
+
+
+def test_embeddings_that_were_touched_or_copied_with_their_results_rerun_nothing(finished_with_mine, tmp_path):
+    for path in (finished_with_mine.folder / "data").rglob("*"):
         os.utime(path)
-    assert split_of_mine.stale_jobs("splits") == {}
+    copy = Project(tmp_path / "copy")
+    shutil.copytree(finished_with_mine.folder, copy.folder)
+    for project in (finished_with_mine, copy):
+        assert project.stale_jobs() == {}
+        assert project.stale_jobs(*MTIME) == {}
+    shutil.rmtree(copy.folder / ".snakemake")
+    assert copy.stale_jobs() == {}
 
-    shutil.copytree(folder, tmp_path / "before")
-    write_set(tmp_path / "other", *in_metadata(seed=1))
-    texts = "train2017_text_embeddings.pt"
-    write_with_its_old_time(folder / texts, (tmp_path / "other" / texts).read_bytes())
-    assert split_of_mine.stale_jobs("splits") == {"split": 1, "splits": 1}
-    write_with_its_old_time(folder / texts, (tmp_path / "before" / texts).read_bytes())
-    assert split_of_mine.stale_jobs("splits") == {}
+
+@pytest.mark.parametrize("keep_time", [False, True], ids=["new time", "old time"])
+@pytest.mark.parametrize(
+    ("name", "jobs"),
+    [("train2017_text_embeddings.pt", ALL), ("val2017_text_embeddings.pt", {"evaluate": 1, "report": 1})],
+)
+@pytest.mark.parametrize("triggers", [(), MTIME], ids=" ".join)
+def test_embeddings_encoded_anew_are_missed_with_no_triggers(finished_with_mine, name, jobs, keep_time, triggers):
+    with encoded_anew(finished_with_mine, name, keep_time):
+        assert finished_with_mine.stale_jobs(*triggers) == jobs
+    assert finished_with_mine.stale_jobs(*triggers) == {}
+
+
+def test_a_division_that_kept_its_old_time_is_not_missed_where_results_lie(finished_with_mine):
+    path = finished_with_mine.folder / "results/division.json"
+    before = path.read_bytes()
+    write_with_its_old_time(path, json.dumps(division(val=20)).encode())
+    assert finished_with_mine.stale_jobs() == ALL
+    write_with_its_old_time(path, before)
+    assert finished_with_mine.stale_jobs() == {}
+
+
+def test_results_of_other_embeddings_are_made_again_once(finished_with_mine, tmp_path):
+    copy = Project(tmp_path / "copy")
+    shutil.copytree(finished_with_mine.folder, copy.folder)
+    write_sets(copy.folder / "data/mine", seed=2)
+    copy.snakemake("splits", *MTIME)
+    evaluation = "results/mine/cca/seed0/evaluation_results/metrics.json"
+    assert copy.stale_jobs(evaluation, *MTIME) == {"baseline": 1, "evaluate": 1}
+    copy.snakemake(evaluation, *MTIME)
+    assert copy.stale_jobs(evaluation, *MTIME) == copy.stale_jobs(evaluation) == {}
+
+
+def test_an_extra_set_that_comes_or_goes_is_evaluated_anew(finished_with_mine):
+    extra = sorted((finished_with_mine.folder / "data/mine").glob("val2017_*"))
+    for path in extra:
+        path.rename(path.with_suffix(".away"))
+    assert finished_with_mine.stale_jobs(*MTIME) == {"evaluate": 1, "report": 1}
+    for path in extra:
+        path.with_suffix(".away").rename(path)
+    assert finished_with_mine.stale_jobs(*MTIME) == {}

@@ -13,6 +13,7 @@ from workflow.lib.errors import UserError
 from workflow.scripts.baseline import main as baseline
 from workflow.scripts.evaluate import main as evaluate
 from workflow.scripts.report import main as report
+from workflow.scripts.split import main as split
 from workflow.scripts.train import main as train
 
 EXPERIMENT = """
@@ -113,6 +114,9 @@ def test_a_model_of_other_widths_is_refused_in_words(data_dir, split_dir, tmp_pa
     write_set(tmp_path / "wide", torch.cat([images, images], 1), texts, {"image_ids": ids})
     folders = arguments("--data-dir", data_dir, "--split-dir", split_dir, "--output-dir", tmp_path / "run")
     baseline([*folders, "--baseline", "ridge"])
-    others = arguments("--data-dir", tmp_path / "wide", "--split-dir", split_dir, "--output-dir", tmp_path / "out")
+    counts = json.dumps({"train": 40, "val": 10, "test": 10})
+    wide = arguments("--data-dir", tmp_path / "wide")
+    split([*wide, *arguments("--dataset", "wide", "--output-dir", tmp_path / "split", "--counts", counts)])
+    others = [*wide, *arguments("--split-dir", tmp_path / "split", "--output-dir", tmp_path / "out")]
     with pytest.raises(UserError, match="the model takes image embeddings of 12 dimensions but got 24"):
         evaluate([*arguments("--model", tmp_path / "run" / "best_model.pt"), *others])

@@ -50,7 +50,10 @@ def open_archive(path: Path, kind: ArchiveKind) -> tuple[Any, list[zipfile.ZipIn
     if any(_is_foreign_order(path, record) for record in records):
         raise UserError(f"{path} was written on a machine of another byte order: write it on this one")
     try:
-        return torch.load(path, map_location="cpu", mmap=True, weights_only=True), records
+        # PyTorch opens a name as UTF-8, also where the locale has made something else of its bytes.
+        with path.open("rb") as stream:
+            name = path if str(path).isascii() else f"/dev/fd/{stream.fileno()}"
+            return torch.load(name, map_location="cpu", mmap=True, weights_only=True), records
     except Exception as error:
         # Damage shows as whatever the unpickler then trips over, from KeyError to AssertionError.
         raise UserError(f"{path} {kind.foreign}: {kind.otherwise}") from error

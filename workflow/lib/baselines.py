@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from workflow.lib.errors import UserError
+from workflow.lib.memory import memory_limit
 
 PAIRS_AT_ONCE = 1024
 PANEL_ROWS = 512
@@ -42,11 +43,14 @@ class Moments:
     def of(cls, chunks: Iterable[tuple[Tensor, Tensor]]) -> "Moments":
         """Sum over chunks of pairs, images (b, D_image) and texts (b, D_text), of any floating type.
 
-        Beside one chunk, memory holds the sums, (D_image + D_text)² of float64, and some tens of megabytes.
+        Beside one chunk, memory holds the sums, (D_image + D_text)² of float64, and some tens of megabytes. Widths of
+        which the machine could not hold the sums are a UserError.
         """
         sums = None
         for images, texts in chunks:
             image_dim = images.shape[1]
+            if sums is None:
+                _refuse_too_wide(image_dim, texts.shape[1])
             for x, y in zip(images.split(PAIRS_AT_ONCE), texts.split(PAIRS_AT_ONCE), strict=True):
                 rows = torch.cat([x, y], dim=1).float()
                 sums = sums or _Sums(rows)
@@ -68,6 +72,26 @@ class Moments:
         owners = text_image.split(PAIRS_AT_ONCE)
         parts = zip(owners, texts.split(PAIRS_AT_ONCE), strict=True)
         return cls.of((images.index_select(0, owner), part) for owner, part in parts)
+
+
+def moments_fit(image_dim: int, text_dim: int) -> bool:
+    """Say whether memory can hold the second moments of embeddings of these widths, and their covariances."""
+    return _moment_bytes(image_dim, text_dim) <= memory_limit()
+
+
+def _moment_bytes(image_dim: int, text_dim: int) -> int:
+    return 2 * torch.float64.itemsize * (image_dim + text_dim) ** 2
+
+
+def _refuse_too_wide(image_dim: int, text_dim: int) -> None:
+    if moments_fit(image_dim, text_dim):
+        return
+    needed, there = (size / 1e9 for size in (_moment_bytes(image_dim, text_dim), memory_limit()))
+    raise UserError(
+        f"second moments of {image_dim} image and {text_dim} text dimensions take {needed:.0f} GB where there are "
+        f"{there:.0f} GB: reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
+        "`skip: none`, `init: random`, `whitening: none` and a number for `noise`)"
+    )
 
 
 class _Sums:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from workflow.lib.dual_encoder import Standardize
 from workflow.lib.errors import UserError
-from workflow.lib.rows import RowFile, open_rows
+from workflow.lib.rows import AveragedRows, RowFile, open_rows
 from workflow.lib.splits import SplitIndex
 from workflow.lib.tiles import blocks
 
@@ -49,17 +48,32 @@ class ResidentPairs:
 class PairFiles:
     """The embedding files of a data set and the index of one split."""
 
-    images: RowFile
+    image_file: RowFile
     texts: RowFile
     split: SplitIndex
 
     def __post_init__(self) -> None:
         """Refuse an index that names rows which the files do not have."""
-        for file, rows in ((self.images, self.split.image_rows), (self.texts, self.split.text_rows)):
-            if rows[-1] >= file.rows:
+        split = self.split
+        for file, rows in (
+            (self.image_file, split.image_rows),
+            (self.image_file, split.further_rows),
+            (self.texts, split.text_rows),
+        ):
+            if len(rows) and rows[-1] >= file.rows:
                 raise UserError(
                     f"{file.path} has {file.rows} rows but the split names row {rows[-1]}: run the split step again"
                 )
+
+    @property
+    def images(self) -> RowFile | AveragedRows:
+        """Return the image rows, of which row `split.image_rows[i]` is read as image i."""
+        split = self.split
+        if not len(split.further_rows):
+            return self.image_file
+        first = split.image_rows[split.further_image]
+        order = np.argsort(first, kind="stable")
+        return AveragedRows(self.image_file, first[order], split.further_rows[order])
 
     @classmethod
     def open(cls, images: str | Path, texts: str | Path, split: str | Path) -> "PairFiles":
@@ -74,8 +88,8 @@ class Statistics:
     mean: Tensor
     scale: Tensor
 
-    def fill(self, layer: Standardize) -> None:
-        """Write the values into a head's buffers."""
+    def fill(self, layer: nn.Module) -> None:
+        """Write the values into the buffers `mean` and `scale` of a head's standardising layer."""
         layer.mean.copy_(self.mean)
         layer.scale.copy_(self.scale)
 
@@ -83,7 +97,7 @@ class Statistics:
 RAW = Statistics(torch.zeros(()), torch.ones(()))
 
 
-def row_statistics(file: RowFile, rows: np.ndarray) -> Statistics:
+def row_statistics(file: RowFile | AveragedRows, rows: np.ndarray) -> Statistics:
     """Return the mean and standard deviation of the given rows of a file, summed in float64.
 
     Of more than STATISTICS_ROWS rows, that many in blocks spread over the file stand for all: the values condition the
@@ -112,7 +126,7 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([rows[start : start + block] for start in starts])
 
 
-def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
+def load_rows(file: RowFile | AveragedRows, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
     """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk a thread are held.
 
     Each thread reads and converts a part of the rows: one alone keeps neither the memory nor the cores busy.

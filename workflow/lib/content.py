@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -34,12 +35,17 @@ def content_hash(paths: Iterable[str | Path], known: Path | None = None) -> str:
     return digest.hexdigest()
 
 
+def file_stamp(status: os.stat_result) -> tuple[int, ...]:
+    """Return what cannot all stay as it is when a file is written anew, copied or replaced: size, times and inode."""
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
 def _hash(path: Path, known: Path | None) -> str:
     try:
         status = path.stat()
     except OSError:
         return "missing"
-    stamp = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    stamp = file_stamp(status)
     if known is None or status.st_size < LARGE_BYTES:
         return _hash_now(path, stamp)
     return _remembered_hash(path, stamp, known)
@@ -71,3 +77,17 @@ def _read(known: Path) -> dict:
     except (UserError, OSError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def remembered_hash(path: Path, known: Path | None) -> str:
+    """Return the SHA-256 of a file, without reading a large one that `known` remembers; "missing" of a missing one."""
+    return _hash(path, known)
+
+
+def remember_hashes(hashes: dict[Path, str], known: Path) -> None:
+    """Note the SHA-256 of files that were just read in `known`, as `remembered_hash` looks them up."""
+    entries = {}
+    for path, sha256 in hashes.items():
+        entries[str(path.absolute())] = {"stamp": list(file_stamp(path.stat())), "sha256": sha256}
+    with contextlib.suppress(UserError, OSError):
+        write_json(known, _read(known) | entries)

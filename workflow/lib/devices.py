@@ -38,7 +38,7 @@ def _multiplies_bf16(device: torch.device) -> bool:
 def _cpu_flags() -> set[str]:
     """Return the CPU's feature flags as Linux lists them; nothing elsewhere."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return set()
     return set(next((line for line in lines if line.startswith("flags")), "").split())

@@ -3,6 +3,7 @@
 Nothing is chosen by these numbers; they stand beside the metrics of the evaluated split.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,13 +11,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow.lib.baselines import Moments
+from workflow.lib.baselines import Moments, moments_fit
 from workflow.lib.batches import PairFiles
 from workflow.lib.evaluation import Evaluation
 from workflow.lib.metrics import RECALLS, recall
 from workflow.lib.products import product
 from workflow.lib.retrieval import top_candidates
 from workflow.lib.starting_points import file_chunks
+
+logger = logging.getLogger(__name__)
 
 UNIFORMITY_ROWS = 2000
 OCCURRENCE_K = 10
@@ -39,7 +42,7 @@ def diagnostics(evaluation: Evaluation, files: PairFiles, captions: Sequence[str
         "uniformity": {"images": uniformity(images), "texts": uniformity(texts)},
         "hubness": {"t2i": hubness(texts, images), "i2t": hubness(images, texts)},
         "effective_rank": {"images": effective_rank(images), "texts": effective_rank(texts)},
-        "encoder_cka": linear_cka(Moments.of(file_chunks(files))),
+        "encoder_cka": _encoder_cka(files),
         "recall_by_caption_length": captions and recall_by_caption_length(evaluation.ranks.t2i, captions),
     }
 
@@ -118,6 +121,14 @@ def effective_rank(rows: Tensor) -> float:
         return 0.0
     shares = singular / singular.sum()
     return float((-(shares * shares.log()).sum()).exp())
+
+
+def _encoder_cka(files: PairFiles) -> float | None:
+    """Return the CKA of the evaluated pairs, None where the embeddings are too wide for it."""
+    if not moments_fit(files.images.width, files.texts.width):
+        logger.warning("no CKA of the encoders: their second moments do not fit into memory")
+        return None
+    return linear_cka(Moments.of(file_chunks(files)))
 
 
 def linear_cka(moments: Moments) -> float | None:

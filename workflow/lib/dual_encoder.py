@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +16,7 @@ from workflow.lib.files import replacing
 from workflow.lib.heads import HEADS, TowerBesidePath, WhitenedTower
 from workflow.lib.quotation import one_line, quoted
 
-FORMAT = 1
+FORMAT = 2
 TRAIN_AGAIN = "delete it and train again"
 CHECKPOINT = ArchiveKind(
     # The history of a training stands there, which grows with its epochs.
@@ -45,6 +46,9 @@ class Standardize(nn.Module):
 class DualEncoder(nn.Module):
     """Two projection heads that share a type, not weights; `scorer` is set where the head re-ranks.
 
+    Embeddings to encode may be tensors of any device or NumPy arrays; they are computed in float32 on the model's
+    device. A row with a NaN becomes a row of NaN, and no other row changes.
+
     model: the `model` section of an experiment: the keys of every head and the parameters of its type.
     """
 
@@ -64,21 +68,63 @@ class DualEncoder(nn.Module):
             tower = tower.tower
         return tower
 
-    def encode_images(self, x: Tensor) -> Tensor:
-        """Map raw image embeddings (N, D_image) to unit vectors (N, output_dim)."""
-        return unit(self.image_tower(self.image_statistics(self._checked(x, "image"))))
+    def encode_images(self, x: Tensor | np.ndarray) -> Tensor:
+        """Map raw image embeddings (N, D_image) to unit vectors (N, output_dim), or one (D_image,) to (output_dim,)."""
+        return self._encoded(x, "image", self.image_statistics, self.image_tower)
 
-    def encode_texts(self, x: Tensor) -> Tensor:
-        """Map raw text embeddings (N, D_text) to unit vectors (N, output_dim)."""
-        return unit(self.text_tower(self.text_statistics(self._checked(x, "text"))))
+    def encode_texts(self, x: Tensor | np.ndarray) -> Tensor:
+        """Map raw text embeddings (N, D_text) to unit vectors (N, output_dim), or one (D_text,) to (output_dim,)."""
+        return self._encoded(x, "text", self.text_statistics, self.text_tower)
 
-    def _checked(self, x: Tensor, modality: str) -> Tensor:
-        if x.shape[-1] != self.dims[modality]:
+    def _encoded(self, x: Tensor | np.ndarray, modality: str, statistics: Standardize, tower: nn.Module) -> Tensor:
+        self._refuse_other_rows(x, modality)
+        rows = torch.atleast_2d(_as_tensor(x)).float().to(statistics.mean.device)
+        projected = unit(tower(statistics(rows)))
+        return projected if x.ndim == 2 else projected[0]
+
+    def _refuse_other_rows(self, x: Any, modality: str) -> None:
+        """Refuse all but numbers of shape (N, D) or (D,), D the width of the modality."""
+        width = self.dims[modality]
+        if not _holds_numbers(x):
             raise UserError(
-                f"the model takes {modality} embeddings of {self.dims[modality]} dimensions but got {x.shape[-1]}: "
+                f"the model takes {modality} embeddings as numbers in a dense torch tensor or a NumPy array but got "
+                f"{_kind(x)}: convert them, for example with np.asarray(x, dtype=np.float32)"
+            )
+        if x.ndim not in (1, 2):
+            raise UserError(
+                f"the model takes {modality} embeddings of the shape (N, {width}), or one of ({width},), but got "
+                f"{tuple(x.shape)}: reshape them"
+            )
+        if x.shape[-1] != width:
+            raise UserError(
+                f"the model takes {modality} embeddings of {width} dimensions but got {x.shape[-1]}: "
                 "use the embeddings it was trained on, or train again"
             )
+
+
+def _holds_numbers(x: Any) -> bool:
+    """Say whether x is a dense tensor, or an array without a mask, of real numbers."""
+    if isinstance(x, Tensor):
+        dense = x.layout == torch.strided and not (x.is_nested or x.is_quantized)
+        return dense and not x.is_complex() and x.dtype != torch.bool
+    return isinstance(x, np.ndarray) and not isinstance(x, np.ma.MaskedArray) and x.dtype.kind in "fiu"
+
+
+def _kind(x: Any) -> str:
+    """Name the type of a value, of a tensor or an array with that of its items."""
+    if isinstance(x, Tensor):
+        return f"{x.layout} tensor of {x.dtype}".replace("torch.", "")
+    name = type(x).__name__
+    return one_line(f"{name} of {x.dtype}") if isinstance(x, np.ndarray) else name
+
+
+def _as_tensor(x: Tensor | np.ndarray) -> Tensor:
+    """Return an array as a float32 tensor, which shares its memory where PyTorch can write and walk through it."""
+    if isinstance(x, Tensor):
         return x
+    # As in a tensor, a number beyond float32 becomes infinite without a word.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return torch.from_numpy(np.require(x, np.float32, ["C", "W", "E"]))
 
 
 def _tower(model: Mapping[str, Any], input_dim: int) -> nn.Module:
@@ -126,7 +172,10 @@ def save_heads(path: str | Path, model: DualEncoder, facts: Mapping[str, Any]) -
 
 
 def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
-    """Rebuild a saved model in evaluation mode, on the CPU, and return it with the facts saved beside it."""
+    """Rebuild a saved model for use and return it with the facts saved beside it.
+
+    It is on the CPU, in evaluation mode, and nothing of it is learned any more: what it computes has no graph.
+    """
     content = read_checkpoint(path)
     if content.get("format") != FORMAT:
         raise UserError(
@@ -140,21 +189,27 @@ def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
         if not isinstance(content.get(key), dict):
             raise UserError(f"{path} has no {key!r}, it is not a whole model: {TRAIN_AGAIN}")
     _refuse_other_state(path, content)
-    rebuilt = _rebuilt(content)
+    rebuilt = _rebuilt(content, "cpu")
     rebuilt.load_state_dict(content["state"])
-    return rebuilt.eval(), content["facts"]
+    return rebuilt.requires_grad_(False).eval(), content["facts"]
 
 
-def _rebuilt(content: Mapping[str, Any]) -> DualEncoder:
-    return DualEncoder(content["model"], content["input_dims"]["image"], content["input_dims"]["text"])
+def _rebuilt(content: Mapping[str, Any], device: str) -> DualEncoder:
+    """Build the model of a file, its weights still to come, in float32 on a device, whatever the defaults are now."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device(device):
+            return DualEncoder(content["model"], content["input_dims"]["image"], content["input_dims"]["text"])
+    finally:
+        torch.set_default_dtype(default)
 
 
 def _refuse_other_state(path: str | Path, content: Mapping[str, Any]) -> None:
     """Refuse settings that make no model, and a state that is not of that model or not finite."""
     try:
         # Without memory for its weights: settings that ask for more than the file holds cost nothing.
-        with torch.device("meta"):
-            expected = _rebuilt(content).state_dict()
+        expected = _rebuilt(content, "meta").state_dict()
     except Exception as error:
         raise UserError(
             f"{path} describes a model that cannot be built ({one_line(str(error))}): {TRAIN_AGAIN}"

@@ -1,11 +1,13 @@
 """The input contract: a folder of embeddings and metadata, checked and indexed with one row per unique image."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch.nn import functional
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import file_hash, read_json
@@ -17,8 +19,12 @@ logger = logging.getLogger(__name__)
 # Metadata of so many bytes, and so many more for each text, are read; what is larger belongs to another set.
 METADATA_BYTES = 1 << 20
 METADATA_BYTES_A_ROW = 2 << 10
+# The set that is split, and the one beside it on which every model is evaluated as well.
+TRAINING_SET, EXTRA_SET = "train2017", "val2017"
 # NumPy gives every id of a column the room of its longest.
 ID_LENGTH = 255
+# Rows of one image that an encoder computed in different batches differ by the rounding of 16 bits, which leaves more.
+SAME_IMAGE_COSINE = 0.999
 
 
 @dataclass(frozen=True)
@@ -46,18 +52,27 @@ class Metadata:
     image_files: dict[str, str]
 
 
+def no_rows() -> np.ndarray:
+    """Return an empty list of row numbers, (0,)."""
+    return np.empty(0, dtype=np.int64)
+
+
 @dataclass(frozen=True)
 class PairIndex:
     """Which rows make the pairs, images held once: pair i is text row i and image `pair_image[i]`.
 
     image_ids: (n_images,) text, in order of first appearance.
-    image_rows: (n_images,) row of the image file.
+    image_rows: (n_images,) row of the image file, the first of the image.
     pair_image: (N,) index into the two above.
+    further_rows: (k,) ascending rows that an image is the mean of, together with its first.
+    further_image: (k,) index of the image of each.
     """
 
     image_ids: np.ndarray
     image_rows: np.ndarray
     pair_image: np.ndarray
+    further_rows: np.ndarray = field(default_factory=no_rows)
+    further_image: np.ndarray = field(default_factory=no_rows)
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,7 @@ def open_set(files: EmbeddingFiles) -> tuple[RowFile, RowFile, Metadata, PairInd
 def check_set(files: EmbeddingFiles) -> CheckedSet:
     """Open a set and read every row once; whatever breaks the input contract is refused."""
     images, texts, metadata, index = open_set(files)
+    before = _states(files)
     hashes = {}
     for file in (images, texts):
         logger.info("checking %s: %d rows of %d", file.path, file.rows, file.width)
@@ -103,21 +119,82 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
     hashes[files.metadata.name] = file_hash(files.metadata)
     digests = row_digests(images)
     if metadata.unique_ids is None:
-        _refuse_differing_rows(images.path, digests, index)
+        index = _with_further_rows(images, digests, index)
+    if _states(files) != before:
+        raise UserError(
+            f"{files.images.parent} was written to while its files were read: run the step again after that"
+        )
     _, image_content = np.unique(digests[index.image_rows], return_inverse=True)
     return CheckedSet(images, texts, metadata, index, image_content, hashes)
 
 
-def _refuse_differing_rows(path: Path, digests: np.ndarray, index: PairIndex) -> None:
-    first_rows = index.image_rows[index.pair_image]
-    differing = np.flatnonzero(digests != digests[first_rows])
-    if len(differing):
-        row = differing[0]
+def _states(files: EmbeddingFiles) -> list[tuple[int, int]]:
+    """Return size and time of each file."""
+    statuses = [path.stat() for path in (files.images, files.texts, files.metadata)]
+    return [(status.st_size, status.st_mtime_ns) for status in statuses]
+
+
+def check_extra_set(folder: str | Path, images: RowFile, texts: RowFile) -> CheckedSet | None:
+    """Check the extra evaluation set beside the files that are split, None where there is no file of it."""
+    files = EmbeddingFiles.of(folder, EXTRA_SET)
+    if not any(path.exists() for path in (files.images, files.texts, files.metadata)):
+        return None
+    extra = check_set(files)
+    for own, other in ((extra.images, images), (extra.texts, texts)):
+        if own.width != other.width:
+            raise UserError(
+                f"{own.path} has {own.width} dimensions but {other.path} has {other.width}: encode both with the same "
+                "encoder, or move it away"
+            )
+    return extra
+
+
+def _with_further_rows(images: RowFile, digests: np.ndarray, index: PairIndex) -> PairIndex:
+    """Return the index with all rows of the images whose rows differ by rounding; really different rows are refused.
+
+    digests: of each of the N rows, which belong to the N pairs.
+    """
+    differing = digests != digests[index.image_rows[index.pair_image]]
+    if not differing.any():
+        return index
+    uneven = np.unique(index.pair_image[differing])
+    rows = np.flatnonzero(np.isin(index.pair_image, uneven))
+    lowest = _lowest_cosine(images, index, uneven, rows)
+    logger.warning(
+        "%s: the rows of %d of %d images differ by rounding (lowest cosine %.6f): each is taken as one image, the mean "
+        "of its rows",
+        images.path,
+        len(uneven),
+        len(index.image_ids),
+        lowest,
+    )
+    further = rows[rows != index.image_rows[index.pair_image[rows]]]
+    return replace(index, further_rows=further, further_image=index.pair_image[further])
+
+
+def _lowest_cosine(images: RowFile, index: PairIndex, uneven: np.ndarray, rows: np.ndarray) -> float:
+    """Return the lowest cosine between the rows and the first row of their image; one that is too low is refused.
+
+    uneven: ascending images. rows: all rows of these.
+    """
+    first = torch.cat([functional.normalize(chunk.float()) for _, chunk in images.select(index.image_rows[uneven])])
+    image = np.searchsorted(uneven, index.pair_image[rows])
+    cosines = np.concatenate(
+        [
+            (functional.normalize(chunk.float()) * first[image[where]]).sum(1).numpy()
+            for where, chunk in images.select(rows)
+        ]
+    )
+    other = np.flatnonzero(cosines <= SAME_IMAGE_COSINE)
+    if len(other):
+        row = rows[other[0]]
         image_id = str(index.image_ids[index.pair_image[row]])
         raise UserError(
-            f"{path}: rows {first_rows[row]} and {row} belong to image id {quoted(image_id)} "
-            f"but differ ({len(differing)} such rows): give every image one embedding, or different ids"
+            f"{images.path}: rows {index.image_rows[index.pair_image[row]]} and {row} belong to image id "
+            f"{quoted(image_id)} but differ (cosine {cosines[other[0]]:.4f}, {len(other)} such rows): correct "
+            "`image_ids` where they show different images, encode the image once where they show the same"
         )
+    return float(cosines.min())
 
 
 def read_metadata(path: Path, limit: int) -> Metadata:

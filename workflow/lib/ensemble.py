@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,12 +21,12 @@ class Ensemble(nn.Module):
         super().__init__()
         self.members = nn.ModuleList(members)
 
-    def encode_images(self, x: Tensor) -> Tensor:
-        """Map raw image embeddings (N, D_image) to unit vectors (N, sum of the members' output_dim)."""
+    def encode_images(self, x: Tensor | np.ndarray) -> Tensor:
+        """Map raw image embeddings (N, D_image), or one (D_image,), to unit vectors as wide as all members'."""
         return self._joint([member.encode_images(x) for member in self.members])
 
-    def encode_texts(self, x: Tensor) -> Tensor:
-        """Map raw text embeddings (N, D_text) to unit vectors (N, sum of the members' output_dim)."""
+    def encode_texts(self, x: Tensor | np.ndarray) -> Tensor:
+        """Map raw text embeddings (N, D_text), or one (D_text,), to unit vectors as wide as all members'."""
         return self._joint([member.encode_texts(x) for member in self.members])
 
     def _joint(self, projections: list[Tensor]) -> Tensor:

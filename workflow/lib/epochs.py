@@ -16,12 +16,29 @@ from workflow.lib.losses import QueueLoss
 from workflow.lib.settings import TrainingSettings
 from workflow.lib.steps import Fit, train_step
 
+# Batches of less than this share of what `batch_size` would give are worth a word.
+SMALLER = 0.9
+
 
 def steps_of_epoch(train: ResidentPairs, settings: TrainingSettings) -> int:
     """Return the number of batches of an epoch."""
     if settings.same_image == "apart":
         return batch_count(train.text_image.cpu().numpy(), settings.batch_size)
     return -(-len(train) // settings.batch_size)
+
+
+def batch_warnings(train: ResidentPairs, settings: TrainingSettings) -> list[str]:
+    """Return what is to be said of batches that are smaller than `batch_size` asks, for an image has many captions."""
+    pairs, fullest = len(train), int(train.text_image.bincount().max())
+    steps, without = steps_of_epoch(train, settings), -(-pairs // settings.batch_size)
+    if steps * SMALLER <= without:
+        return []
+    held = pairs / steps
+    return [
+        f"training.batch_size asks for {settings.batch_size} pairs but batches hold {held:.4g}: an image has {fullest} "
+        f"of the {pairs} captions, and `same_image: apart` gives each its own batch; set training.same_image: masked "
+        "to have full batches, or leave captions of that image out"
+    ]
 
 
 def train_epoch(

@@ -1,9 +1,11 @@
 """Errors a person can act on: one sentence, no traceback."""
 
+import io
 import sys
 from collections.abc import Callable
 
 from workflow.lib.interruption import exit_status, terminate_like_interrupt
+from workflow.lib.quotation import quoted
 
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 
@@ -22,10 +24,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 def run(main: Callable[[], None]) -> None:
     """Run a script's main function; a UserError ends it with one sentence on standard error and exit status 1.
 
-    So does a lack of memory that nothing could work around. Ctrl-C and SIGTERM end it with a sentence as well, and with
-    the exit status that belongs to the signal.
+    So does a lack of memory that nothing could work around, and a file's name that the locale's encoding lacks. Ctrl-C
+    and SIGTERM end it with a sentence as well, and with the exit status that belongs to the signal.
     """
     terminate_like_interrupt()
+    _escape_what_the_terminal_lacks()
     try:
         main()
     except UserError as error:
@@ -34,6 +37,20 @@ def run(main: Callable[[], None]) -> None:
         if not is_out_of_memory(error):
             raise
         sys.exit("error: out of memory: give the job more, set `device: cpu`, or lower what the log names last")
+    except UnicodeEncodeError as error:
+        if error.encoding == "utf-8":
+            raise
+        sys.exit(
+            f"error: {quoted(error.object)} has characters that the locale's encoding, {error.encoding}, lacks: "
+            "set PYTHONUTF8=1 and run the same command again"
+        )
     except KeyboardInterrupt as interruption:
         print(f"interrupted: {str(interruption) or 'run the same command again'}", file=sys.stderr)
         sys.exit(exit_status(interruption))
+
+
+def _escape_what_the_terminal_lacks() -> None:
+    """Let standard output and error write a character that their encoding lacks as an escape sequence."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

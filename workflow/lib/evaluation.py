@@ -126,18 +126,37 @@ def _reranked(
     return ranks, {"rerank_k": k, **_summaries(ranks, blocks)}
 
 
+@dataclass(frozen=True)
+class Circumstances:
+    """What numbers hang on besides the model: the rows of the split, the files, and sentences that belong beside them.
+
+    rows: SHA-256 of the row numbers of the split. inputs: SHA-256 of each file that was read, by its name.
+    """
+
+    rows: str
+    inputs: dict[str, str]
+    warnings: list[str]
+
+
 def metrics_document(
-    facts: Mapping[str, Any], main: Evaluation, diagnostics: Mapping[str, Any], extra: Mapping[str, Evaluation]
+    facts: Mapping[str, Any],
+    main: Evaluation,
+    diagnostics: Mapping[str, Any],
+    extra: Mapping[str, Evaluation],
+    circumstances: Circumstances,
 ) -> dict[str, Any]:
     """Return the content of metrics.json: who was evaluated, how it was chosen, and the metrics of each set.
 
     diagnostics: of the main set, plain numbers by name.
     """
     return {
-        "format": 1,
+        "format": 2,
         **{name: facts[name] for name in ("dataset", "experiment", "kind", "seed", "selected")},
+        "warnings": circumstances.warnings,
         **main.metrics,
+        "protocol": main.metrics["protocol"] | {"rows": circumstances.rows},
         "diagnostics": dict(diagnostics),
+        "inputs": circumstances.inputs,
         "extra": {name: evaluation.metrics for name, evaluation in extra.items()} or None,
     }
 

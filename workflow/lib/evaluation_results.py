@@ -1,8 +1,8 @@
 """The folder evaluation_results of a run: a model evaluated, and everything that is written of it."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +11,36 @@ import torch
 from workflow.lib.batches import PairFiles
 from workflow.lib.diagnostics import diagnostics
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.embeddings import EmbeddingFiles, Metadata, check_set, open_set
-from workflow.lib.evaluation import Evaluation, captions_by_rule, evaluate, metrics_document, rank_arrays
+from workflow.lib.embeddings import (
+    EXTRA_SET,
+    TRAINING_SET,
+    EmbeddingFiles,
+    Metadata,
+    PairIndex,
+    check_extra_set,
+    open_set,
+)
+from workflow.lib.errors import UserError
+from workflow.lib.evaluation import (
+    Circumstances,
+    Evaluation,
+    captions_by_rule,
+    evaluate,
+    metrics_document,
+    rank_arrays,
+)
 from workflow.lib.examples import retrieval_examples, worst_queries
 from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogram
 from workflow.lib.files import save_figure, write_arrays, write_json
 from workflow.lib.hubness import ChosenCorrection, choose_correction, project_sample
+from workflow.lib.manifests import Inputs, Manifest, SplitFiles, open_split, pairs_digest
 from workflow.lib.maps import pair_sample, pca_map, similarity_sample, tsne_map
 from workflow.lib.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from workflow.lib.projections import project_files
-from workflow.lib.splits import SplitIndex, select_images
+from workflow.lib.split_findings import seen_in_training
+from workflow.lib.splits import SplitIndex, every_row
 
 logger = logging.getLogger(__name__)
-
-EXTRA_SET = "val2017"
 
 
 @dataclass(frozen=True)
@@ -36,35 +52,98 @@ class Protocol:
     split: str
     captions_rule: str
 
-    def pair_files(self, split: str) -> PairFiles:
-        """Return the embedding files with a split's index."""
-        files = EmbeddingFiles.of(self.data_dir, "train2017")
-        return PairFiles.open(files.images, files.texts, self.split_dir / f"{split}.npz")
+    def open(self) -> SplitFiles:
+        """Open the splits that an evaluation reads: those that train and choose, and the one that is evaluated."""
+        return open_split(self.data_dir, self.split_dir, dict.fromkeys(["train", "val", self.split]))
+
+
+@dataclass(frozen=True)
+class Member:
+    """A trained model, or one of an ensemble: its file, and the facts that stand in it."""
+
+    path: Path
+    facts: Mapping[str, Any]
 
 
 def write_evaluation(
-    output: Path, model: DualEncoder, facts: Mapping[str, Any], protocol: Protocol, device: torch.device
+    output: Path,
+    model: DualEncoder,
+    facts: Mapping[str, Any],
+    members: Sequence[Member],
+    protocol: Protocol,
+    device: torch.device,
 ) -> None:
-    """Evaluate a model and write metrics.json, ranks.npz, examples.json, worst_queries.json and four pictures."""
-    images, texts, metadata, _ = open_set(EmbeddingFiles.of(protocol.data_dir, "train2017"))
-    rule = protocol.captions_rule
-    split = captions_by_rule(SplitIndex.load(protocol.split_dir / f"{protocol.split}.npz"), rule)
+    """Evaluate a model and write metrics.json, ranks.npz, examples.json, worst_queries.json and four pictures.
+
+    facts: who is evaluated and how it was chosen. members: what was trained, refused where it has seen the test rows.
+    """
+    opened, rule = protocol.open(), protocol.captions_rule
+    warnings = _warnings(members, opened.manifest, protocol)
+    metadata, index = _metadata_and_index(protocol, opened.manifest)
+    files = opened.pairs[protocol.split]
+    split = captions_by_rule(files.split, rule)
+    files = replace(files, split=split)
     correction = choose_correction(
-        project_sample(model, protocol.pair_files("train"), device),
-        project_files(model, protocol.pair_files("val"), device),
+        project_sample(model, opened.pairs["train"], device), project_files(model, opened.pairs["val"], device)
     )
-    files = PairFiles(images, texts, split)
     main_set = evaluate(model, files, protocol.split, rule, device, correction)
-    extra = _extra_sets(model, protocol, device, correction)
+    extra = _extra_set(model, index, opened, protocol, device, correction)
     diagnosed = diagnostics(main_set, files, _captions(split, metadata))
-    write_json(output / "metrics.json", metrics_document(facts, main_set, diagnosed, extra))
+    circumstances = Circumstances(
+        opened.manifest.rows[protocol.split], opened.manifest.hashes | (extra.hashes if extra else {}), warnings
+    )
+    sets = {EXTRA_SET: extra.evaluation} if extra else {}
+    write_json(output / "metrics.json", metrics_document(facts, main_set, diagnosed, sets, circumstances))
     write_arrays(output / "ranks.npz", **rank_arrays(main_set))
     write_json(output / "examples.json", retrieval_examples(main_set, split, metadata))
     write_json(output / "worst_queries.json", worst_queries(main_set, split, metadata))
     _draw(output, main_set, facts["experiment"])
-    for name, evaluation in {protocol.split: main_set, **extra}.items():
+    for name, evaluation in {protocol.split: main_set, **sets}.items():
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)
+
+
+def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:
+    """Return, and log, what makes the numbers of a split mean less than they seem: by its making, and by training."""
+    found = [*manifest.warnings, *(text for member in members for text in member.facts["warnings"])]
+    found += [text for member in members for text in _seen_by(member, manifest, protocol)]
+    if protocol.split == "val":
+        found.append("the validation split is tested, by which models were chosen: the numbers are too high")
+    warnings = list(dict.fromkeys(found))
+    for text in warnings:
+        logger.warning("warning: %s", text)
+    return warnings
+
+
+def _seen_by(member: Member, manifest: Manifest, protocol: Protocol) -> list[str]:
+    """Return what is to be said where a model was trained on other embeddings; one of another split is refused."""
+    trained, name = Inputs(**member.facts["inputs"]), member.facts["experiment"]
+    expected = manifest.inputs()
+    if trained.val == expected.val and trained.train in (expected.train, manifest.rows["train_tuning"]):
+        if (trained.images, trained.texts) == (expected.images, expected.texts):
+            return []
+        return [f"{name} was trained on other embeddings of these rows than it is tested on"]
+    if trained.images == expected.images:
+        raise UserError(
+            f"{member.path} was trained on another split of these images than {protocol.split_dir} and may have seen "
+            f"{protocol.split} images: give the split that it was trained on, or train it on this one"
+        )
+    return [
+        f"{name} was trained on another data set: if images of this one were in it, {protocol.split} does not measure "
+        "unseen images"
+    ]
+
+
+def _metadata_and_index(protocol: Protocol, manifest: Manifest) -> tuple[Metadata, PairIndex]:
+    """Return metadata and pairs of the set that was split, refused where its pairs are others now."""
+    files = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET)
+    _, _, metadata, index = open_set(files)
+    if pairs_digest(index) != manifest.pairs_hash:
+        raise UserError(
+            f"{files.metadata} has other image ids than the split in {protocol.split_dir} was made from: run the split "
+            "step again, or put that file back"
+        )
+    return metadata, index
 
 
 def _captions(split: SplitIndex, metadata: Metadata) -> list[str] | None:
@@ -72,17 +151,37 @@ def _captions(split: SplitIndex, metadata: Metadata) -> list[str] | None:
     return metadata.captions and [metadata.captions[row] for row in split.text_rows]
 
 
-def _extra_sets(
-    model: DualEncoder, protocol: Protocol, device: torch.device, correction: ChosenCorrection
-) -> dict[str, Evaluation]:
-    """Evaluate on `val2017_*` where the folder has it."""
-    files, rule = EmbeddingFiles.of(protocol.data_dir, EXTRA_SET), protocol.captions_rule
-    if not files.images.exists():
-        return {}
-    checked = check_set(files)
-    everything = captions_by_rule(select_images(checked.index, checked.image_content >= 0), rule)
-    pairs = PairFiles(checked.images, checked.texts, everything)
-    return {EXTRA_SET: evaluate(model, pairs, EXTRA_SET, rule, device, correction)}
+@dataclass(frozen=True)
+class ExtraSet:
+    """The evaluation of `val2017_*`, and the SHA-256 of its files by name."""
+
+    evaluation: Evaluation
+    hashes: dict[str, str]
+
+
+def _extra_set(
+    model: DualEncoder,
+    index: PairIndex,
+    opened: SplitFiles,
+    protocol: Protocol,
+    device: torch.device,
+    correction: ChosenCorrection,
+) -> ExtraSet | None:
+    """Evaluate on `val2017_*` where the folder has it; index: the pairs of the set that was split."""
+    train = opened.pairs["train"]
+    checked = check_extra_set(protocol.data_dir, train.image_file, train.texts)
+    if checked is None:
+        return None
+    rows = captions_by_rule(every_row(checked.index), protocol.captions_rule)
+    pairs = PairFiles(checked.images, checked.texts, rows)
+    evaluation = evaluate(model, pairs, EXTRA_SET, protocol.captions_rule, device, correction)
+    known = opened.manifest.extra.get(EXTRA_SET, {})
+    # A set that was put there, or changed, after the split was made has not been looked at yet.
+    looked_at = known.get("hashes") == checked.hashes
+    warnings = known["warnings"] if looked_at else seen_in_training(checked, index, train)
+    for text in warnings:
+        logger.warning("warning: %s: %s", EXTRA_SET, text)
+    return ExtraSet(replace(evaluation, metrics=evaluation.metrics | {"warnings": warnings}), checked.hashes)
 
 
 def _draw(output: Path, evaluation: Evaluation, name: str) -> None:

@@ -91,18 +91,23 @@ def recall_at_k(i2t_ranks: np.ndarray, t2i_ranks: np.ndarray, title: str) -> Fig
 
 
 def similarity_histogram(matches: np.ndarray, non_matches: np.ndarray, title: str) -> Figure:
-    """Draw the densities of the cosine similarities of matching (M,) and non-matching pairs (R,), and their overlap."""
+    """Draw the densities of the cosine similarities of matching (M,) and non-matching pairs (R,), and their overlap.
+
+    A single image leaves no non-matching pair.
+    """
     figure, (axes,) = new_axes()
-    low, high = min(matches.min(), non_matches.min()), max(matches.max(), non_matches.max())
+    every = np.concatenate([matches, non_matches])
+    low, high = every.min(), every.max()
     room = 0.01 if high - low < 1e-6 else 0.0
     edges = np.linspace(low - room, high + room, 80)
     densities = []
     for values, color, label in ((non_matches, NEUTRAL, "non-matching"), (matches, T2I, "matching")):
-        density, *_ = axes.hist(values, edges, density=True, color=color, alpha=0.55, label=f"{label} pairs")
-        densities.append(density)
-    overlap = 100 * float(np.minimum(*densities) @ np.diff(edges))
+        if len(values):
+            density, *_ = axes.hist(values, edges, density=True, color=color, alpha=0.55, label=f"{label} pairs")
+            densities.append(density)
+    overlap = f", overlap {100 * float(np.minimum(*densities) @ np.diff(edges)):.0f} %" if len(densities) == 2 else ""
     axes.set(
-        title=f"{literal(title)}: similarity of pairs, overlap {overlap:.0f} %",
+        title=f"{literal(title)}: similarity of pairs{overlap}",
         xlabel="cosine similarity",
         ylabel="density",
     )

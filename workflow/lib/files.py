@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import json
-import math
 import os
 import stat
 import tempfile
@@ -17,8 +16,9 @@ import numpy as np
 import yaml
 
 from workflow.lib.errors import UserError
-from workflow.lib.quotation import one_line, quoted
+from workflow.lib.quotation import one_line
 from workflow.lib.refusals import refusals_explained
+from workflow.lib.strict_json import decoded
 
 CHUNK_BYTES = 8 << 20
 UNFINISHED = ".unfinished-"
@@ -75,8 +75,8 @@ def write_bytes(path: str | Path, content: bytes) -> None:
 
 
 def write_text(path: str | Path, content: str) -> None:
-    """Write UTF-8 text atomically."""
-    write_bytes(path, content.encode())
+    """Write UTF-8 text atomically; half a character, as a path may hold in some locales, is written as an escape."""
+    write_bytes(path, content.encode(errors="backslashreplace"))
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -101,6 +101,17 @@ def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> None:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
     write_bytes(path, content.getvalue())
+
+
+def path_text(path: str | Path) -> str:
+    """Return a path as text for a file: its bytes read as UTF-8 where they are that, whatever the locale makes of them.
+
+    Otherwise it is what the locale makes of it, with escapes for what is no character there either.
+    """
+    try:
+        return os.fsencode(path).decode()
+    except UnicodeError:
+        return str(path).encode(errors="backslashreplace").decode()
 
 
 def file_size(path: str | Path, remedy: str) -> int:
@@ -149,31 +160,14 @@ def read_json(
     """
     text = read_text(path, limit, remedy)
     try:
-        return json.loads(
-            text, object_pairs_hook=_single_keys, parse_constant=_finite_number, parse_float=_finite_number
-        )
+        return decoded(text)
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not valid JSON (line {error.lineno}: {error.msg}): write it again") from error
+        problem = f"line {error.lineno}: {error.msg.removesuffix(' at')} at column {error.colno}"
+        raise UserError(f"{path} is not valid JSON ({problem}): write it again") from error
     except RecursionError as error:
         raise UserError(f"{path} nests too deeply to be read as JSON: write plain lists of values") from error
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({one_line(str(error))}): write it again") from error
-
-
-def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the key {quoted(twice)} stands twice")
-    return content
-
-
-def _finite_number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is not a finite number")
-    return number
+        raise UserError(f"{path} is not valid JSON {error}") from error
 
 
 def read_arrays(path: str | Path) -> dict[str, np.ndarray]:

@@ -156,7 +156,4 @@ def training_sample(split: SplitIndex, pairs: int = TRAINING_PAIRS) -> SplitInde
     captions = np.bincount(split.text_image, minlength=len(split.image_rows))
     images = spread(np.arange(len(captions)), max(1, len(captions) * pairs // len(split.text_image)))
     images = images[: max(1, np.searchsorted(np.cumsum(captions[images]), pairs, side="right"))]
-    place = np.full(len(captions), -1)
-    place[images] = np.arange(len(images))
-    kept = place[split.text_image] >= 0
-    return SplitIndex(split.image_rows[images], split.text_rows[kept], place[split.text_image[kept]])
+    return split.of_images(images)

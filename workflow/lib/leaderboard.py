@@ -109,6 +109,7 @@ def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
     """
     runs = list(runs)
     refuse_mixed_protocols(runs)
+    refuse_repeated(runs)
     table = _mean_over_seeds([row for run in runs for row in _rows(run)])
     table = table.sort_values(CORRECTED, ignore_index=True, kind="stable")
     hits = [ImageHits.mean([run.hits[name] for run in runs if name in run.hits]) for name in table["experiment"]]
@@ -119,9 +120,15 @@ def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
             table,
             _comparisons(table, resampled, "baseline", _baselines(table)),
             _comparisons(table, resampled, "next", _below(table)),
+            pd.DataFrame({"warnings": ["; ".join(warnings_of(runs, name)) for name in table["experiment"]]}),
         ],
         axis=1,
     )
+
+
+def warnings_of(runs: Sequence[RunResult], name: str) -> list[str]:
+    """Return the warnings of all seeds of the row `name`, each once."""
+    return list(dict.fromkeys(text for run in runs if name in run.hits for text in run.metrics["warnings"]))
 
 
 def _baselines(table: pd.DataFrame) -> list[int | None]:
@@ -148,9 +155,32 @@ def refuse_mixed_protocols(runs: Sequence[RunResult]) -> None:
         captions, others = (each.hits[each.experiment].captions for each in (run, first))
         if run.metrics["protocol"] != first.metrics["protocol"] or not np.array_equal(captions, others):
             raise UserError(
-                f"{run.folder} and {first.folder} are evaluated on other test rows: evaluate both with the same "
-                "--split and --captions-rule"
+                f"{run.folder} and {first.folder} are evaluated on other test rows: evaluate both on the same split, "
+                "with the same --split and --captions-rule"
             )
+
+
+def refuse_repeated(runs: Sequence[RunResult]) -> None:
+    """Refuse two runs of one experiment and seed, or seeds with different settings: their mean is of no experiment."""
+    seen: dict[tuple[str, int], RunResult] = {}
+    first: dict[str, RunResult] = {}
+    for run in runs:
+        other = seen.setdefault((run.experiment, run.seed), run)
+        if other is not run:
+            raise UserError(
+                f"{run.folder} and {other.folder} are both {quoted(run.experiment)} with seed {run.seed}: leave one out"
+            )
+        same = first.setdefault(run.experiment, run)
+        if run.metrics["kind"] in TRAINED and _settings(run) != _settings(same):
+            raise UserError(
+                f"{run.folder} and {same.folder} are seeds of {quoted(run.experiment)} with different settings: train "
+                "both again, or give one of them another name"
+            )
+
+
+def _settings(run: RunResult) -> dict[str, Any]:
+    """Return what decides a run besides its seed."""
+    return {key: value for key, value in run.settings.items() if key not in ("seed", "description")}
 
 
 def _best(table: pd.DataFrame, kind: str) -> int | None:

@@ -3,7 +3,10 @@
 import functools
 import gc
 import logging
+import os
+import resource
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -11,6 +14,8 @@ import torch
 from workflow.lib.errors import UserError, is_out_of_memory
 
 logger = logging.getLogger(__name__)
+
+CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 Result = TypeVar("Result")
 _warn_once = functools.cache(logger.warning)
@@ -39,3 +44,19 @@ def halved_until_it_fits(
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def memory_limit() -> int:
+    """Return the most bytes that this process can have: of the machine, of its control group, of `ulimit -v`."""
+    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    if (own := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
+        limits.append(own)
+    return min(limits + [limit for path in CGROUP_LIMITS if (limit := _number_in(path)) is not None])
+
+
+def _number_in(path: str) -> int | None:
+    """Return the number that a file of the system holds, None where there is no such file or it says `max`."""
+    try:
+        return int(Path(path).read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return None

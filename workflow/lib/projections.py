@@ -12,7 +12,7 @@ from workflow.lib.dual_encoder import DualEncoder, unit
 from workflow.lib.memory import halved_until_it_fits
 from workflow.lib.ranks import Ranks
 from workflow.lib.retrieval import retrieval_ranks
-from workflow.lib.rows import RowFile
+from workflow.lib.rows import AveragedRows, RowFile
 
 ROWS_AT_ONCE = 4096
 SMALLEST_ROWS = 64
@@ -75,6 +75,8 @@ def project_files(model: DualEncoder, files: PairFiles, device: torch.device) ->
 
 
 @torch.no_grad()
-def map_rows(function: Callable[[Tensor], Tensor], file: RowFile, rows: np.ndarray, device: torch.device) -> Tensor:
+def map_rows(
+    function: Callable[[Tensor], Tensor], file: RowFile | AveragedRows, rows: np.ndarray, device: torch.device
+) -> Tensor:
     """Return `function` of the given rows of a file, (len(rows), …), computed chunk by chunk."""
     return torch.cat([function(chunk.to(device)) for _, chunk in file.select(rows)])

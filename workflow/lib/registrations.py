@@ -45,7 +45,7 @@ def baselines() -> dict[str, Registration]:
 def read_registrations(path: Path, decorator: str) -> dict[str, Registration]:
     """Return what stands in a source file under `@decorator("name")`, by name."""
     found = {}
-    for node in ast.parse(path.read_text(), filename=str(path)).body:
+    for node in ast.parse(path.read_text(encoding="utf-8"), filename=str(path)).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and (name := _registered_name(node, decorator)):
             found[name] = _registration(name, node)
     return found

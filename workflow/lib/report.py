@@ -2,6 +2,8 @@
 
 import base64
 import hashlib
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,18 @@ import yaml
 
 from workflow.lib.ablation import ablation
 from workflow.lib.control_results import control_results
+from workflow.lib.doubts import doubts, refuse_other_split
 from workflow.lib.files import read_text
 from workflow.lib.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure
-from workflow.lib.pictures import embedded_figure, embedded_plot, thumbnail
-from workflow.lib.results import RUN_AGAIN, read_result, read_trials
+from workflow.lib.pictures import NO_ENTRY, Thumbnail, embedded_figure, embedded_plot, not_shown, thumbnail
+from workflow.lib.quotation import one_line
+from workflow.lib.results import RUN_AGAIN, read_result
 from workflow.lib.settings import TRIAL_COLUMNS
+from workflow.lib.trial_tables import read_trials
 from workflow.lib.validation import YAML_BYTES
+
+logger = logging.getLogger(__name__)
 
 TEMPLATES = Path(__file__).parents[1] / "report"
 TOP_TRIALS = 5
@@ -32,16 +39,19 @@ PLOTS = {
 
 @dataclass(frozen=True)
 class ReportInput:
-    """What a report is about besides its runs: data set, folder of its pictures, split manifest, folders of studies."""
+    """What a report is about besides its runs: data set, its folder and that of its pictures, manifest, studies."""
 
     dataset: str
     data_dir: Path
+    pictures: Path
     manifest: Path
     studies: list[Path]
 
 
 def render(source: ReportInput, runs: list[RunResult]) -> str:
     """Return the page, HTML with every picture, style and script inside."""
+    manifest = read_result(source.manifest)
+    refuse_other_split(runs, manifest, source.manifest)
     ablations = _by_base(ablation(runs))
     board_runs = [run for run in runs if not run.is_variant]
     table = leaderboard(board_runs)
@@ -49,12 +59,13 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
     found = verdict(table)
     folds = fold_board(board_runs)
     shown = _run_of(board_runs, found.head if found else table["experiment"][0])
-    style, script = ((TEMPLATES / name).read_text() for name in ("report.css", "report.js"))
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     protocol = runs[0].metrics["protocol"]
     by_chance = chance(protocol["images"], protocol["captions"])
     return _template().render(
         dataset=source.dataset,
-        manifest=read_result(source.manifest),
+        manifest=manifest,
+        doubts=doubts(board_runs),
         protocol=protocol,
         verdict=found,
         versus=_versus(found, rows=len(board)),
@@ -66,7 +77,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         extra=_extra_sets(board_runs),
         ablations=ablations,
         board_picture=embedded_figure(leaderboard_figure(board)),
-        examples=_examples(shown, source.data_dir),
+        examples=_examples(shown, source, manifest["image_files"]),
         diagnostics=[_diagnostics(run) for run in _in_order(_one_a_name(board_runs), table)],
         failures=_failures(shown),
         heads=[_training(run) for run in runs if run.is_head],
@@ -199,15 +210,34 @@ def _pictures(run: RunResult) -> dict[str, Any]:
     return {"name": run.experiment, "kind": run.metrics["kind"], "seed": run.seed, "plots": plots}
 
 
-def _examples(run: RunResult, data_dir: Path) -> dict[str, Any]:
-    """Return a run's retrieval examples with a picture wherever the data folder has one."""
+def _examples(run: RunResult, source: ReportInput, image_files: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's retrieval examples with their pictures, and what is said of those that are not shown.
+
+    image_files: what the manifest says of the key of that name in the metadata.
+    """
     examples = read_result(run.folder / "evaluation_results" / "examples.json")
-    for example in examples["t2i"]:
-        example["candidates"] = [_with_picture(item, data_dir) for item in example["candidates"]]
-    for example in examples["i2t"]:
-        example["query"] = _with_picture(example["query"], data_dir)
-    return examples | {"experiment": run.experiment, "seed": run.seed}
+    items = [item for example in examples["t2i"] for item in example["candidates"]]
+    items += [example["query"] for example in examples["i2t"]]
+    thumbnails = _thumbnails({item["image_id"]: item["image_file"] for item in items}, source, image_files)
+    for item in items:
+        item["picture"] = thumbnails[item["image_id"]].uri if thumbnails else None
+    if missing := not_shown(list(thumbnails.values())):
+        logger.warning(missing)
+    return examples | {"experiment": run.experiment, "seed": run.seed, "not_shown": missing}
 
 
-def _with_picture(item: dict[str, Any], data_dir: Path) -> dict[str, Any]:
-    return item | {"picture": thumbnail(data_dir, item["image_file"])}
+def _thumbnails(
+    files: Mapping[str, str | None], source: ReportInput, image_files: Mapping[str, Any]
+) -> dict[str, Thumbnail]:
+    """Return the thumbnail of every image id from its file; none at all where the metadata names no files."""
+    if not image_files["keys"]:
+        return {}
+    hint = ""
+    if not image_files["images"]:
+        hint = f"; no key there is an image id, the first is {one_line(image_files['first'])}"
+    return {
+        image_id: Thumbnail(None, NO_ENTRY, f"image id {one_line(image_id)}{hint}")
+        if name is None
+        else thumbnail(source.pictures, name, source.data_dir)
+        for image_id, name in files.items()
+    }

@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from workflow.lib.errors import UserError
-from workflow.lib.files import file_size, read_arrays, read_json
-from workflow.lib.quotation import one_line, quoted
+from workflow.lib.files import read_arrays, read_json
+from workflow.lib.quotation import quoted
 from workflow.lib.validation import read_schema, read_yaml, validated
 
 RUN_AGAIN = "delete the file and run the step that writes it again"
-TRIALS_BYTES = 64 << 20
-KINDS_OF_COLUMNS = {"number": "iuf", "state": "OTU", "value": "iuf", "seconds": "iuf", "reason": "OTUf"}
 
 
 def read_result(path: Path) -> Any:
@@ -60,18 +57,3 @@ def read_ranks(path: Path, images: int, captions: int, rankings: Sequence[str]) 
         if (wrong := np.flatnonzero((values < 0) | (values >= bound))).size:
             raise UserError(f"{path}: {name}[{wrong[0]}] is {values[wrong[0]]}, not from 0 to {bound - 1}: {RUN_AGAIN}")
     return arrays
-
-
-def read_trials(path: Path) -> pd.DataFrame:
-    """Read trials.csv, one row for each trial of a study."""
-    if file_size(path, RUN_AGAIN) > TRIALS_BYTES:
-        raise UserError(f"{path} has more than {TRIALS_BYTES} bytes, it is no table of trials: {RUN_AGAIN}")
-    try:
-        trials = pd.read_csv(path)
-    except Exception as error:
-        # Damage shows as whatever the parser then trips over.
-        raise UserError(f"{path} is not a readable table ({one_line(str(error))}): {RUN_AGAIN}") from error
-    for name, kinds in KINDS_OF_COLUMNS.items():
-        if name not in trials or trials[name].dtype.kind not in kinds:
-            raise UserError(f"{path}: the column {name} is missing or of another kind: {RUN_AGAIN}")
-    return trials

@@ -23,6 +23,9 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CHUNK_BYTES = 2 << 20
 SHOWN_ROWS = 5
 MAX_WIDTH = 1 << 20
+# Lengths of embeddings of one encoder differ by a few times; squares of all these are float32 numbers.
+LENGTH_RATIO = 1e4
+SHORTEST, LONGEST = 1e-12, 1e12
 WRITE_AGAIN = "save one plain tensor with torch.save"
 EMBEDDINGS = ArchiveKind(
     description_bytes=64 << 10,
@@ -105,6 +108,60 @@ class RowFile:
         return rows
 
 
+@dataclass(frozen=True)
+class AveragedRows:
+    """The rows of a file in which some stand for several: such a row is read as the mean of itself and further ones.
+
+    first: (k,) ascending row numbers. further: (k,) a row that row `first` is averaged with.
+    """
+
+    file: RowFile
+    first: np.ndarray
+    further: np.ndarray
+
+    @property
+    def path(self) -> Path:
+        """Return the path of the file."""
+        return self.file.path
+
+    @property
+    def rows(self) -> int:
+        """Return the number of rows of the file."""
+        return self.file.rows
+
+    @property
+    def width(self) -> int:
+        """Return the number of dimensions."""
+        return self.file.width
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return rows start to stop - 1, averaged, as a new tensor (stop - start, width)."""
+        rows = self.file.read(start, stop)
+        self._average(np.arange(start, stop), rows)
+        return rows
+
+    def select(self, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (place in `rows`, those rows, averaged) for ascending row numbers, as RowFile.select does."""
+        for where, chunk in self.file.select(rows, chunk_bytes):
+            self._average(rows[where], chunk)
+            yield where, chunk
+
+    def _average(self, rows: np.ndarray, chunk: Tensor) -> None:
+        """Replace the rows (n, width) of these ascending numbers by the means that they stand for."""
+        begin, end = np.searchsorted(self.first, [rows[0], rows[-1] + 1])
+        asked = np.isin(self.first[begin:end], rows)
+        first, further = self.first[begin:end][asked], self.further[begin:end][asked]
+        if not len(first):
+            return
+        in_file = np.argsort(further, kind="stable")
+        place = torch.from_numpy(np.searchsorted(rows, first[in_file]))
+        means, counts = chunk.float(), 1 + torch.bincount(place, minlength=len(chunk))
+        for where, more in self.file.select(further[in_file]):
+            means.index_add_(0, place[where], more.float())
+        averaged = counts > 1
+        chunk[averaged] = (means[averaged] / counts[averaged, None]).to(chunk.dtype)
+
+
 def _read_into(stream: RawIOBase, view: memoryview) -> bool:
     """Fill the view from the stream; return False where the stream ends before."""
     while len(view):
@@ -160,23 +217,47 @@ def _dtype_name(dtype: torch.dtype) -> str:
 def check_rows(file: RowFile) -> str:
     """Read a file once and return its SHA-256; NaN, infinite and all-zero rows are refused, the first ones named.
 
-    So are bytes that have changed since they were written: the archive has a checksum of them.
+    So are a file of equal rows, rows far longer or shorter than the others, which no encoder gives and which would
+    decide every mean and scale, and bytes that have changed since they were written, of which there is a checksum.
     """
     digest = _Digest(file)
+    lengths = torch.empty(file.rows, dtype=torch.float64)
+    first, varies = file.read(0, 1), False
     bad: dict[str, _BadRows] = {"NaN or infinite": _BadRows(), "all-zero": _BadRows()}
     digest.read(0, file.offset)
     for start, rows in file.chunks():
         digest.update(rows.view(torch.uint8).numpy().data)
         squares = rows.float().square().sum(1)
-        doubtful = torch.nonzero(~(squares.isfinite() & (squares > 0))).flatten()
+        doubtful = torch.nonzero(~(squares.isfinite() & (squares > SHORTEST**2))).flatten()
         exact = rows[doubtful]
+        varies = varies or bool((rows != first).any())
+        lengths[start : start + len(rows)] = squares.double().sqrt()
+        lengths[start + doubtful] = exact.double().norm(dim=1)
         bad["NaN or infinite"].add(doubtful[~exact.isfinite().all(1)] + start)
         bad["all-zero"].add(doubtful[(exact == 0).all(1)] + start)
     digest.read(file.offset + file.rows * file.row_bytes, file.path.stat().st_size)
     for problem, rows in bad.items():
         rows.refuse(file.path, problem)
     digest.refuse_damage()
+    _refuse_absurd_lengths(file.path, lengths)
+    if file.rows > 1 and not varies:
+        raise UserError(
+            f"{file.path}: all {file.rows} rows are equal, they tell nothing apart: encode these inputs again"
+        )
     return digest.content.hexdigest()
+
+
+def _refuse_absurd_lengths(path: Path, lengths: Tensor) -> None:
+    """Refuse rows, by their lengths (rows,), that are no embedding of the encoder that gave the others."""
+    median = float(lengths.median())
+    low, high = max(SHORTEST, median / LENGTH_RATIO), min(LONGEST, median * LENGTH_RATIO)
+    absurd = torch.nonzero(~((lengths >= low) & (lengths <= high))).flatten()
+    if len(absurd):
+        first = ", ".join(f"row {row} of length {float(lengths[row]):.3g}" for row in absurd[:SHOWN_ROWS].tolist())
+        raise UserError(
+            f"{path} has {len(absurd)} rows whose length is absurd (first: {first}; the median is {median:.3g}, taken "
+            f"are lengths from {low:.3g} to {high:.3g}): encode these inputs again, or leave their pairs out"
+        )
 
 
 class _Digest:

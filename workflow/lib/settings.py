@@ -9,7 +9,15 @@ from typing import Any
 from workflow.lib.errors import UserError
 from workflow.lib.quotation import quoted
 from workflow.lib.registrations import Registration, baselines, heads, losses
-from workflow.lib.validation import describe, read_schema, read_yaml, refuse_unplain, validated
+from workflow.lib.validation import (
+    describe,
+    read_schema,
+    read_yaml,
+    refuse_single_values,
+    refuse_unplain,
+    validated,
+    with_plain_values,
+)
 from workflow.lib.variants import Variant, changed, refuse_ambiguous, variants_of
 
 # Folders beside those of the experiments.
@@ -217,7 +225,10 @@ def applies(key: str, experiment: Mapping[str, Any]) -> bool:
 def checked_run(document: Any, where: str) -> dict[str, Any]:
     """Return the run configuration with defaults; names of data set, baselines and ensembles are checked as well."""
     refuse_unplain(document, where)
-    run = validated(document, read_schema("config"), where)
+    schema = read_schema("config")
+    document = with_plain_values(document, schema)
+    refuse_single_values(document, schema, where)
+    run = validated(document, schema, where)
     if run["dataset"] not in run["datasets"]:
         raise UserError(f"{where}: dataset: found {run['dataset']!r}; allowed: {', '.join(sorted(run['datasets']))}")
     for name in run["baselines"]:

@@ -18,7 +18,8 @@ def import_closure(script: Path, root: Path) -> list[Path]:
         if path in found:
             continue
         found.add(path)
-        waiting += [target for name in _imported_names(path.read_text()) if (target := _module_path(name, root))]
+        source = path.read_text(encoding="utf-8")
+        waiting += [target for name in _imported_names(source) if (target := _module_path(name, root))]
     return sorted(found)
 
 

@@ -151,6 +151,8 @@ def _standardized_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPai
 def _fill(layer: nn.Linear, weights: Tensor, mean: Tensor) -> None:
     """Let a layer compute (x - mean) weightsᵀ in the scale of its random weights; spare outputs start at zero."""
     weights, mean = weights.to(layer.weight.device), mean.to(layer.weight.device)
-    weights = weights * (layer.weight.std() / weights.std())
+    scale = layer.weight.std() / weights.std()
+    # A single weight has no spread.
+    weights = weights * scale if scale.isfinite() else weights
     layer.weight.copy_(functional.pad(weights, (0, 0, 0, layer.out_features - len(weights))))
     layer.bias.copy_(-layer.weight @ mean)

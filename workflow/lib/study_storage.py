@@ -3,6 +3,7 @@
 import abc
 import errno
 import logging
+import os
 import random
 import sqlite3
 import time
@@ -73,7 +74,7 @@ class Database:
 
     def _rdb_storage(self) -> RDBStorage:
         # In an address a question mark would end the path, and Optuna takes braces for places to fill in.
-        url = f"sqlite:///file:{quote(str(self.path))}?uri=true"
+        url = f"sqlite:///file:{quote(os.fsencode(self.path))}?uri=true"
         timeout = min(ASKING_SECONDS, self.patience)
         return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": timeout}})
 

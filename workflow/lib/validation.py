@@ -1,9 +1,11 @@
 """Configuration files: YAML in, checked values with defaults out, or one sentence that names file, key and remedy."""
 
+import contextlib
 import difflib
 import functools
 import logging
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -201,6 +203,46 @@ def _with_defaults(document: Any, schema: Mapping[str, Any]) -> Any:
     return filled
 
 
+def with_plain_values(document: Any, schema: Mapping[str, Any]) -> Any:
+    """Return a document whose text is the number, truth value or null it reads as, where the schema asks for these.
+
+    Snakemake hands every scalar inside a list or mapping of `--config` over as text, and 1e-4 in a file as well.
+    """
+    if isinstance(document, list):
+        return [with_plain_values(item, schema.get("items", {})) for item in document]
+    if isinstance(document, Mapping):
+        return {key: with_plain_values(value, _schema_of(schema, key)) for key, value in document.items()}
+    # What cannot be read stays as it is: the schema's refusal names its key.
+    with contextlib.suppress(UserError):
+        return plain_value(document, "") if _is_misplaced_text(document, schema) else document
+    return document
+
+
+def _is_misplaced_text(value: Any, schema: Mapping[str, Any]) -> bool:
+    """Say whether a value is text that a schema refuses although it takes a number, a truth value or null."""
+    options = [schema, *schema.get("anyOf", []), *schema.get("oneOf", [])]
+    takes_plain = any(option.get("type") in ("number", "integer", "boolean", "null") for option in options)
+    return isinstance(value, str) and takes_plain and not _Validator(schema).is_valid(value)
+
+
+def refuse_single_values(document: Any, schema: Mapping[str, Any], where: str, keys: tuple[str, ...] = ()) -> None:
+    """Refuse one value where the schema of a run asks for a list; the UserError writes the list down.
+
+    keys: those above `document`.
+    """
+    for key, value in document.items() if isinstance(document, Mapping) else ():
+        wanted, path = _schema_of(schema, key), (*keys, key)
+        refuse_single_values(value, wanted, where, path)
+        if wanted.get("type") == "array" and isinstance(value, str | int | float):
+            name, listed = path[0], f"[{value}]"
+            for inner in reversed(path[1:]):
+                listed = f"{{{inner}: {listed}}}"
+            raise UserError(
+                f"{where}: {one_line('.'.join(path))}: found {_found(value)}; allowed: {describe(wanted)}: "
+                f"write {one_line(f'{name}: {listed}')}, or --config {one_line(shlex.quote(f'{name}={listed}'))}"
+            )
+
+
 def _sentence(error: ValidationError) -> str:
     key = one_line(".".join(str(part) for part in error.absolute_path))
     at = f"{key}: " if key else ""
@@ -215,6 +257,9 @@ def _sentence(error: ValidationError) -> str:
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"{at}the key {missing!r} is missing: add it ({describe(error.schema['properties'].get(missing, {}))})"
+    if error.validator == "uniqueItems":
+        twice = next(item for i, item in enumerate(error.instance) if item in error.instance[:i])
+        return f"{at}{quoted(twice)} stands twice: leave one out"
     return f"{at or 'the document: '}found {_found(error.instance)}; allowed: {describe(error.schema)}"
 
 

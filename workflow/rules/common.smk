@@ -10,6 +10,8 @@ from snakemake.exceptions import WorkflowError
 
 from workflow.lib.content import content_hash
 from workflow.lib.errors import UserError
+from workflow.lib.given_files import made_from_others, present_hashes, write_witness
+from workflow.lib.made_files import ROW_FILES, refuse_foreign
 from workflow.lib.refusals import refuse_unwritable
 from workflow.lib.registrations import baselines
 from workflow.lib.sources import import_closure
@@ -31,6 +33,8 @@ READ = {
     ],
 }
 KNOWN_HASHES = Path(".snakemake/content_hashes.json")
+WITNESSES = ".snakemake/inputs"
+BEST_CONFIGURATION = rf"results/{NAME}/tuning/{NAME}/best_config\.yaml"
 
 
 def code(script):
@@ -58,35 +62,73 @@ def content(script, *sources):
     A source is a function of the wildcards that returns a path or a list; what rules make is left out.
     """
     modules = code(script)
-    made = ("results/", *(f"{folder}/" for folder in generated_dirs()))
 
     def hashed(wildcards):
-        found = [modules, *(source(wildcards) for source in sources)]
+        found = [source(wildcards) for source in sources]
         paths = [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
-        return content_hash([path for path in paths if not path.startswith(made)], KNOWN_HASHES)
+        return content_hash([*modules, *(path for path in paths if not is_made(path))], KNOWN_HASHES)
 
     return hashed
 
 
-def generated_dirs():
-    """Return the folders of the data sets that a rule makes."""
-    return [entry["dir"] for entry in config["datasets"].values() if "generate" in entry]
+def is_made(path):
+    """Say whether a rule makes a file that `content` is given; any other file is a user's, wherever it lies."""
+    return path in demo_files() or re.fullmatch(BEST_CONFIGURATION, path) is not None
 
 
-def given(dataset, paths):
-    """Mark the files of a data set that a user has put there; `content` says whether they changed, not their time."""
-    return paths if "generate" in config["datasets"][dataset] else [ancient(path) for path in paths]
+def demo_files():
+    """Return the embedding and metadata files that rule demo_data makes, or none."""
+    entry = config["datasets"][config["dataset"]]
+    return [f"{entry['dir']}/{name}" for name in ROW_FILES] if entry.get("generate") else []
+
+
+def refuse_foreign_demo_data():
+    """Stop before Snakemake deletes a user's files, which it takes for outputs of rule demo_data."""
+    remedy = (
+        f"give the data set another name than {config['dataset']}, or set `generate: null` for it; where they are demo "
+        "data of an earlier version, delete the folder"
+    )
+    try:
+        refuse_foreign(config["datasets"][config["dataset"]]["dir"], remedy, KNOWN_HASHES)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+
+
+def given(paths):
+    """Mark the files that a user has put there; `content` says whether they changed, not their time."""
+    made = demo_files()
+    return [path if path in made else ancient(path) for path in paths]
+
+
+def witness(result, key, *prefixes):
+    """Return an input that says what a user's files of a data set hold, new where `result` was made from others.
+
+    It makes itself heard with any `--rerun-triggers`, as a user's files, which are ancient, do not.
+    key: what the JSON file `result` notes the SHA-256 of its inputs under. prefixes: of the sets that it is made from.
+    """
+
+    def found(wildcards):
+        present = present_hashes(user_files(wildcards), KNOWN_HASHES)
+        read = {name: sha256 for name, sha256 in present.items() if name.startswith(prefixes)}
+        stale = made_from_others(result.format(**wildcards), key, read)
+        # In a folder of its own: Snakemake lists one once, perhaps before this file is there.
+        path = f"{WITNESSES}/{wildcards.dataset}/hashes.json"
+        if not any(present.values()) or not write_witness(path, present, anew=stale):
+            return []
+        return path if stale else ancient(path)
+
+    return found
 
 
 def data_files(wildcards):
     """Return the embedding and metadata files of a data set."""
-    return given(wildcards.dataset, set_files(wildcards, "train2017"))
+    return given(set_files(wildcards, "train2017"))
 
 
 def extra_files(wildcards):
     """Return the files of the extra evaluation set, or none."""
     found = set_files(wildcards, "val2017")
-    return given(wildcards.dataset, found) if os.path.exists(found[0]) else []
+    return given(found) if os.path.exists(found[0]) else []
 
 
 def set_files(wildcards, prefix):
@@ -95,11 +137,17 @@ def set_files(wildcards, prefix):
     return [f"{data_dir(wildcards)}/{prefix}_{end}" for end in ends]
 
 
+def user_files(wildcards):
+    """Return the files of both sets that no rule makes, whether they are there or not."""
+    files = [*set_files(wildcards, "train2017"), *set_files(wildcards, "val2017")]
+    return [path for path in files if path not in demo_files()]
+
+
 def equally_wide(dataset):
     """Say whether the images and texts of a data set are equally wide, as all generated ones are."""
     folder = config["datasets"][dataset]["dir"]
     images, texts = (matrix_width(f"{folder}/train2017_{kind}_embeddings.pt") for kind in ("image", "text"))
-    return images == texts if images and texts else "generate" in config["datasets"][dataset]
+    return images == texts if images and texts else f"{folder}/{ROW_FILES[0]}" in demo_files()
 
 
 def split_settings(wildcards):
@@ -131,7 +179,7 @@ def division_arguments(wildcards):
     """Return the command-line arguments that say how images are divided."""
     split = split_settings(wildcards)
     if split.get("assignments"):
-        how = [f"--assignments={split['assignments']}"]
+        how = [f"--assignments={split['assignments']}", "--missing", split["missing"]]
     elif split.get("counts"):
         how = ["--counts", json.dumps(split["counts"])]
     else:

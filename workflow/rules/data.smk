@@ -1,7 +1,8 @@
 """Demo data, for data sets that the configuration asks to generate."""
 
-if "generate" in config["datasets"][config["dataset"]]:
+if demo_files():
 
+    refuse_foreign_demo_data()
     DEMO = config["datasets"][config["dataset"]]
 
     rule demo_data:

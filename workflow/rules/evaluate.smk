@@ -1,5 +1,7 @@
 """Exact retrieval metrics, examples and pictures of a head, a baseline or an ensemble."""
 
+METRICS = "results/{dataset}/{experiment}/seed{seed}/evaluation_results/metrics.json"
+
 
 rule evaluate:
     input:
@@ -7,9 +9,11 @@ rule evaluate:
         model="results/{dataset}/{experiment}/seed{seed}/best_model.pt",
         data=data_files,
         extra=extra_files,
+        witness=witness(METRICS, "inputs", "train2017", "val2017"),
         index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val", "test"]],
+        manifest="results/{dataset}/split/manifest.json",
     output:
-        metrics="results/{dataset}/{experiment}/seed{seed}/evaluation_results/metrics.json",
+        metrics=METRICS,
         ranks="results/{dataset}/{experiment}/seed{seed}/evaluation_results/ranks.npz",
         examples="results/{dataset}/{experiment}/seed{seed}/evaluation_results/examples.json",
         worst_queries="results/{dataset}/{experiment}/seed{seed}/evaluation_results/worst_queries.json",
@@ -53,11 +57,13 @@ if config["ensembles"]:
             facts=member_files("run.json"),
             data=data_files,
             extra=extra_files,
+            witness=witness(METRICS, "inputs", "train2017", "val2017"),
             index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val", "test"]],
+            manifest="results/{dataset}/split/manifest.json",
         output:
             settings="results/{dataset}/{experiment}/seed{seed}/resolved_config.yaml",
             facts="results/{dataset}/{experiment}/seed{seed}/run.json",
-            metrics="results/{dataset}/{experiment}/seed{seed}/evaluation_results/metrics.json",
+            metrics=METRICS,
             ranks="results/{dataset}/{experiment}/seed{seed}/evaluation_results/ranks.npz",
             examples="results/{dataset}/{experiment}/seed{seed}/evaluation_results/examples.json",
             worst_queries="results/{dataset}/{experiment}/seed{seed}/evaluation_results/worst_queries.json",

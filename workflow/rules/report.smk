@@ -27,10 +27,11 @@ rule report:
     params:
         content=content("report"),
         data_dir=data_dir,
+        pictures=lambda wildcards: config["datasets"][wildcards.dataset].get("pictures", data_dir(wildcards)),
         runs=run_folders,
         studies=lambda wildcards: study_folders(wildcards.dataset),
         output_dir=lambda wildcards: f"results/{wildcards.dataset}/report",
     shell:
         "python -m workflow.scripts.report --dataset-name={wildcards.dataset:q} --data-dir={params.data_dir:q}"
-        " --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
+        " --pictures={params.pictures:q} --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
         " --output-dir={params.output_dir:q} > {log:q} 2>&1"

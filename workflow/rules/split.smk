@@ -5,6 +5,7 @@ rule split:
     input:
         code=code("split"),
         data=data_files,
+        witness=witness("results/{dataset}/split/manifest.json", "hashes", "train2017"),
         assignments=assignment_file,
     output:
         index=[f"results/{{dataset}}/split/{name}.npz" for name in SPLITS],

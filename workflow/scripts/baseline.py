@@ -4,17 +4,18 @@ import argparse
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from workflow.lib.baselines import BASELINES
-from workflow.lib.batches import RAW, PairFiles, load_pairs
+from workflow.lib.batches import RAW, load_pairs
 from workflow.lib.dual_encoder import save_heads
-from workflow.lib.embeddings import EmbeddingFiles
 from workflow.lib.errors import run
-from workflow.lib.files import file_hash, write_json, write_yaml
+from workflow.lib.files import write_json, write_yaml
 from workflow.lib.locks import only_writer
+from workflow.lib.manifests import open_split
 from workflow.lib.provenance import run_facts
 from workflow.lib.starting_points import choose_maps, file_chunks, model_of
 
@@ -31,18 +32,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _write_baseline(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
-    files = EmbeddingFiles.of(arguments.data_dir, "train2017")
-    train, val = (
-        PairFiles.open(files.images, files.texts, arguments.split_dir / f"{name}.npz") for name in ("train", "val")
-    )
-    chosen = choose_maps(arguments.baseline, file_chunks(train), load_pairs(val, RAW, RAW, torch.float32))
+    opened = open_split(arguments.data_dir, arguments.split_dir, ["train", "val"])
+    val = load_pairs(opened.pairs["val"], RAW, RAW, torch.float32)
+    chosen = choose_maps(arguments.baseline, file_chunks(opened.pairs["train"]), val)
     seconds = time.perf_counter() - began
     model = model_of(chosen.candidate.pair)
     described = {"experiment": arguments.baseline, "kind": "baseline", "seed": arguments.seed}
     facts = described | {
         "dataset": arguments.dataset,
         "selected": {"split": "val", "RSUM": chosen.rsum},
-        "inputs_hash": file_hash(arguments.split_dir / "manifest.json"),
+        "inputs": asdict(opened.manifest.inputs()),
+        "warnings": [],
     }
     save_heads(arguments.output_dir / "best_model.pt", model, facts)
     baseline = {"type": arguments.baseline, "chosen": chosen.candidate.chosen}

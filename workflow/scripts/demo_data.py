@@ -1,6 +1,8 @@
 """Generate the demo data: pictures of coloured shapes, captions, and the embeddings of two small frozen encoders."""
 
 import argparse
+import io
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,41 +12,44 @@ import torch
 from PIL import Image
 
 from workflow.lib.demo_encoders import fit_encoders
-from workflow.lib.embeddings import EmbeddingFiles
 from workflow.lib.errors import UserError, run
-from workflow.lib.files import replacing, write_json
 from workflow.lib.locks import only_writer
+from workflow.lib.made_files import PICTURES, ROW_FILES, refuse_foreign, write_made
 from workflow.lib.scenes import CAPTION_STYLES, draw_scene, sample_scene, write_captions
 
 # Encoders are fitted on scenes of their own: had they seen the demo's, every head would look better than it is.
 ENCODER_SCENES = 1200
 MINIMUM_IMAGES = 10
+REMEDY = "take another --output-dir; where they are demo data of an earlier version, delete the folder"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write train2017_{image_embeddings.pt,text_embeddings.pt,metadata.json} and images/*.png."""
+    """Write train2017_{image_embeddings.pt,text_embeddings.pt,metadata.json}, images/*.png and a record of these."""
     began = time.perf_counter()
     arguments = _parser().parse_args(argv)
     _refuse_impossible(arguments)
+    refuse_foreign(arguments.output_dir, REMEDY)
     with only_writer(arguments.output_dir):
-        _write_demo(arguments)
+        write_made(arguments.output_dir, _demo_files(arguments), REMEDY)
     made = f"{arguments.images} pictures with {arguments.images * arguments.captions} captions"
     print(f"{made} written to {arguments.output_dir} in {time.perf_counter() - began:.1f} s")
 
 
-def _write_demo(arguments: argparse.Namespace) -> None:
+def _demo_files(arguments: argparse.Namespace) -> dict[str, bytes]:
+    """Return the bytes of every file by its name below the folder."""
     shown, unseen = np.random.SeedSequence(arguments.seed).spawn(2)
     image_encoder, text_encoder = fit_encoders(*_scenes(unseen, ENCODER_SCENES, len(CAPTION_STYLES)), arguments.seed)
     pictures, captions = _scenes(shown, arguments.images, arguments.captions)
-    names = {image_id: f"images/{image_id:06d}.png" for image_id in range(1, arguments.images + 1)}
-    for picture, name in zip(pictures, names.values(), strict=True):
-        with replacing(arguments.output_dir / name) as temporary:
-            Image.fromarray(picture).save(temporary)
-    files = EmbeddingFiles.of(arguments.output_dir, "train2017")
-    _save_rows(files.images, np.repeat(image_encoder.encode(pictures), arguments.captions, axis=0))
-    _save_rows(files.texts, text_encoder.encode(captions))
+    names = {image_id: f"{PICTURES}/{image_id:06d}.png" for image_id in range(1, arguments.images + 1)}
     image_ids = [image_id for image_id in names for _ in range(arguments.captions)]
-    write_json(files.metadata, {"image_ids": image_ids, "captions": captions, "image_files": names})
+    metadata = {"image_ids": image_ids, "captions": captions, "image_files": names}
+    rows = (
+        _saved(np.repeat(image_encoder.encode(pictures), arguments.captions, axis=0)),
+        _saved(text_encoder.encode(captions)),
+        (json.dumps(metadata, indent=1) + "\n").encode(),
+    )
+    drawn = {name: _png(picture) for name, picture in zip(names.values(), pictures, strict=True)}
+    return drawn | dict(zip(ROW_FILES, rows, strict=True))
 
 
 def _refuse_impossible(arguments: argparse.Namespace) -> None:
@@ -64,11 +69,18 @@ def _scenes(seeds: np.random.SeedSequence, count: int, captions: int) -> tuple[n
     return np.stack([draw_scene(scene) for scene in scenes]), texts
 
 
-def _save_rows(path: Path, rows: np.ndarray) -> None:
-    """Write rows (N, D) as one plain tensor, atomically."""
-    # Given a path, torch.save puts its (temporary, random) name into the archive; given a stream, bytes repeat.
-    with replacing(path, needed=rows.nbytes) as temporary, temporary.open("wb") as stream:
-        torch.save(torch.from_numpy(np.ascontiguousarray(rows)), stream)
+def _png(picture: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def _saved(rows: np.ndarray) -> bytes:
+    """Return rows (N, D) as the file of one plain tensor."""
+    # Given a path, torch.save puts its name into the archive; given a stream, bytes repeat.
+    stream = io.BytesIO()
+    torch.save(torch.from_numpy(np.ascontiguousarray(rows)), stream)
+    return stream.getvalue()
 
 
 def _parser() -> argparse.ArgumentParser:

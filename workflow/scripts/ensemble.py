@@ -12,7 +12,7 @@ from workflow.lib.dual_encoder import load_heads
 from workflow.lib.ensemble import Ensemble
 from workflow.lib.errors import run
 from workflow.lib.evaluation import CAPTION_RULES
-from workflow.lib.evaluation_results import Protocol, write_evaluation
+from workflow.lib.evaluation_results import Member, Protocol, write_evaluation
 from workflow.lib.files import write_json, write_yaml
 from workflow.lib.locks import only_writer
 from workflow.lib.metrics import summarize
@@ -34,15 +34,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     device = choose_device(arguments.device)
     models, member_facts = zip(*(load_heads(path) for path in arguments.models), strict=True)
-    member_facts = [checked_facts(facts, path) for facts, path in zip(member_facts, arguments.models, strict=True)]
+    trained = [
+        Member(path, checked_facts(facts, path)) for facts, path in zip(member_facts, arguments.models, strict=True)
+    ]
     runs = [read_result(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
-    rsum = summarize(project_files(model, protocol.pair_files("val"), device).ranks())["RSUM"]
+    rsum = summarize(project_files(model, protocol.open().pairs["val"], device).ranks())["RSUM"]
     described = {"experiment": name, "kind": "ensemble", "seed": 0}
     facts = described | {"dataset": arguments.dataset, "selected": {"split": "val", "RSUM": rsum}}
-    write_evaluation(arguments.output_dir / "evaluation_results", model, facts, protocol, device)
-    members = [{key: facts[key] for key in ("experiment", "seed")} for facts in member_facts]
+    write_evaluation(arguments.output_dir / "evaluation_results", model, facts, trained, protocol, device)
+    members = [{key: member.facts[key] for key in ("experiment", "seed")} for member in trained]
     settings = {"format": 1} | described | {"ensemble": {"members": members}}
     write_yaml(arguments.output_dir / "resolved_config.yaml", settings)
     seconds, parameters = (sum(facts[key] for facts in runs) for key in ("seconds", "parameters"))

@@ -1,6 +1,7 @@
 """Write the report of a run: one self-contained page, and the leaderboard as a table."""
 
 import argparse
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from workflow.lib.report import ReportInput, render
 def main(argv: Sequence[str] | None = None) -> None:
     """Write index.html and leaderboard.csv."""
     arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     runs = [read_run(folder) for folder in arguments.runs]
-    source = ReportInput(arguments.dataset_name, arguments.data_dir, arguments.manifest, arguments.studies)
+    pictures = arguments.pictures or arguments.data_dir
+    source = ReportInput(arguments.dataset_name, arguments.data_dir, pictures, arguments.manifest, arguments.studies)
     table = leaderboard(runs).to_csv(index=False, float_format="%.4f")
     with only_writer(arguments.output_dir):
         write_text(arguments.output_dir / "index.html", render(source, runs))
@@ -26,8 +29,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.report", description=__doc__)
     parser.add_argument("--dataset-name", required=True, help="name of the data set, for the title")
+    parser.add_argument("--data-dir", required=True, type=Path, help="folder with train2017_metadata.json")
     parser.add_argument(
-        "--data-dir", required=True, type=Path, help="folder that the metadata's picture paths start from"
+        "--pictures",
+        type=Path,
+        help="folder that the paths of `image_files` start from, where it is not the data folder",
     )
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json of the split")
     parser.add_argument(

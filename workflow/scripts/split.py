@@ -7,19 +7,21 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from workflow.lib.embeddings import CheckedSet, EmbeddingFiles, check_set
+from workflow.lib.embeddings import EXTRA_SET, TRAINING_SET, CheckedSet, EmbeddingFiles, check_extra_set, check_set
 from workflow.lib.errors import UserError, run
-from workflow.lib.files import write_json
+from workflow.lib.files import path_text
 from workflow.lib.locks import only_writer
+from workflow.lib.manifests import write_manifest
 from workflow.lib.quotation import quoted
+from workflow.lib.split_findings import find, warning_lines
 from workflow.lib.splits import (
+    MISSING,
     SPLITS,
+    Division,
     SplitIndex,
     counts_from_fractions,
-    manifest,
     refuse_leaks,
+    refuse_too_few,
     select_images,
     split_by_assignments,
     split_by_counts,
@@ -38,33 +40,39 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _write_split(arguments: argparse.Namespace) -> None:
-    checked = check_set(EmbeddingFiles.of(arguments.data_dir, "train2017"))
-    names = _division(arguments, checked)
-    train = names == "train"
-    chosen = {name: names == name for name in SPLITS}
-    chosen["train_tuning"] = tuning_sample(checked.index, train, arguments.tuning_pairs, arguments.seed)
-    paths = {name: arguments.output_dir / f"{name}.npz" for name in chosen}
-    for name, path in paths.items():
-        select_images(checked.index, chosen[name]).save(path)
-    written = {name: SplitIndex.load(path) for name, path in paths.items()}
-    refuse_leaks({name: written[name] for name in SPLITS})
-    content = manifest(arguments.dataset, str(arguments.data_dir), checked, names, arguments.seed)
-    content["splits"]["train_tuning"] = {
-        "images": len(written["train_tuning"].image_rows),
-        "pairs": len(written["train_tuning"].text_rows),
-    }
-    write_json(arguments.output_dir / "manifest.json", content)
+    checked = check_set(EmbeddingFiles.of(arguments.data_dir, TRAINING_SET))
+    extra = check_extra_set(arguments.data_dir, checked.images, checked.texts)
+    division = _division(arguments, checked)
+    refuse_too_few(division.names, checked.image_content, arguments.assignments or "the split")
+    splits = _written_splits(arguments, checked, division)
+    findings = find(checked, division, splits, {EXTRA_SET: extra} if extra else {})
+    described = {"dataset": arguments.dataset, "folder": path_text(arguments.data_dir), "seed": arguments.seed}
+    content = write_manifest(arguments.output_dir, described, checked, division, splits, vars(findings))
     for name, counts in (content["splits"] | {"unused": content["unused"]}).items():
         logger.info("%-12s %7d images %7d pairs", name, counts["images"], counts["pairs"])
-    logger.info("leak check: %s", content["leak_check"])
+    logger.info("leak check: %s", findings.leak_check)
+    for line in warning_lines(findings):
+        logger.warning("warning: %s", line)
 
 
-def _division(arguments: argparse.Namespace, checked: CheckedSet) -> np.ndarray:
-    """Return the split name of every image, (n_images,)."""
+def _written_splits(arguments: argparse.Namespace, checked: CheckedSet, division: Division) -> dict[str, SplitIndex]:
+    """Write the index file of every split, and return what can be read of it."""
+    chosen = {name: division.names == name for name in SPLITS}
+    sample = tuning_sample(checked.index, chosen["train"], arguments.tuning_pairs, arguments.seed)
+    paths = {name: arguments.output_dir / f"{name}.npz" for name in (*SPLITS, "train_tuning")}
+    for name, path in paths.items():
+        select_images(checked.index, sample if name == "train_tuning" else chosen[name]).save(path)
+    written = {name: SplitIndex.load(path) for name, path in paths.items()}
+    refuse_leaks({name: written[name] for name in SPLITS})
+    return written
+
+
+def _division(arguments: argparse.Namespace, checked: CheckedSet) -> Division:
+    """Return the split of every image."""
     if arguments.assignments:
-        return split_by_assignments(checked.index.image_ids, arguments.assignments)
+        return split_by_assignments(checked.index.image_ids, arguments.assignments, arguments.missing)
     counts = arguments.counts or counts_from_fractions(arguments.fractions, len(checked.index.image_ids))
-    return split_by_counts(checked.image_content, counts, arguments.seed)
+    return Division(split_by_counts(checked.image_content, counts, arguments.seed))
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -92,6 +100,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     how.add_argument("--counts", type=_shares, help='numbers of images, {"train": 6000, "val": 1000, "test": 1000}')
     how.add_argument("--assignments", help="JSON file that maps each image id to train, val, test or unused")
+    parser.add_argument(
+        "--missing", default="refuse", choices=MISSING, help="what to do with assigned ids that the data lack (refuse)"
+    )
     parser.add_argument("--seed", type=int, default=42, help="seed of the division and of the tuning sample (42)")
     parser.add_argument("--tuning-pairs", type=int, default=100_000, help="pairs in train_tuning at the most (100000)")
     return parser

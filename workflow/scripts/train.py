@@ -4,20 +4,21 @@ import argparse
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from workflow.lib.batches import PairFiles
 from workflow.lib.checkpoints import SECONDS, Checkpoint
 from workflow.lib.content import code_hash
 from workflow.lib.devices import choose_device, choose_precision
 from workflow.lib.divergence import DivergenceError
 from workflow.lib.dual_encoder import save_heads
-from workflow.lib.embeddings import EmbeddingFiles
+from workflow.lib.epochs import batch_warnings
 from workflow.lib.errors import UserError, run
 from workflow.lib.figures import training_curves
-from workflow.lib.files import file_hash, save_figure, text_hash, write_json, write_yaml
+from workflow.lib.files import save_figure, text_hash, write_json, write_yaml
 from workflow.lib.locks import only_writer
+from workflow.lib.manifests import Inputs, open_split
 from workflow.lib.provenance import run_facts
 from workflow.lib.settings import Experiment, load_experiment
 from workflow.lib.training import Fit, fit, load_training_data
@@ -26,6 +27,34 @@ from workflow.lib.variants import changes_from, checked_name
 logger = logging.getLogger(__name__)
 
 DIVERGED = "best_before_divergence.pt"
+
+
+@dataclass(frozen=True)
+class Description:
+    """Who is trained, and on what; warnings belong beside every number of it."""
+
+    dataset: str
+    name: str
+    kind: str
+    seed: int
+    experiment: Experiment
+    inputs: Inputs
+    warnings: list[str]
+
+    def facts(self, trained: Fit) -> dict[str, Any]:
+        """Return what a model file says of its weights."""
+        best = next(record for record in trained.history if record["epoch"] == trained.best_epoch)
+        return {
+            "dataset": self.dataset,
+            "experiment": self.name,
+            "kind": self.kind,
+            "seed": self.seed,
+            "epoch": trained.best_epoch,
+            "selected": {"split": "val", "RSUM": best["val"]["RSUM"]},
+            "inputs": asdict(self.inputs),
+            "warnings": self.warnings,
+            "settings": self.experiment.as_document(),
+        }
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -39,18 +68,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _train(arguments: argparse.Namespace) -> None:
     changes = _changes(arguments)
     experiment = load_experiment(arguments.experiment, changes)
-    name = checked_name(arguments.name or arguments.experiment.stem, "the experiment")
+    name = _name(arguments, changes)
     device = choose_device(arguments.device)
     precision = choose_precision(arguments.precision, device)
     began = time.perf_counter()
-    files = EmbeddingFiles.of(arguments.data_dir, "train2017")
-    train, val = (
-        PairFiles.open(files.images, files.texts, arguments.split_dir / f"{split}.npz")
-        for split in (arguments.train_split, "val")
-    )
+    opened = open_split(arguments.data_dir, arguments.split_dir, [arguments.train_split, "val"])
+    train, inputs = opened.pairs[arguments.train_split], opened.manifest.inputs(arguments.train_split)
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
-    data = load_training_data(train, val, precision).to(device)
-    inputs = file_hash(arguments.split_dir / "manifest.json")
+    data = load_training_data(train, opened.pairs["val"], precision).to(device)
+    described = Description(
+        arguments.dataset,
+        name,
+        _kind(experiment, changes),
+        arguments.seed,
+        experiment,
+        inputs,
+        batch_warnings(data.train, experiment.training),
+    )
+    for text in described.warnings:
+        logger.warning("warning: %s", text)
     decisive = (experiment, arguments.seed, inputs, arguments.train_split, device, precision, code_hash(Path(__file__)))
     checkpoint = Checkpoint(
         arguments.output_dir / "checkpoint.pt", text_hash(repr(decisive)), arguments.checkpoint_seconds
@@ -59,10 +95,10 @@ def _train(arguments: argparse.Namespace) -> None:
         trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint)
     except DivergenceError as error:
         if error.state.best_state:
-            raise UserError(f"{error}; {_best_before(arguments, experiment, name, inputs, error.state)}") from error
+            raise UserError(f"{error}; {_best_before(arguments.output_dir, described, error.state)}") from error
         raise
     seconds = time.perf_counter() - began
-    _save(arguments, experiment, name, inputs, trained)
+    _save(arguments.output_dir, described, _base_and_changes(arguments), trained)
     parameters = sum(value.numel() for value in trained.model.parameters())
     write_json(arguments.output_dir / "run.json", run_facts(device, precision, seconds, parameters))
     logger.info("best epoch %d, val %s %.1f, %.1f s", trained.best_epoch, *_chosen_by(experiment, trained), seconds)
@@ -72,6 +108,15 @@ def _train(arguments: argparse.Namespace) -> None:
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the keys that all `--set` arguments change; the last one of a key counts."""
     return {key: value for changes in arguments.set for key, value in changes.items()}
+
+
+def _name(arguments: argparse.Namespace, changes: Mapping[str, Any]) -> str:
+    """Return the experiment's name; a changed one has another than its file, for which its results would be taken."""
+    own = arguments.experiment.stem
+    name = checked_name(arguments.name or (f"{own}-changed" if changes else own), "the experiment")
+    if changes and name == own:
+        raise UserError(f"--name {name} is the name of the experiment that --set changes: give the changed one another")
+    return name
 
 
 def _kind(experiment: Experiment, changes: Mapping[str, Any]) -> str:
@@ -85,39 +130,25 @@ def _chosen_by(experiment: Experiment, trained: Fit) -> tuple[str, float]:
     return experiment.training.monitor, trained.best_value
 
 
-def _best_before(arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, diverged: Fit) -> str:
+def _base_and_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what resolved_config.yaml says of an experiment that `--set` has changed."""
+    changes = _changes(arguments)
+    return {"base": arguments.experiment.stem, "changes": changes} if changes else {}
+
+
+def _best_before(output: Path, described: Description, diverged: Fit) -> str:
     """Keep the best weights of a training that diverged where no step looks for a finished one; say where."""
-    path = arguments.output_dir / DIVERGED
+    path = output / DIVERGED
     diverged.model.load_state_dict(diverged.best_state)
-    save_heads(path, diverged.model, _facts(arguments, experiment, name, inputs, diverged))
+    save_heads(path, diverged.model, described.facts(diverged))
     return f"the weights of epoch {diverged.best_epoch}, the best before, are in {path}"
 
 
-def _facts(
-    arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, trained: Fit
-) -> dict[str, Any]:
-    """Return what a model file says of its weights."""
-    best = next(record for record in trained.history if record["epoch"] == trained.best_epoch)
-    return {
-        "dataset": arguments.dataset,
-        "experiment": name,
-        "kind": _kind(experiment, _changes(arguments)),
-        "seed": arguments.seed,
-        "epoch": trained.best_epoch,
-        "selected": {"split": "val", "RSUM": best["val"]["RSUM"]},
-        "inputs_hash": inputs,
-        "settings": experiment.as_document(),
-    }
-
-
-def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inputs: str, trained: Fit) -> None:
-    output, changes = arguments.output_dir, _changes(arguments)
-    facts = _facts(arguments, experiment, name, inputs, trained)
+def _save(output: Path, described: Description, changed: Mapping[str, Any], trained: Fit) -> None:
+    experiment, facts = described.experiment, described.facts(trained)
     save_heads(output / "best_model.pt", trained.model, facts)
-    described = {key: facts[key] for key in ("experiment", "kind", "seed")}
-    if changes:
-        described |= {"base": arguments.experiment.stem, "changes": changes}
-    write_yaml(output / "resolved_config.yaml", {"format": 1} | described | facts["settings"])
+    who = {key: facts[key] for key in ("experiment", "kind", "seed")}
+    write_yaml(output / "resolved_config.yaml", {"format": 1, **who, **changed, **facts["settings"]})
     history = {
         "format": 1,
         "monitor": experiment.training.monitor,
@@ -126,7 +157,7 @@ def _save(arguments: argparse.Namespace, experiment: Experiment, name: str, inpu
         "epochs": trained.history,
     }
     write_json(output / "loss_history.json", history)
-    save_figure(output / "training_curves.png", training_curves(history, f"{name}, seed {arguments.seed}"))
+    save_figure(output / "training_curves.png", training_curves(history, f"{described.name}, seed {described.seed}"))
     (output / DIVERGED).unlink(missing_ok=True)
 
 
@@ -141,7 +172,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change a key of the experiment, for example model.skip=none; may be repeated, or be one JSON object",
     )
-    parser.add_argument("--name", help="name in the report (the file's name)")
+    parser.add_argument("--name", help="name in the report (the file's name, with -changed after --set)")
     parser.add_argument("--dataset", default="", help="name of the data set, for the report")
     parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
     parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")

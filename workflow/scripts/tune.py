@@ -3,15 +3,16 @@
 import argparse
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from workflow.lib.batches import PairFiles
 from workflow.lib.devices import choose_device, choose_precision
-from workflow.lib.embeddings import EmbeddingFiles
+from workflow.lib.epochs import batch_warnings
 from workflow.lib.errors import run
-from workflow.lib.files import file_hash, save_figure, write_text, write_yaml
+from workflow.lib.files import save_figure, write_text, write_yaml
 from workflow.lib.locks import only_writer
-from workflow.lib.settings import load_study
+from workflow.lib.manifests import open_split
+from workflow.lib.settings import Study, TrainingSettings, experiment_from, load_study
 from workflow.lib.study_results import best_experiment, importances, trials_table
 from workflow.lib.training import load_training_data
 from workflow.lib.tuning import StudyRun, run_study
@@ -37,15 +38,13 @@ def _tune(arguments: argparse.Namespace) -> None:
         prepare_workers("workflow.lib.tuning")
     name = checked_name(arguments.name or arguments.study.stem, "the study")
     device = choose_device(arguments.device)
-    files = EmbeddingFiles.of(arguments.data_dir, "train2017")
-    train, val = (
-        PairFiles.open(files.images, files.texts, arguments.split_dir / f"{split}.npz")
-        for split in (settings.data, "val")
-    )
-    data = load_training_data(train, val, choose_precision(arguments.precision, device)).to(device)
-    inputs_hash = file_hash(arguments.split_dir / "manifest.json")
-    output = arguments.output_dir
-    study = run_study(StudyRun(name, settings, output / "study.db", inputs_hash), data)
+    opened = open_split(arguments.data_dir, arguments.split_dir, [settings.data, "val"])
+    precision = choose_precision(arguments.precision, device)
+    data = load_training_data(opened.pairs[settings.data], opened.pairs["val"], precision).to(device)
+    for text in batch_warnings(data.train, _with_largest_batches(settings)):
+        logger.warning("warning: %s", text)
+    output, inputs = arguments.output_dir, opened.manifest.inputs(settings.data)
+    study = run_study(StudyRun(name, settings, output / "study.db", inputs.digest()), data)
     table = trials_table(study)
     write_text(output / "trials.csv", table.to_csv(index=False))
     best = best_experiment(study)
@@ -53,6 +52,14 @@ def _tune(arguments: argparse.Namespace) -> None:
     save_figure(output / "optimization_history.png", optimization_history(table, name))
     save_figure(output / "parameter_importance.png", parameter_importance(importances(study), name))
     logger.info("%s Written to %s", best["description"], output)
+
+
+def _with_largest_batches(study: Study) -> TrainingSettings:
+    """Return the training settings of a study's base with the largest batches that a trial may ask for."""
+    training = experiment_from(study.base, "base").training
+    entries = [entry for entry in study.search_space if entry.key == "training.batch_size"]
+    sizes = [int(size) for entry in entries for size in (*entry.choices, entry.high) if size is not None]
+    return replace(training, batch_size=max([training.batch_size, *sizes]))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -1,0 +1,76 @@
+"""Warnings stand beside the numbers that they are about, and runs that do not belong together are refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_leaderboard import result
+from workflow.lib.doubts import doubts, refuse_other_split
+from workflow.lib.errors import UserError
+from workflow.lib.leaderboard import RunResult, leaderboard
+
+MANIFEST = {"rows": {"test": "abc"}, "hashes": {"images.pt": "1", "texts.pt": "2"}}
+
+
+def warned(run: RunResult, *warnings: str) -> RunResult:
+    return replace(run, metrics=run.metrics | {"warnings": list(warnings)})
+
+
+def test_what_all_runs_share_is_said_once_and_the_rest_by_row():
+    runs = [
+        warned(result("a", 200, 210), "val has few images"),
+        warned(result("b", 300, 310, 0), "val has few images"),
+        warned(result("b", 300, 310, 1), "val has few images", "small batches"),
+    ]
+    found = doubts(runs)
+    assert (found.of_all, found.of_rows) == (["val has few images"], {"b": ["small batches"]})
+    assert len(found) == 2
+
+
+def test_sound_runs_leave_no_doubt():
+    assert len(doubts([result("a", 200, 210)])) == 0
+
+
+def test_the_table_has_the_warnings_of_every_row():
+    board = leaderboard([warned(result("a", 300, 210, reranked=310), "one", "two"), result("b", 200, 210)])
+    assert board["warnings"].tolist() == ["one; two", "one; two", ""]
+
+
+def evaluated(rows: str = "abc", **inputs: str) -> RunResult:
+    run = result("a", 200, 210)
+    metrics = {"protocol": {"split": "test", "rows": rows}, "inputs": MANIFEST["hashes"] | inputs}
+    return replace(run, metrics=run.metrics | metrics)
+
+
+def test_runs_of_the_split_are_taken_whatever_else_they_read():
+    refuse_other_split([evaluated(), evaluated(**{"val2017.pt": "3"})], MANIFEST, Path("manifest.json"))
+
+
+@pytest.mark.parametrize("run", [evaluated(rows="def"), evaluated(**{"texts.pt": "3"})])
+def test_runs_of_another_split_or_other_embeddings_are_refused(run):
+    with pytest.raises(UserError, match=r"was not evaluated on the split of split/manifest.json"):
+        refuse_other_split([evaluated(), run], MANIFEST, Path("split/manifest.json"))
+
+
+def test_the_same_seed_twice_is_refused():
+    runs = [result("a", 200, 210, seed=1), replace(result("a", 204, 214, seed=1), folder=Path("another"))]
+    with pytest.raises(UserError, match=r"another and unused are both 'a' with seed 1: leave one out"):
+        leaderboard(runs)
+
+
+def test_seeds_with_different_settings_are_refused():
+    runs = [replace(result("a", 200, 210, seed), settings={"seed": seed, "loss": {"type": "clip"}}) for seed in (0, 1)]
+    leaderboard(runs)
+    runs[1].settings["loss"] = {"type": "siglip"}
+    with pytest.raises(UserError, match=r"are seeds of 'a' with different settings"):
+        leaderboard(runs)
+
+
+def test_runs_on_other_test_images_are_refused_though_their_captions_are_as_many():
+    runs = [
+        replace(run, metrics=run.metrics | {"protocol": {"rows": run.experiment}})
+        for run in (result("a", 200, 210), result("b", 200, 210))
+    ]
+    with pytest.raises(UserError, match="are evaluated on other test rows"):
+        leaderboard(runs)

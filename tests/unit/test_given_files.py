@@ -1,0 +1,73 @@
+"""A witness of a user's files: new where a result was made from others, left alone where it was made from these."""
+
+import json
+import os
+
+import pytest
+
+from workflow.lib.files import text_hash
+from workflow.lib.given_files import made_from_others, present_hashes, write_witness
+
+PRESENT = {"train2017_metadata.json": "a", "val2017_metadata.json": None}
+
+
+def test_files_are_present_with_their_hash_or_not_at_all(tmp_path):
+    (tmp_path / "here").write_text("text")
+    assert present_hashes([tmp_path / "here", tmp_path / "gone"]) == {"here": text_hash("text"), "gone": None}
+
+
+@pytest.mark.parametrize(
+    ("noted", "others"),
+    [
+        ({"train2017_metadata.json": "a"}, False),
+        ({"train2017_metadata.json": "b"}, True),
+        ({"train2017_metadata.json": "a", "val2017_metadata.json": "c"}, True),
+        ({"train2017_metadata.json": "a", "best_model.pt": "c"}, False),
+        ({"best_model.pt": "c"}, False),
+        ({}, False),
+        (["a"], False),
+        (None, False),
+    ],
+)
+def test_a_result_is_held_against_the_files_by_what_it_notes(tmp_path, noted, others):
+    (tmp_path / "result.json").write_text(json.dumps({"inputs": noted}))
+    assert made_from_others(tmp_path / "result.json", "inputs", PRESENT) is others
+
+
+def test_a_set_that_has_come_since_counts(tmp_path):
+    (tmp_path / "result.json").write_text(json.dumps({"inputs": {"train2017_metadata.json": "a"}}))
+    assert made_from_others(tmp_path / "result.json", "inputs", PRESENT | {"val2017_metadata.json": "c"})
+
+
+@pytest.mark.parametrize("text", [None, "", "{", "[]", "3", '{"hashes": {}}'])
+def test_a_result_that_says_nothing_counts_as_made_from_these_files(tmp_path, text):
+    if text is not None:
+        (tmp_path / "result.json").write_text(text)
+    assert not made_from_others(tmp_path / "result.json", "inputs", PRESENT)
+
+
+def test_a_witness_is_written_only_where_it_has_something_to_say(tmp_path):
+    path = tmp_path / "inputs" / "hashes.json"
+    assert write_witness(path, PRESENT, anew=False)
+    os.utime(path, (0, 0))
+    before = path.read_bytes()
+    assert write_witness(path, PRESENT, anew=False)
+    assert (path.read_bytes(), path.stat().st_mtime) == (before, 0)
+    assert write_witness(path, PRESENT, anew=True)
+    assert path.read_bytes() != before
+    assert path.stat().st_mtime > 0
+    assert write_witness(path, PRESENT | {"train2017_metadata.json": "b"}, anew=False)
+    assert json.loads(path.read_text())["files"]["train2017_metadata.json"] == "b"
+
+
+@pytest.mark.parametrize("damage", ["", "[]", '{"files": 3}'])
+def test_a_damaged_witness_is_written_again(tmp_path, damage):
+    path = tmp_path / "hashes.json"
+    path.write_text(damage)
+    assert write_witness(path, PRESENT, anew=False)
+    assert json.loads(path.read_text())["files"] == PRESENT
+
+
+def test_where_nothing_can_be_written_there_is_no_witness(tmp_path):
+    (tmp_path / "inputs").write_text("a file in place of the folder")
+    assert not write_witness(tmp_path / "inputs" / "hashes.json", PRESENT, anew=True)

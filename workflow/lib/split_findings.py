@@ -1,0 +1,166 @@
+"""What a finished split leaves in doubt: leaks, copies, sets too small to mean something, ids that are missing."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from workflow.lib.batches import PairFiles, row_statistics
+from workflow.lib.copies import copy_counts
+from workflow.lib.embeddings import CheckedSet, PairIndex
+from workflow.lib.splits import SPLITS, UNUSED, Division, SplitIndex, every_row
+
+# With at most so many images the match of every caption is among the first ten.
+NO_RECALL_AT_10 = 10
+# One image of fewer than these moves a recall by more than two points.
+FEW_IMAGES = 50
+SHARED_CAPTIONS = 0.01
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The result of the leak check, sentences that belong beside every number, and what the extra sets hold.
+
+    extra: images, pairs, hashes and warnings of each extra evaluation set by name.
+    """
+
+    leak_check: str
+    warnings: list[str]
+    extra: dict[str, dict[str, Any]]
+
+
+def find(
+    checked: CheckedSet, division: Division, splits: Mapping[str, SplitIndex], extra: Mapping[str, CheckedSet]
+) -> Findings:
+    """Look through a split and the extra evaluation sets beside it."""
+    pairs = {name: PairFiles(checked.images, checked.texts, splits[name]) for name in SPLITS}
+    leaks, copies = _copies(pairs)
+    apart = identical_images_apart(checked.image_content, division.names)
+    if apart:
+        leaks = [f"{apart} groups of identical images stand in two splits, as assigned", *leaks]
+    warnings = [*leaks, *copies, *_small_sets(splits), *_missing(division), *_shared_captions(pairs["test"])]
+    described = {
+        name: {
+            "images": len(found.index.image_ids),
+            "pairs": len(found.index.pair_image),
+            "hashes": found.hashes,
+            "warnings": seen_in_training(found, checked.index, pairs["train"]),
+        }
+        for name, found in extra.items()
+    }
+    return Findings("; ".join(leaks) or "passed", warnings, described)
+
+
+def identical_images_apart(image_content: np.ndarray, names: np.ndarray) -> int:
+    """Return how many groups of bit-identical images stand in more than one of train, val and test."""
+    used = names != UNUSED
+    pairs = {(int(content), name) for content, name in zip(image_content[used], names[used], strict=True)}
+    contents = np.array([content for content, _ in pairs])
+    return int((np.unique(contents, return_counts=True)[1] > 1).sum())
+
+
+def _copies(pairs: Mapping[str, PairFiles]) -> tuple[list[str], list[str]]:
+    """Return what is to be said of copies in other splits, and of copies in the same one, of test and val."""
+    leaks, copies = [], []
+    for name, others in (("test", ("train", "val")), ("val", ("train",))):
+        queries, mean = _image_rows(pairs[name]), _mean(pairs["train"])
+        elsewhere = sum(copy_counts(queries, _image_chunks(pairs[other]), mean) for other in others)
+        within = copy_counts(queries, queries.split(1024), mean) - 1
+        of = f"of the {len(queries)} {name} images have a copy under another id"
+        if count := int((elsewhere > 0).sum()):
+            leaks.append(
+                f"{count} {of} in {' or '.join(others)} (identical, or different by rounding), so that {name} does not "
+                "measure unseen images: give an image one id"
+            )
+        if count := int((within > 0).sum()):
+            copies.append(
+                f"{count} {of} in {name} (identical, or different by rounding), so that R@1 is low whatever a head "
+                "finds: give an image one id"
+            )
+    return leaks, copies
+
+
+def _image_rows(pairs: PairFiles) -> Tensor:
+    """Return the images of a split, (n, D) in float32."""
+    return torch.cat([chunk.float() for chunk in _image_chunks(pairs)])
+
+
+def _image_chunks(pairs: PairFiles) -> Iterator[Tensor]:
+    return (chunk.clone() for _, chunk in pairs.images.select(pairs.split.image_rows))
+
+
+def _mean(train: PairFiles) -> Tensor:
+    return row_statistics(train.images, train.split.image_rows).mean
+
+
+def _small_sets(splits: Mapping[str, SplitIndex]) -> list[str]:
+    """Return what is to be said of sets of few images; what a small test set is worth, its intervals say."""
+    images = {name: len(splits[name].image_rows) for name in ("val", "test")}
+    said = [
+        f"{name} has few images, {count}: T2I R@10 is 100 % whatever a head does; give it more"
+        for name, count in images.items()
+        if count <= NO_RECALL_AT_10
+    ]
+    if NO_RECALL_AT_10 < images["val"] < FEW_IMAGES:
+        said.append(
+            f"val has few images, {images['val']}: one is worth {100 / images['val']:.1f} points of a recall, so that "
+            "what is chosen by it is mostly luck; give it more"
+        )
+    return said
+
+
+def _missing(division: Division) -> list[str]:
+    """Return what is to be said of ids that were assigned and are not there."""
+    by_split = ", ".join(f"{name} {count}" for name, count in division.missing.items() if count)
+    if not by_split:
+        return []
+    total = sum(division.missing.values())
+    return [
+        f"{total} assigned ids are not in the data set ({by_split}): results do not compare with those of the whole "
+        "assignment"
+    ]
+
+
+def _shared_captions(test: PairFiles) -> list[str]:
+    """Return what is to be said of captions whose embedding a caption of another image has as well."""
+    rows = np.concatenate(
+        [chunk.contiguous().view(torch.uint8).numpy().copy() for _, chunk in test.texts.select(test.split.text_rows)]
+    )
+    _, content = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_inverse=True)
+    images_of = np.unique(np.stack([content, test.split.text_image]), axis=1)[0]
+    shared = int((np.bincount(images_of)[content] > 1).sum())
+    if shared < SHARED_CAPTIONS * len(content):
+        return []
+    return [
+        f"{shared} of the {len(content)} test captions have the text embedding of a caption of another image, so that "
+        "T2I R@1 cannot reach 100 %"
+    ]
+
+
+def seen_in_training(extra: CheckedSet, index: PairIndex, train: PairFiles) -> list[str]:
+    """Return what is to be said of an extra evaluation set whose ids or images are among those that train.
+
+    index: of the set that was split.
+    """
+    trained = index.image_ids[np.isin(index.image_rows, train.split.image_rows)]
+    ids, images = extra.index.image_ids, PairFiles(extra.images, extra.texts, every_row(extra.index))
+    said = []
+    if count := int(np.isin(ids, trained).sum()):
+        said.append(f"{count} of its {len(ids)} image ids are ids of training images")
+    if count := int((copy_counts(_image_rows(images), _image_chunks(train), _mean(train)) > 0).sum()):
+        said.append(
+            f"{count} of its {len(ids)} images are in train (identical, or different by rounding), so that it does not "
+            "measure unseen images"
+        )
+    return said
+
+
+def warning_lines(findings: Findings) -> Sequence[str]:
+    """Return every warning as one line, those of an extra set with its name."""
+    return [
+        *findings.warnings,
+        *(f"{name}: {text}" for name, found in findings.extra.items() for text in found["warnings"]),
+    ]
