@@ -89,7 +89,7 @@ def sorted_ranks(images: Tensor, texts: Tensor, owner: Tensor) -> tuple[Tensor, 
         owner[torch.argsort(scores.T, dim=1, descending=True)]
         == torch.arange(len(images), device=images.device)[:, None]
     )
-    return t2i, found.int().argmax(1)
+    return t2i.cpu(), found.int().argmax(1).cpu()
 
 
 def one_hot_recalls(images: Tensor, texts: Tensor, owner: Tensor) -> list[float]:

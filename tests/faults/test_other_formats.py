@@ -14,7 +14,7 @@ from workflow.lib.results import read_result
 
 FORMATS = {
     "split/manifest.json": 2,
-    "train/run.json": 1,
+    "train/run.json": 2,
     "train/loss_history.json": 1,
     "train/resolved_config.yaml": 1,
     "evaluate/metrics.json": 2,

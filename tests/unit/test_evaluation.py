@@ -17,7 +17,7 @@ from workflow.lib.splits import SplitIndex
 
 CPU = torch.device("cpu")
 RECALLS = ("R@1", "R@5", "R@10")
-CIRCUMSTANCES = Circumstances("abc", {"images.pt": "def"}, ["few images"])
+CIRCUMSTANCES = Circumstances("abc", {"images.pt": "def"}, ["123"], ["few images"])
 
 
 @pytest.fixture
@@ -188,6 +188,7 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
         "kind",
         "seed",
         "selected",
+        "models",
         "warnings",
         "protocol",
         "full",
@@ -203,6 +204,7 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
     assert document["protocol"]["captions_rule"] == "first5"
     assert document["protocol"]["rows"] == "abc"
     assert document["warnings"] == ["few images"]
+    assert document["models"] == ["123"]
     assert document["inputs"] == {"images.pt": "def"}
     assert document["diagnostics"] == {"modality_gap": 0.5}
     assert document["extra"] is None

@@ -151,7 +151,7 @@ def test_the_1k_board_is_left_out_where_it_would_repeat_the_full_one():
 
 
 def test_chance_counts_every_caption_of_an_image():
-    found = chance(1000, 5000)
+    found = chance(np.full(1000, 5))
     assert found["t2i_R@10"] == pytest.approx(1.0)
     assert found["i2t_R@1"] == pytest.approx(0.1)
     assert found["i2t_R@10"] == pytest.approx(100 * (1 - (1 - 10 / 5000) ** 5), rel=0.01)
@@ -159,8 +159,20 @@ def test_chance_counts_every_caption_of_an_image():
 
 
 def test_chance_never_passes_certainty():
-    assert max(value for name, value in chance(3, 3).items() if name != "RSUM") == 100.0
+    assert max(value for name, value in chance(np.ones(3, int)).items() if name != "RSUM") == 100.0
 
 
 def test_rows_are_plain_enough_for_json():
     json.dumps(leaderboard([result("a", 200, 210)]).to_dict("records"))
+
+
+def test_chance_counts_the_captions_that_each_image_really_has(rng):
+    """One image has half of all captions: the mean over images of what a random order gives, drawn many times."""
+    captions = np.array([30] + [3] * 10)
+    owner = np.repeat(np.arange(11), captions)
+    ranks = np.argsort(rng.random((20_000, len(owner))), axis=1)
+    best = np.stack([ranks[:, owner == image].min(1) for image in range(11)])
+    found = chance(captions)
+    for k in (1, 5, 10):
+        assert found[f"i2t_R@{k}"] == pytest.approx(100 * (best < k).mean(), abs=0.5)
+        assert found[f"t2i_R@{k}"] == pytest.approx(100 * k / 11)

@@ -12,6 +12,7 @@ import torch
 from tests.conftest import related_embeddings, write_set
 from workflow.lib import content
 from workflow.lib.errors import UserError
+from workflow.lib.leaderboard import read_run
 from workflow.lib.manifests import Manifest, open_split
 from workflow.lib.splits import SplitIndex
 from workflow.scripts import baseline, ensemble, evaluate, train, tune
@@ -145,6 +146,24 @@ def test_a_model_of_another_data_set_is_tested_with_a_warning(divided):
     divide(divided, "other", seed=2)
     found = json.loads((run(evaluate, divided, "e", "--model", model, of="other") / "metrics.json").read_text())
     assert "ridge was trained on another data set" in found["warnings"][-1]
+
+
+def test_a_head_of_the_tuning_sample_says_so(divided):
+    (divided / "small.yaml").write_text(EXPERIMENT)
+    head = run(train, divided, "head", "--experiment", str(divided / "small.yaml"), "--train-split", "train_tuning")
+    metrics = run(evaluate, divided, "e", "--model", str(head / "best_model.pt")) / "metrics.json"
+    assert "trained on train_tuning, 90 pairs, not on all training pairs" in json.loads(metrics.read_text())["warnings"]
+
+
+def test_an_evaluation_older_than_its_model_is_refused_by_the_report(divided):
+    (divided / "small.yaml").write_text(EXPERIMENT)
+    arguments = ["--experiment", str(divided / "small.yaml")]
+    head = run(train, divided, "head", *arguments)
+    run(evaluate, divided, "head/evaluation_results", "--model", str(head / "best_model.pt"))
+    read_run(head)
+    run(train, divided, "head", *arguments, "--seed", "1")
+    with pytest.raises(UserError, match=r"head: metrics.json was not made from the model that run.json describes"):
+        read_run(head)
 
 
 def test_validation_numbers_say_that_models_were_chosen_by_them(divided):

@@ -1,7 +1,9 @@
 """What a result was made with: facts that are plain values, versions as installed, memory in bytes."""
 
+import hashlib
 import json
 import platform
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,9 +16,10 @@ CPU = torch.device("cpu")
 
 
 def test_the_facts_of_a_run():
-    facts = run_facts(CPU, torch.float32, seconds=1.5, parameters=42)
+    facts = run_facts(CPU, torch.float32, seconds=1.5, parameters=42, models=[Path(__file__)])
     assert list(facts) == [
         "format",
+        "models",
         "seconds",
         "device",
         "device_name",
@@ -27,17 +30,18 @@ def test_the_facts_of_a_run():
         "peak_memory_bytes",
     ]
     assert (facts["seconds"], facts["device"], facts["parameters"]) == (1.5, "cpu", 42)
+    assert facts["models"] == [hashlib.sha256(Path(__file__).read_bytes()).hexdigest()]
     assert facts["threads"] == torch.get_num_threads()
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 
 
 @pytest.mark.parametrize(("precision", "name"), [(torch.float32, "fp32"), (torch.bfloat16, "bf16")])
 def test_precision_has_the_name_that_the_configuration_gives(precision, name):
-    assert run_facts(CPU, precision, 0.0, 0)["precision"] == name
+    assert run_facts(CPU, precision, 0.0, 0, [])["precision"] == name
 
 
 def test_versions_are_those_installed():
-    versions = run_facts(CPU, torch.float32, 0.0, 0)["versions"]
+    versions = run_facts(CPU, torch.float32, 0.0, 0, [])["versions"]
     assert versions["python"] == platform.python_version()
     assert versions["numpy"] == np.__version__
     assert versions["torch"].split("+")[0] == torch.__version__.split("+")[0]
@@ -45,7 +49,7 @@ def test_versions_are_those_installed():
 
 def test_a_package_that_is_not_installed_has_no_version(monkeypatch):
     monkeypatch.setattr(provenance, "PACKAGES", ("numpy", "no-such-package"))
-    versions = run_facts(CPU, torch.float32, 0.0, 0)["versions"]
+    versions = run_facts(CPU, torch.float32, 0.0, 0, [])["versions"]
     assert versions == {"python": platform.python_version(), "numpy": np.__version__, "no-such-package": None}
 
 

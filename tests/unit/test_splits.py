@@ -82,6 +82,13 @@ def test_assigned_ids_that_the_data_lack_are_refused_with_their_number_and_spell
     )
 
 
+def test_an_id_in_another_unicode_form_is_shown_as_such(tmp_path):
+    path = tmp_path / "assigned.json"
+    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "caf\u00e9.jpg": "train"}))
+    with pytest.raises(UserError, match=r"'caf\\xe9.jpg' is 'cafe\\u0301.jpg' there, in another Unicode form"):
+        split_by_assignments(np.array(["1", "2", "3", "cafe\u0301.jpg"]), path)
+
+
 def test_assigned_ids_that_the_data_lack_are_counted_where_they_may_be_dropped(tmp_path):
     path = tmp_path / "karpathy.json"
     path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "8": "test", "9": "test"}))

@@ -202,3 +202,19 @@ def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_pa
     again, _ = load_heads(tmp_path / "model.pt")
     assert torch.equal(again.encode_images(train.images), model.encode_images(train.images))
     assert again.head.learnable_temp
+
+
+def test_a_validation_set_that_cannot_choose_is_said(pairs):
+    train, val = pairs
+    assert choose_maps("ridge", resident_chunks(train), val).warnings == []
+    two = ResidentPairs(train.images[:2], train.texts[train.text_image < 2], train.text_image[train.text_image < 2])
+    (said,) = choose_maps("ridge", resident_chunks(train), two).warnings
+    assert said.startswith("validation RSUM is 600.0 for every regulariser, so that none was chosen")
+
+
+def test_a_single_weight_starts_from_the_closed_form():
+    rows = torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
+    pairs = ResidentPairs(rows, 2 * rows, torch.arange(40))
+    model = DualEncoder({"type": "linear", "output_dim": 1, "init": "cca"}, 1, 1)
+    start_from_closed_form(model, pairs, pairs)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())

@@ -88,6 +88,16 @@ def test_the_first_of_two_equal_trials_is_the_best(study, add):
     assert best_experiment(study)["training"]["learning_rate"] == 1e-3
 
 
+def test_trials_that_all_score_the_same_are_said_to_have_chosen_none(study, add):
+    for value in (600.0, 600.0):
+        add(State.COMPLETE, value, experiment=experiment())
+    assert best_experiment(study)["description"].endswith(
+        "Warning: every trial has the validation RSUM 600.0, so that none was chosen."
+    )
+    add(State.COMPLETE, 599.0, experiment=experiment())
+    assert "Warning" not in best_experiment(study)["description"]
+
+
 def test_a_study_without_a_completed_trial_has_no_best(study, add):
     add(State.PRUNED, 90.0, experiment=experiment())
     add(State.FAIL, reason="the loss became nan")

@@ -19,7 +19,7 @@ from workflow.lib.metrics import summarize
 from workflow.lib.optimizer import AdamW, decays, warmup_cosine
 from workflow.lib.projections import project_files, project_standardized
 from workflow.lib.starting_points import closed_form, start_from_closed_form
-from workflow.lib.training import fit, load_training_data, monitored, start
+from workflow.lib.training import choice_warnings, fit, load_training_data, monitored, start
 
 
 @pytest.fixture
@@ -357,3 +357,14 @@ def test_validation_pairs_take_no_part_in_the_steps(data):
 
 def test_every_registered_head_is_tried_here():
     assert set(SMALL) == set(HEADS)
+
+
+def test_a_validation_set_that_tells_no_epochs_apart_is_said():
+    def history(*values: float) -> list[dict]:
+        return [{"val": {"RSUM": value, "t2i": {"R@1": 50.0}}} for value in values]
+
+    assert choice_warnings(history(600.0, 600.0, 600.0), "RSUM")[0].startswith(
+        "validation RSUM is 600.0 in every epoch"
+    )
+    assert choice_warnings(history(1.0, 2.0), "t2i R@1")[0].startswith("validation t2i R@1 is 50.0 in every epoch")
+    assert choice_warnings(history(599.0, 600.0), "RSUM") == choice_warnings(history(600.0), "RSUM") == []

@@ -117,7 +117,7 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
         logger.info("checking %s: %d rows of %d", file.path, file.rows, file.width)
         hashes[file.path.name] = check_rows(file)
     hashes[files.metadata.name] = file_hash(files.metadata)
-    digests = row_digests(images)
+    digests = row_digests(rows for _, rows in images.chunks())
     if metadata.unique_ids is None:
         index = _with_further_rows(images, digests, index)
     if _states(files) != before:

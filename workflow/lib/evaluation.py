@@ -130,11 +130,13 @@ def _reranked(
 class Circumstances:
     """What numbers hang on besides the model: the rows of the split, the files, and sentences that belong beside them.
 
-    rows: SHA-256 of the row numbers of the split. inputs: SHA-256 of each file that was read, by its name.
+    rows: SHA-256 of the row numbers of the split. inputs: SHA-256 of each file that was read, by its name. models: of
+    the files of the model, or of an ensemble's members.
     """
 
     rows: str
     inputs: dict[str, str]
+    models: list[str]
     warnings: list[str]
 
 
@@ -152,6 +154,7 @@ def metrics_document(
     return {
         "format": 2,
         **{name: facts[name] for name in ("dataset", "experiment", "kind", "seed", "selected")},
+        "models": circumstances.models,
         "warnings": circumstances.warnings,
         **main.metrics,
         "protocol": main.metrics["protocol"] | {"rows": circumstances.rows},

@@ -31,7 +31,7 @@ from workflow.lib.evaluation import (
 )
 from workflow.lib.examples import retrieval_examples, worst_queries
 from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogram
-from workflow.lib.files import save_figure, write_arrays, write_json
+from workflow.lib.files import file_hash, save_figure, write_arrays, write_json
 from workflow.lib.hubness import ChosenCorrection, choose_correction, project_sample
 from workflow.lib.manifests import Inputs, Manifest, SplitFiles, open_split, pairs_digest
 from workflow.lib.maps import pair_sample, pca_map, similarity_sample, tsne_map
@@ -90,7 +90,10 @@ def write_evaluation(
     extra = _extra_set(model, index, opened, protocol, device, correction)
     diagnosed = diagnostics(main_set, files, _captions(split, metadata))
     circumstances = Circumstances(
-        opened.manifest.rows[protocol.split], opened.manifest.hashes | (extra.hashes if extra else {}), warnings
+        opened.manifest.rows[protocol.split],
+        opened.manifest.hashes | (extra.hashes if extra else {}),
+        [file_hash(member.path) for member in members],
+        warnings,
     )
     sets = {EXTRA_SET: extra.evaluation} if extra else {}
     write_json(output / "metrics.json", metrics_document(facts, main_set, diagnosed, sets, circumstances))

@@ -75,10 +75,15 @@ def read_run(folder: Path) -> RunResult:
             f"{folder}: resolved_config.yaml is of a {quoted(own)}, metrics.json of a {kind}: "
             "delete the folder and run its steps again"
         )
+    facts = read_result(folder / "run.json")
+    if metrics["models"] != facts["models"]:
+        raise UserError(
+            f"{folder}: metrics.json was not made from the model that run.json describes: evaluate it again"
+        )
     return RunResult(
         folder,
         metrics,
-        read_result(folder / "run.json"),
+        facts,
         settings,
         _hits(metrics, folder / "evaluation_results" / "ranks.npz"),
     )
@@ -260,13 +265,14 @@ def verdict(table: pd.DataFrame) -> Verdict | None:
     return Verdict(row["experiment"], table["experiment"][baseline], comparison)
 
 
-def chance(images: int, captions: int) -> dict[str, float]:
-    """Return the recalls and RSUM of a random order, in percent, for images that share the captions evenly."""
-    own = max(1, round(captions / images))
+def chance(captions: np.ndarray) -> dict[str, float]:
+    """Return the expected recalls and RSUM of a random order, in percent; captions: (N,) how many each image has."""
+    own, images_with = np.unique(captions, return_counts=True)
+    images, texts = len(captions), int(captions.sum())
     named: dict[str, float] = {}
     for name in RECALLS:
-        k = int(name.removeprefix("R@"))
-        missed = comb(captions - own, min(k, captions)) / comb(captions, min(k, captions))
-        named[f"i2t_{name}"] = 100.0 * (1.0 - missed)
-        named[f"t2i_{name}"] = 100.0 * min(1.0, k / images)
+        k = min(int(name.removeprefix("R@")), texts)
+        missed = [comb(texts - int(count), k) / comb(texts, k) for count in own]
+        named[f"i2t_{name}"] = 100.0 * (1.0 - float(np.average(missed, weights=images_with)))
+        named[f"t2i_{name}"] = 100.0 * min(1.0, int(name.removeprefix("R@")) / images)
     return {"RSUM": sum(named.values())} | named

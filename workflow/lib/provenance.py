@@ -4,19 +4,28 @@ import importlib.metadata
 import platform
 import resource
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from workflow.lib.devices import device_name
+from workflow.lib.files import file_hash
 
 PACKAGES = ("torch", "numpy", "scikit-learn", "optuna", "snakemake")
 
 
-def run_facts(device: torch.device, precision: torch.dtype, seconds: float, parameters: int) -> dict[str, Any]:
-    """Return the facts of a run as run.json holds them; memory is the process's peak, in bytes."""
+def run_facts(
+    device: torch.device, precision: torch.dtype, seconds: float, parameters: int, models: Sequence[Path]
+) -> dict[str, Any]:
+    """Return the facts of a run as run.json holds them; memory is the process's peak, in bytes.
+
+    models: the files that the run has written or put together, known by their SHA-256.
+    """
     return {
-        "format": 1,
+        "format": 2,
+        "models": [file_hash(path) for path in models],
         "seconds": seconds,
         "device": device.type,
         "device_name": device_name(device),

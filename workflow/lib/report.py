@@ -61,7 +61,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
     shown = _run_of(board_runs, found.head if found else table["experiment"][0])
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     protocol = runs[0].metrics["protocol"]
-    by_chance = chance(protocol["images"], protocol["captions"])
+    by_chance = chance(runs[0].hits[runs[0].experiment].captions)
     return _template().render(
         dataset=source.dataset,
         manifest=manifest,

@@ -7,7 +7,7 @@ that a pass over an 11 GB file would look like 11 GB.
 import hashlib
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import RawIOBase
 from pathlib import Path
@@ -310,10 +310,10 @@ class _BadRows:
             )
 
 
-def row_digests(file: RowFile) -> np.ndarray:
-    """Return a 16-byte digest of every row's content, (rows,): equal digests mean bit-identical rows."""
+def row_digests(chunks: Iterable[Tensor]) -> np.ndarray:
+    """Return a 16-byte digest of every row of chunks (b, width), (rows,): equal digests mean bit-identical rows."""
     digests = bytearray()
-    for _, rows in file.chunks():
+    for rows in chunks:
         for row in rows.view(torch.uint8).numpy():
             digests += hashlib.blake2b(row, digest_size=16).digest()
     return np.frombuffer(bytes(digests), dtype="V16")

@@ -11,6 +11,7 @@ from torch import Tensor
 from workflow.lib.batches import PairFiles, row_statistics
 from workflow.lib.copies import copy_counts
 from workflow.lib.embeddings import CheckedSet, PairIndex
+from workflow.lib.rows import row_digests
 from workflow.lib.splits import SPLITS, UNUSED, Division, SplitIndex, every_row
 
 # With at most so many images the match of every caption is among the first ten.
@@ -18,6 +19,7 @@ NO_RECALL_AT_10 = 10
 # One image of fewer than these moves a recall by more than two points.
 FEW_IMAGES = 50
 SHARED_CAPTIONS = 0.01
+ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -64,21 +66,29 @@ def identical_images_apart(image_content: np.ndarray, names: np.ndarray) -> int:
 
 def _copies(pairs: Mapping[str, PairFiles]) -> tuple[list[str], list[str]]:
     """Return what is to be said of copies in other splits, and of copies in the same one, of test and val."""
+    rows = {name: _image_rows(pairs[name]) for name in ("test", "val")}
+    mean = _mean(pairs["train"])
+    in_train = copy_counts(torch.cat(list(rows.values())), _image_chunks(pairs["train"]), mean).split(
+        [len(own) for own in rows.values()]
+    )
+    elsewhere = {
+        "test": ("train or val", in_train[0] + copy_counts(rows["test"], rows["val"].split(ROWS_AT_ONCE), mean)),
+        "val": ("train", in_train[1]),
+    }
     leaks, copies = [], []
-    for name, others in (("test", ("train", "val")), ("val", ("train",))):
-        queries, mean = _image_rows(pairs[name]), _mean(pairs["train"])
-        elsewhere = sum(copy_counts(queries, _image_chunks(pairs[other]), mean) for other in others)
-        within = copy_counts(queries, queries.split(1024), mean) - 1
-        of = f"of the {len(queries)} {name} images have a copy under another id"
-        if count := int((elsewhere > 0).sum()):
+    for name, own in rows.items():
+        others, counts = elsewhere[name]
+        within = copy_counts(own, own.split(ROWS_AT_ONCE), mean) - 1
+        of = f"of the {len(own)} {name} images have a copy under another id"
+        if count := int((counts > 0).sum()):
             leaks.append(
-                f"{count} {of} in {' or '.join(others)} (identical, or different by rounding), so that {name} does not "
-                "measure unseen images: give an image one id"
+                f"{count} {of} in {others} (identical, or different by rounding), so that {name} does not measure "
+                "unseen images: give all captions of an image one id"
             )
         if count := int((within > 0).sum()):
             copies.append(
                 f"{count} {of} in {name} (identical, or different by rounding), so that R@1 is low whatever a head "
-                "finds: give an image one id"
+                "finds: give all captions of an image one id"
             )
     return leaks, copies
 
@@ -126,10 +136,8 @@ def _missing(division: Division) -> list[str]:
 
 def _shared_captions(test: PairFiles) -> list[str]:
     """Return what is to be said of captions whose embedding a caption of another image has as well."""
-    rows = np.concatenate(
-        [chunk.contiguous().view(torch.uint8).numpy().copy() for _, chunk in test.texts.select(test.split.text_rows)]
-    )
-    _, content = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_inverse=True)
+    digests = row_digests(chunk for _, chunk in test.texts.select(test.split.text_rows))
+    _, content = np.unique(digests, return_inverse=True)
     images_of = np.unique(np.stack([content, test.split.text_image]), axis=1)[0]
     shared = int((np.bincount(images_of)[content] > 1).sum())
     if shared < SHARED_CAPTIONS * len(content):

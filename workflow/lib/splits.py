@@ -1,6 +1,7 @@
 """Image-level splits: which rows train, tune, choose and test, as small index files."""
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -201,6 +202,10 @@ def _read_assignments(path: str | Path, images: int) -> dict[str, str]:
 
 def _examples(lacking: Mapping[str, str], image_ids: np.ndarray) -> str:
     """Return an assigned id and one of the data set side by side, where another spelling would show."""
+    same = {unicodedata.normalize("NFC", image_id): image_id for image_id in image_ids.tolist()}
+    for image_id in lacking:
+        if other := same.get(unicodedata.normalize("NFC", image_id)):
+            return f"; {image_id!a} is {other!a} there, in another Unicode form of the same characters"
     return (
         f"; the first is {quoted(next(iter(lacking)))}, the data set's are like {quoted(str(image_ids[0]))}"
         if lacking

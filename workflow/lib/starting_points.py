@@ -1,6 +1,6 @@
 """Closed-form maps as models: a baseline saved like any head, and the start of a head from a closed form."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,10 +20,11 @@ CHUNK_BYTES = 16 << 20
 
 @dataclass(frozen=True)
 class ChosenMaps:
-    """The candidate of a baseline with the highest validation RSUM."""
+    """The candidate of a baseline with the highest validation RSUM; warnings where validation could not choose."""
 
     candidate: Candidate
     rsum: float
+    warnings: list[str]
 
 
 def resident_chunks(pairs: ResidentPairs) -> Iterator[tuple[Tensor, Tensor]]:
@@ -51,14 +52,22 @@ def choose_maps(
 
     output_dim: the most dimensions that the maps may keep, or None for all.
     """
-    best: ChosenMaps | None = None
+    best: Candidate | None = None
+    rsums: list[float] = []
     for candidate in BASELINES[name](Moments.of(chunks), output_dim):
         rsum = _rsum(candidate.pair, val)
-        if best is None or rsum > best.rsum:
-            best = ChosenMaps(candidate, rsum)
+        if best is None or rsum > max(rsums):
+            best = candidate
+        rsums.append(rsum)
     if best is None:
         raise ValueError(f"the baseline {name!r} yields no candidate")
-    return best
+    return ChosenMaps(best, max(rsums), _choice_warnings(rsums))
+
+
+def _choice_warnings(rsums: Sequence[float]) -> list[str]:
+    if len(rsums) < 2 or len(set(rsums)) > 1:
+        return []
+    return [f"validation RSUM is {rsums[0]:.1f} for every regulariser, so that none was chosen: give val more images"]
 
 
 def _rsum(pair: LinearPair, val: ResidentPairs) -> float:
@@ -151,8 +160,8 @@ def _standardized_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPai
 def _fill(layer: nn.Linear, weights: Tensor, mean: Tensor) -> None:
     """Let a layer compute (x - mean) weightsᵀ in the scale of its random weights; spare outputs start at zero."""
     weights, mean = weights.to(layer.weight.device), mean.to(layer.weight.device)
-    scale = layer.weight.std() / weights.std()
-    # A single weight has no spread.
-    weights = weights * scale if scale.isfinite() else weights
+    # A single weight, or equal ones, have no spread.
+    if weights.numel() > 1 and (spread := weights.std()) > 0:
+        weights = weights * (layer.weight.std() / spread)
     layer.weight.copy_(functional.pad(weights, (0, 0, 0, layer.out_features - len(weights))))
     layer.bias.copy_(-layer.weight @ mean)

@@ -35,6 +35,8 @@ def best_experiment(study: optuna.Study) -> dict[str, Any]:
         raise UserError(f"study {study.study_name!r} has no completed trial: raise `trials`, or set pruner.type: none")
     best = max(complete, key=lambda trial: trial.value)
     described = f"Best of {len(counted_trials(study))} trials of the study {study.study_name} (trial {best.number})."
+    if len(complete) > 1 and len({trial.value for trial in complete}) == 1:
+        described += f" Warning: every trial has the validation RSUM {best.value:.1f}, so that none was chosen."
     return best.user_attrs["experiment"] | {"description": described}
 
 

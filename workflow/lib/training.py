@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -214,6 +214,14 @@ def _take_in(
         state.history.append(record)
     _log(record, settings, best=state.best_epoch == state.epoch, speed=speed, pairs=pairs)
     on_epoch(record)
+
+
+def choice_warnings(history: Sequence[dict[str, Any]], monitor: str) -> list[str]:
+    """Return what is to be said where validation gives every epoch the same value, so that it has chosen none."""
+    values = {monitored(record["val"], monitor) for record in history}
+    if len(history) < 2 or len(values) > 1:
+        return []
+    return [f"validation {monitor} is {values.pop():.1f} in every epoch, so that none was chosen: give val more images"]
 
 
 def _renewal_batches(train: ResidentPairs, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:

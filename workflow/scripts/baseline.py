@@ -42,13 +42,17 @@ def _write_baseline(arguments: argparse.Namespace) -> None:
         "dataset": arguments.dataset,
         "selected": {"split": "val", "RSUM": chosen.rsum},
         "inputs": asdict(opened.manifest.inputs()),
-        "warnings": [],
+        "warnings": chosen.warnings,
     }
     save_heads(arguments.output_dir / "best_model.pt", model, facts)
     baseline = {"type": arguments.baseline, "chosen": chosen.candidate.chosen}
     write_yaml(arguments.output_dir / "resolved_config.yaml", {"format": 1} | described | {"baseline": baseline})
     parameters = sum(value.numel() for value in model.parameters())
-    write_json(arguments.output_dir / "run.json", run_facts(torch.device("cpu"), torch.float32, seconds, parameters))
+    model_file = arguments.output_dir / "best_model.pt"
+    described = run_facts(torch.device("cpu"), torch.float32, seconds, parameters, [model_file])
+    write_json(arguments.output_dir / "run.json", described)
+    for text in chosen.warnings:
+        logger.warning("warning: %s", text)
     logger.info("%s: val RSUM %.1f with %s, %.1f s", arguments.baseline, chosen.rsum, chosen.candidate.chosen, seconds)
 
 

@@ -48,7 +48,8 @@ def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     settings = {"format": 1} | described | {"ensemble": {"members": members}}
     write_yaml(arguments.output_dir / "resolved_config.yaml", settings)
     seconds, parameters = (sum(facts[key] for facts in runs) for key in ("seconds", "parameters"))
-    write_json(arguments.output_dir / "run.json", run_facts(device, torch.float32, seconds, parameters))
+    facts = run_facts(device, torch.float32, seconds, parameters, arguments.models)
+    write_json(arguments.output_dir / "run.json", facts)
 
 
 def _parser() -> argparse.ArgumentParser:

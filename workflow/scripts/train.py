@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from workflow.lib.batches import PairFiles
 from workflow.lib.checkpoints import SECONDS, Checkpoint
 from workflow.lib.content import code_hash
 from workflow.lib.devices import choose_device, choose_precision
@@ -21,7 +22,7 @@ from workflow.lib.locks import only_writer
 from workflow.lib.manifests import Inputs, open_split
 from workflow.lib.provenance import run_facts
 from workflow.lib.settings import Experiment, load_experiment
-from workflow.lib.training import Fit, fit, load_training_data
+from workflow.lib.training import Fit, choice_warnings, fit, load_training_data
 from workflow.lib.variants import changes_from, checked_name
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class Description:
             "epoch": trained.best_epoch,
             "selected": {"split": "val", "RSUM": best["val"]["RSUM"]},
             "inputs": asdict(self.inputs),
-            "warnings": self.warnings,
+            "warnings": [*self.warnings, *choice_warnings(trained.history, self.experiment.training.monitor)],
             "settings": self.experiment.as_document(),
         }
 
@@ -76,17 +77,10 @@ def _train(arguments: argparse.Namespace) -> None:
     train, inputs = opened.pairs[arguments.train_split], opened.manifest.inputs(arguments.train_split)
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
     data = load_training_data(train, opened.pairs["val"], precision).to(device)
-    described = Description(
-        arguments.dataset,
-        name,
-        _kind(experiment, changes),
-        arguments.seed,
-        experiment,
-        inputs,
-        batch_warnings(data.train, experiment.training),
-    )
-    for text in described.warnings:
-        logger.warning("warning: %s", text)
+    warnings = [*_sample_warnings(arguments.train_split, train), *batch_warnings(data.train, experiment.training)]
+    kind = _kind(experiment, changes)
+    described = Description(arguments.dataset, name, kind, arguments.seed, experiment, inputs, warnings)
+    _warn(described.warnings)
     decisive = (experiment, arguments.seed, inputs, arguments.train_split, device, precision, code_hash(Path(__file__)))
     checkpoint = Checkpoint(
         arguments.output_dir / "checkpoint.pt", text_hash(repr(decisive)), arguments.checkpoint_seconds
@@ -98,11 +92,25 @@ def _train(arguments: argparse.Namespace) -> None:
             raise UserError(f"{error}; {_best_before(arguments.output_dir, described, error.state)}") from error
         raise
     seconds = time.perf_counter() - began
+    _warn(choice_warnings(trained.history, experiment.training.monitor))
     _save(arguments.output_dir, described, _base_and_changes(arguments), trained)
     parameters = sum(value.numel() for value in trained.model.parameters())
-    write_json(arguments.output_dir / "run.json", run_facts(device, precision, seconds, parameters))
+    facts = run_facts(device, precision, seconds, parameters, [arguments.output_dir / "best_model.pt"])
+    write_json(arguments.output_dir / "run.json", facts)
     logger.info("best epoch %d, val %s %.1f, %.1f s", trained.best_epoch, *_chosen_by(experiment, trained), seconds)
     logger.info("written to %s", arguments.output_dir)
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for text in warnings:
+        logger.warning("warning: %s", text)
+
+
+def _sample_warnings(split: str, pairs: PairFiles) -> list[str]:
+    """Return what is to be said of a head that was not trained on all training pairs."""
+    if split == "train":
+        return []
+    return [f"trained on {split}, {len(pairs.split.text_rows)} pairs, not on all training pairs"]
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
