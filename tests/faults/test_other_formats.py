@@ -18,7 +18,7 @@ FORMATS = {
     "train/loss_history.json": 1,
     "train/resolved_config.yaml": 1,
     "evaluate/metrics.json": 2,
-    "evaluate/examples.json": 1,
+    "evaluate/examples.json": 2,
     "evaluate/worst_queries.json": 1,
 }
 

@@ -10,7 +10,7 @@ from workflow.lib.doubts import doubts, refuse_other_split
 from workflow.lib.errors import UserError
 from workflow.lib.leaderboard import RunResult, leaderboard
 
-MANIFEST = {"rows": {"test": "abc"}, "hashes": {"images.pt": "1", "texts.pt": "2"}}
+MANIFEST = {"rows": {"test": "abc"}, "hashes": {"images.pt": "1", "texts.pt": "2", "train2017_metadata.json": "3"}}
 
 
 def warned(run: RunResult, *warnings: str) -> RunResult:
@@ -44,7 +44,8 @@ def evaluated(rows: str = "abc", **inputs: str) -> RunResult:
 
 
 def test_runs_of_the_split_are_taken_whatever_else_they_read():
-    refuse_other_split([evaluated(), evaluated(**{"val2017.pt": "3"})], MANIFEST, Path("manifest.json"))
+    captions = {"train2017_metadata.json": "others"}
+    refuse_other_split([evaluated(), evaluated(**captions, **{"val2017.pt": "3"})], MANIFEST, Path("manifest.json"))
 
 
 @pytest.mark.parametrize("run", [evaluated(rows="def"), evaluated(**{"texts.pt": "3"})])

@@ -57,7 +57,7 @@ def image_number(described: dict) -> int:
 
 def test_six_different_queries_of_each_direction_with_five_candidates(evaluation, split, metadata):
     found = retrieval_examples(evaluation, split, metadata)
-    assert list(found) == ["format", "t2i", "i2t"]
+    assert list(found) == ["format", "image_files", "t2i", "i2t"]
     assert len({caption_number(example["query"]) for example in found["t2i"]}) == 6
     assert len({image_number(example["query"]) for example in found["i2t"]}) == 6
     assert all(len(example["candidates"]) == 5 for example in (*found["t2i"], *found["i2t"]))

@@ -2,11 +2,12 @@
 
 import json
 import os
+from typing import Any
 
 import pytest
 
 from workflow.lib.files import text_hash
-from workflow.lib.given_files import made_from_others, present_hashes, write_witness
+from workflow.lib.given_files import made_from_others, pairs_hash, present_hashes, write_witness
 
 PRESENT = {"train2017_metadata.json": "a", "val2017_metadata.json": None}
 
@@ -71,3 +72,39 @@ def test_a_damaged_witness_is_written_again(tmp_path, damage):
 def test_where_nothing_can_be_written_there_is_no_witness(tmp_path):
     (tmp_path / "inputs").write_text("a file in place of the folder")
     assert not write_witness(tmp_path / "inputs" / "hashes.json", PRESENT, anew=True)
+
+
+def test_pairs_are_known_by_the_ids_of_the_rows_alone(tmp_path):
+    path, known = tmp_path / "train2017_metadata.json", tmp_path / "known.json"
+
+    def hashed(**metadata: Any) -> str:
+        path.write_text(json.dumps(metadata))
+        return pairs_hash(path, known)
+
+    plain = hashed(image_ids=[1, 1, 2])
+    assert hashed(image_ids=["1", "1", "2"], captions=["a", "b", "c"], image_files={"1": "1.jpg"}) == plain
+    others = [
+        hashed(image_ids=[1, 2, 2]),
+        hashed(image_ids=[11, 2]),
+        hashed(image_ids=[1, 1, 2], unique_image_ids=[1, 2]),
+        hashed(image_ids=[1, 1, 2], unique_image_ids=[2, 1]),
+    ]
+    assert len({plain, *others}) == 5
+
+
+def test_the_pairs_of_a_file_are_read_once(tmp_path, monkeypatch):
+    path, known = tmp_path / "train2017_metadata.json", tmp_path / "known.json"
+    path.write_text(json.dumps({"image_ids": [1, 2]}))
+    first = pairs_hash(path, known)
+    monkeypatch.setattr("workflow.lib.given_files.pairs_digest", lambda *_: pytest.fail("read again"))
+    assert pairs_hash(path, known) == first
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", "{}", '{"image_ids": 3}', '{"image_ids": [1], "unique_image_ids": 2}']
+)
+def test_metadata_that_the_split_will_refuse_have_no_pairs(tmp_path, text):
+    path = tmp_path / "train2017_metadata.json"
+    if text is not None:
+        path.write_text(text)
+    assert pairs_hash(path, tmp_path / "known.json") == "unreadable"

@@ -27,20 +27,21 @@ def folder(data_dir, tmp_path) -> Path:
 
 @pytest.fixture
 def examples(folder, split_dir):
-    """Return the examples of a page, given the file of every image id and what the manifest says of `image_files`."""
+    """Return the examples of a page, given the file of every image id and what the evaluation says of `image_files`."""
 
     def of(files: dict[str, str | None], data_dir: Path = folder, **named: Any) -> dict[str, Any]:
         items = [{"image_id": image_id, "image_file": files[image_id], "caption": None} for image_id in SHOWN]
         found = [item | {"score": 0.5, "correct": False} for item in items]
         document = {
-            "format": 1,
+            "format": 2,
+            "image_files": {"keys": 60, "images": 60, "first": "1000"} | named,
             "t2i": [{"query": items[0], "rank": 0, "candidates": found}] * 2,
             "i2t": [{"query": item, "rank": 0, "candidates": found[:1]} for item in items],
         }
         write_json(folder / "evaluation_results" / "examples.json", document)
         run = SimpleNamespace(folder=folder, experiment="cca", seed=0)
         source = ReportInput("small", data_dir, folder, split_dir / "manifest.json", [])
-        return _examples(run, source, {"keys": 60, "images": 60, "first": "1000"} | named)
+        return _examples(run, source)
 
     return of
 

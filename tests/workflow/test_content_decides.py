@@ -65,6 +65,25 @@ def encoded_anew(project: Project, name: str, keep_time: bool) -> Iterator[None]
     write(path, before)
 
 
+@pytest.mark.parametrize("trigger", ["mtime", "params"])
+def test_captions_and_pictures_train_nothing_again(finished_with_mine, trigger):
+    path = finished_with_mine.folder / "data/mine/train2017_metadata.json"
+    whole, metadata = path.read_bytes(), json.loads(path.read_text())
+    more = {
+        "image_files": {str(image_id): f"{image_id}.jpg" for image_id in metadata["image_ids"]},
+        "captions": [f"another caption {i}" for i in range(len(metadata["image_ids"]))],
+    }
+    try:
+        for name, value in more.items():
+            path.write_text(json.dumps(metadata | {name: value}))
+            assert set(finished_with_mine.stale_jobs("--rerun-triggers", trigger)) == {"evaluate", "report"}, name
+        path.write_text(json.dumps(metadata | {"image_ids": metadata["image_ids"][::-1]}))
+        assert {"split", "baseline"} <= set(finished_with_mine.stale_jobs("--rerun-triggers", trigger))
+    finally:
+        path.write_bytes(whole)
+    assert finished_with_mine.stale_jobs() == {}
+
+
 def test_embeddings_that_were_touched_or_copied_with_their_results_rerun_nothing(finished_with_mine, tmp_path):
     for path in (finished_with_mine.folder / "data").rglob("*"):
         os.utime(path)

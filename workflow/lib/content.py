@@ -5,7 +5,7 @@ import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from workflow.lib.errors import UserError
@@ -48,7 +48,7 @@ def _hash(path: Path, known: Path | None) -> str:
     stamp = file_stamp(status)
     if known is None or status.st_size < LARGE_BYTES:
         return _hash_now(path, stamp)
-    return _remembered_hash(path, stamp, known)
+    return _remembered(path, stamp, known, str(path.absolute()), lambda: _hash_now(path, stamp))
 
 
 @functools.cache
@@ -56,15 +56,15 @@ def _hash_now(path: Path, stamp: tuple[int, ...]) -> str:
     return file_hash(path)
 
 
-def _remembered_hash(path: Path, stamp: tuple[int, ...], known: Path) -> str:
-    """Return the hash that `known` has of a file of this size and these times, or read the file and note it there."""
-    name, remembered = str(path.absolute()), _read(known)
+def _remembered(path: Path, stamp: tuple[int, ...], known: Path, name: str, compute: Callable[[], str]) -> str:
+    """Return the hash that `known` has under a name of a file with this stamp, or compute it and note it there."""
+    remembered = _read(known)
     entry = remembered.get(name)
     if isinstance(entry, dict) and entry.get("stamp") == list(stamp) and isinstance(entry.get("sha256"), str):
         return entry["sha256"]
     if stamp[0] >= SLOW_BYTES:
         logger.warning("%s is new or was written anew: reading its %.1f GB once", path, stamp[0] / 1e9)
-    entry = {"stamp": list(stamp), "sha256": _hash_now(path, stamp)}
+    entry = {"stamp": list(stamp), "sha256": compute()}
     # Where nothing can be written, the file is read again the next time.
     with contextlib.suppress(UserError, OSError):
         write_json(known, remembered | {name: entry})
@@ -82,6 +82,12 @@ def _read(known: Path) -> dict:
 def remembered_hash(path: Path, known: Path | None) -> str:
     """Return the SHA-256 of a file, without reading a large one that `known` remembers; "missing" of a missing one."""
     return _hash(path, known)
+
+
+def remembered_part(path: Path, part: str, known: Path, compute: Callable[[], str]) -> str:
+    """Return a hash of a part of a file, computed only where `known` does not remember it of the file as it is."""
+    stamp = file_stamp(path.stat())
+    return _remembered(path, stamp, known, f"{path.absolute()} ({part})", compute)
 
 
 def remember_hashes(hashes: dict[Path, str], known: Path) -> None:

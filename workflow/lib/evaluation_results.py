@@ -32,8 +32,9 @@ from workflow.lib.evaluation import (
 from workflow.lib.examples import retrieval_examples, worst_queries
 from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogram
 from workflow.lib.files import file_hash, save_figure, write_arrays, write_json
+from workflow.lib.given_files import PAIRS
 from workflow.lib.hubness import ChosenCorrection, choose_correction, project_sample
-from workflow.lib.manifests import Inputs, Manifest, SplitFiles, open_split, pairs_digest
+from workflow.lib.manifests import Inputs, Manifest, SplitFiles, open_split, pairs_of
 from workflow.lib.maps import pair_sample, pca_map, similarity_sample, tsne_map
 from workflow.lib.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from workflow.lib.projections import project_files
@@ -91,7 +92,7 @@ def write_evaluation(
     diagnosed = diagnostics(main_set, files, _captions(split, metadata))
     circumstances = Circumstances(
         opened.manifest.rows[protocol.split],
-        opened.manifest.hashes | (extra.hashes if extra else {}),
+        _inputs(opened.manifest, protocol) | (extra.hashes if extra else {}),
         [file_hash(member.path) for member in members],
         warnings,
     )
@@ -141,12 +142,18 @@ def _metadata_and_index(protocol: Protocol, manifest: Manifest) -> tuple[Metadat
     """Return metadata and pairs of the set that was split, refused where its pairs are others now."""
     files = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET)
     _, _, metadata, index = open_set(files)
-    if pairs_digest(index) != manifest.pairs_hash:
+    if pairs_of(metadata) != manifest.hashes[PAIRS]:
         raise UserError(
             f"{files.metadata} has other image ids than the split in {protocol.split_dir} was made from: run the split "
             "step again, or put that file back"
         )
     return metadata, index
+
+
+def _inputs(manifest: Manifest, protocol: Protocol) -> dict[str, str]:
+    """Return the SHA-256 of each file of the set that was split; captions and pictures may have changed since."""
+    metadata = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET).metadata
+    return manifest.hashes | {metadata.name: file_hash(metadata)}
 
 
 def _captions(split: SplitIndex, metadata: Metadata) -> list[str] | None:

@@ -26,7 +26,8 @@ def retrieval_examples(evaluation: Evaluation, split: SplitIndex, metadata: Meta
     t2i_scores, t2i_found = _best(texts, images, captions)
     i2t_scores, i2t_found = _best(images, texts, pictures)
     return {
-        "format": 1,
+        "format": 2,
+        "image_files": _image_files(metadata),
         "t2i": [
             {
                 "query": catalogue.text(query),
@@ -50,6 +51,13 @@ def retrieval_examples(evaluation: Evaluation, split: SplitIndex, metadata: Meta
             for query, found, scores in zip(pictures, i2t_found, i2t_scores, strict=True)
         ],
     }
+
+
+def _image_files(metadata: Metadata) -> dict[str, Any]:
+    """Return how many pictures the metadata name, how many of these keys are image ids, and the first key."""
+    files = metadata.image_files
+    ids = set(metadata.image_ids.tolist()) if files else set()
+    return {"keys": len(files), "images": sum(key in ids for key in files), "first": next(iter(files), None)}
 
 
 def worst_queries(evaluation: Evaluation, split: SplitIndex, metadata: Metadata) -> dict[str, Any]:

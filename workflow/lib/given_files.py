@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from workflow.lib.content import remembered_hash
+from workflow.lib.content import remembered_hash, remembered_part
 from workflow.lib.errors import UserError
-from workflow.lib.files import read_json, write_json
+from workflow.lib.files import read_json, text_hash, write_json
+
+# Metadata are checked by the split; here nothing but memory bounds them.
+METADATA_BYTES = 4 << 30
+PAIRS = "pairs"
 
 
 def present_hashes(paths: Iterable[str | Path], known: Path | None = None) -> dict[str, str | None]:
@@ -17,6 +21,28 @@ def present_hashes(paths: Iterable[str | Path], known: Path | None = None) -> di
     known: a JSON file that remembers the hashes of large files.
     """
     return {path.name: remembered_hash(path, known) if path.is_file() else None for path in map(Path, paths)}
+
+
+def pairs_hash(metadata: str | Path, known: Path) -> str:
+    """Return `pairs_digest` of a metadata file; "unreadable" of one that the split will refuse."""
+
+    def digest() -> str:
+        content = read_json(metadata, METADATA_BYTES)
+        ids, unique = (content.get(name) for name in ("image_ids", "unique_image_ids"))
+        return pairs_digest(map(str, ids), None if unique is None else map(str, unique))
+
+    try:
+        return remembered_part(Path(metadata), PAIRS, known, digest)
+    except (UserError, OSError, AttributeError, TypeError):
+        return "unreadable"
+
+
+def pairs_digest(image_ids: Iterable[str], unique_ids: Iterable[str] | None) -> str:
+    """Return the SHA-256 of what metadata say of the rows: the image id of each text, and of each image where listed.
+
+    Captions and pictures can change without it.
+    """
+    return text_hash("\0".join(image_ids) + "\n" + ("-" if unique_ids is None else "\0".join(unique_ids)))
 
 
 def made_from_others(result: str | Path, key: str, present: Mapping[str, str | None]) -> bool:

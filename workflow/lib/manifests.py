@@ -1,6 +1,5 @@
 """manifest.json of a split: what it was made from, what it holds, and whether the files at hand are those."""
 
-import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,9 +10,10 @@ import numpy as np
 
 from workflow.lib.batches import PairFiles
 from workflow.lib.content import remember_hashes, remembered_hash
-from workflow.lib.embeddings import TRAINING_SET, CheckedSet, EmbeddingFiles, PairIndex
+from workflow.lib.embeddings import TRAINING_SET, CheckedSet, EmbeddingFiles, Metadata
 from workflow.lib.errors import UserError
 from workflow.lib.files import text_hash, write_json
+from workflow.lib.given_files import PAIRS, pairs_digest
 from workflow.lib.results import read_result
 from workflow.lib.rows import open_rows
 from workflow.lib.splits import SPLITS, UNUSED, Division, SplitIndex
@@ -42,13 +42,12 @@ class Inputs:
 class Manifest:
     """What a split was made from and what makes its numbers mean less than they seem.
 
-    hashes: SHA-256 of each file by name. rows: of each split's row numbers. pairs_hash: of which text has which id.
+    hashes: SHA-256 of each file by name, and of what the metadata say of the rows. rows: of each split's row numbers.
     extra: what was found of further evaluation sets, by name.
     """
 
     hashes: dict[str, str]
     rows: dict[str, str]
-    pairs_hash: str
     warnings: list[str]
     extra: dict[str, dict[str, Any]]
 
@@ -56,7 +55,7 @@ class Manifest:
     def read(cls, split_dir: Path) -> "Manifest":
         """Read the manifest of a split."""
         content = read_result(split_dir / "manifest.json")
-        return cls(**{name: content[name] for name in ("hashes", "rows", "pairs_hash", "warnings", "extra")})
+        return cls(**{name: content[name] for name in ("hashes", "rows", "warnings", "extra")})
 
     def inputs(self, train: str = "train") -> Inputs:
         """Return what decides a model that is trained on one split and chosen by `val`."""
@@ -99,12 +98,10 @@ def open_split(data_dir: Path, split_dir: Path, names: Sequence[str]) -> SplitFi
     return SplitFiles(manifest, {name: PairFiles(images, texts, index) for name, index in indices.items()})
 
 
-def pairs_digest(index: PairIndex) -> str:
-    """Return the SHA-256 of the image id of every pair and of the image row of every id."""
-    digest = hashlib.sha256("\0".join(index.image_ids.tolist()).encode())
-    for values in (index.image_rows, index.pair_image):
-        digest.update(values.astype("<i8").tobytes())
-    return digest.hexdigest()
+def pairs_of(metadata: Metadata) -> str:
+    """Return the SHA-256 of what metadata say of the rows."""
+    unique = metadata.unique_ids
+    return pairs_digest(metadata.image_ids.tolist(), None if unique is None else unique.tolist())
 
 
 def write_manifest(
@@ -135,20 +132,11 @@ def write_manifest(
         "missing": {name: division.missing.get(name, 0) for name in SPLITS},
         "identical_image_groups": int((np.bincount(checked.image_content) > 1).sum()),
         "averaged_images": len(np.unique(index.further_image)),
-        "image_files": _image_files(checked),
         **found,
-        "hashes": checked.hashes,
+        "hashes": checked.hashes | {PAIRS: pairs_of(checked.metadata)},
         "rows": {name: split.digest() for name, split in splits.items()},
-        "pairs_hash": pairs_digest(index),
     }
     write_json(split_dir / "manifest.json", content)
     files = (checked.images.path, checked.texts.path)
     remember_hashes({path: checked.hashes[path.name] for path in files}, split_dir / KNOWN_HASHES)
     return content
-
-
-def _image_files(checked: CheckedSet) -> dict[str, Any]:
-    """Return how many pictures the metadata name, for how many of the images, and the first key."""
-    files = checked.metadata.image_files
-    images = sum(image_id in files for image_id in checked.index.image_ids.tolist())
-    return {"keys": len(files), "images": images, "first": next(iter(files), None)}

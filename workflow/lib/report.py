@@ -77,7 +77,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         extra=_extra_sets(board_runs),
         ablations=ablations,
         board_picture=embedded_figure(leaderboard_figure(board)),
-        examples=_examples(shown, source, manifest["image_files"]),
+        examples=_examples(shown, source),
         diagnostics=[_diagnostics(run) for run in _in_order(_one_a_name(board_runs), table)],
         failures=_failures(shown),
         heads=[_training(run) for run in runs if run.is_head],
@@ -210,15 +210,12 @@ def _pictures(run: RunResult) -> dict[str, Any]:
     return {"name": run.experiment, "kind": run.metrics["kind"], "seed": run.seed, "plots": plots}
 
 
-def _examples(run: RunResult, source: ReportInput, image_files: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a run's retrieval examples with their pictures, and what is said of those that are not shown.
-
-    image_files: what the manifest says of the key of that name in the metadata.
-    """
+def _examples(run: RunResult, source: ReportInput) -> dict[str, Any]:
+    """Return a run's retrieval examples with their pictures, and what is said of those that are not shown."""
     examples = read_result(run.folder / "evaluation_results" / "examples.json")
     items = [item for example in examples["t2i"] for item in example["candidates"]]
     items += [example["query"] for example in examples["i2t"]]
-    thumbnails = _thumbnails({item["image_id"]: item["image_file"] for item in items}, source, image_files)
+    thumbnails = _thumbnails({item["image_id"]: item["image_file"] for item in items}, source, examples["image_files"])
     for item in items:
         item["picture"] = thumbnails[item["image_id"]].uri if thumbnails else None
     if missing := not_shown(list(thumbnails.values())):
@@ -229,7 +226,10 @@ def _examples(run: RunResult, source: ReportInput, image_files: Mapping[str, Any
 def _thumbnails(
     files: Mapping[str, str | None], source: ReportInput, image_files: Mapping[str, Any]
 ) -> dict[str, Thumbnail]:
-    """Return the thumbnail of every image id from its file; none at all where the metadata names no files."""
+    """Return the thumbnail of every image id from its file; none at all where the metadata names no files.
+
+    image_files: what an evaluation says of the key of that name in the metadata.
+    """
     if not image_files["keys"]:
         return {}
     hint = ""

@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from workflow.lib.content import content_hash
 from workflow.lib.errors import UserError
-from workflow.lib.given_files import made_from_others, present_hashes, write_witness
+from workflow.lib.given_files import PAIRS, made_from_others, pairs_hash, present_hashes, write_witness
 from workflow.lib.made_files import ROW_FILES, refuse_foreign
 from workflow.lib.refusals import refuse_unwritable
 from workflow.lib.registrations import baselines
@@ -18,7 +18,7 @@ from workflow.lib.sources import import_closure
 from workflow.lib.tensor_header import matrix_width
 from workflow.lib.variants import variants_of
 
-BASE = Path(workflow.basedir)
+BASE = Path(workflow.current_basedir).parents[1]
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # config.schema.yaml holds the names of a configuration to this
 SPLITS = ["train", "train_tuning", "val", "test"]
 TUNED = "tuned-"
@@ -100,24 +100,46 @@ def given(paths):
     return [path if path in made else ancient(path) for path in paths]
 
 
-def witness(result, key, *prefixes):
+def witness(result, key, relevant):
     """Return an input that says what a user's files of a data set hold, new where `result` was made from others.
 
     It makes itself heard with any `--rerun-triggers`, as a user's files, which are ancient, do not.
-    key: what the JSON file `result` notes the SHA-256 of its inputs under. prefixes: of the sets that it is made from.
+    key: what the JSON file `result` notes the SHA-256 of its inputs under. relevant: tells its inputs by their names.
     """
 
     def found(wildcards):
-        present = present_hashes(user_files(wildcards), KNOWN_HASHES)
-        read = {name: sha256 for name, sha256 in present.items() if name.startswith(prefixes)}
+        files = present_hashes(user_files(wildcards), KNOWN_HASHES)
+        present = files | {PAIRS: pairs(wildcards)}
+        read = {name: sha256 for name, sha256 in present.items() if relevant(name)}
         stale = made_from_others(result.format(**wildcards), key, read)
         # In a folder of its own: Snakemake lists one once, perhaps before this file is there.
         path = f"{WITNESSES}/{wildcards.dataset}/hashes.json"
-        if not any(present.values()) or not write_witness(path, present, anew=stale):
+        if not any(files.values()) or not write_witness(path, present, anew=stale):
             return []
         return path if stale else ancient(path)
 
     return found
+
+
+def of_the_split(name):
+    """Say whether the split depends on an input of this name: captions and pictures may change without it."""
+    return name == PAIRS or (name.startswith("train2017") and name.endswith(".pt"))
+
+
+def of_an_evaluation(name):
+    """Say whether an evaluation depends on an input of this name."""
+    return name != PAIRS
+
+
+def pairs(wildcards):
+    """Return a hash of what a user's metadata say of the rows, none of metadata that a rule makes."""
+    metadata = data_files(wildcards)[2]
+    return None if is_made(metadata) else pairs_hash(metadata, KNOWN_HASHES)
+
+
+def embedding_files(wildcards):
+    """Return the embedding files of a data set."""
+    return data_files(wildcards)[:2]
 
 
 def data_files(wildcards):

@@ -9,7 +9,7 @@ rule evaluate:
         model="results/{dataset}/{experiment}/seed{seed}/best_model.pt",
         data=data_files,
         extra=extra_files,
-        witness=witness(METRICS, "inputs", "train2017", "val2017"),
+        witness=witness(METRICS, "inputs", of_an_evaluation),
         index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val", "test"]],
         manifest="results/{dataset}/split/manifest.json",
     output:
@@ -57,7 +57,7 @@ if config["ensembles"]:
             facts=member_files("run.json"),
             data=data_files,
             extra=extra_files,
-            witness=witness(METRICS, "inputs", "train2017", "val2017"),
+            witness=witness(METRICS, "inputs", of_an_evaluation),
             index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val", "test"]],
             manifest="results/{dataset}/split/manifest.json",
         output:

@@ -5,7 +5,6 @@ rule report:
     input:
         code=code("report"),
         manifest="results/{dataset}/split/manifest.json",
-        metadata=lambda wildcards: data_files(wildcards)[2],
         heads=head_files,
         others=other_files,
         studies=study_files,

@@ -5,7 +5,7 @@ rule split:
     input:
         code=code("split"),
         data=data_files,
-        witness=witness("results/{dataset}/split/manifest.json", "hashes", "train2017"),
+        witness=witness("results/{dataset}/split/manifest.json", "hashes", of_the_split),
         assignments=assignment_file,
     output:
         index=[f"results/{{dataset}}/split/{name}.npz" for name in SPLITS],
@@ -21,7 +21,8 @@ rule split:
         mem_mb=1500,
         runtime=30,
     params:
-        content=content("split", data_files, assignment_file),
+        content=content("split", embedding_files, assignment_file),
+        pairs=pairs,
         data_dir=data_dir,
         output_dir=split_dir,
         division=division_arguments,

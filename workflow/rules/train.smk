@@ -34,7 +34,7 @@ rule train:
         runtime=240,
         gpu=gpus(),
     params:
-        content=content("train", experiment_file, data_files),
+        content=content("train", experiment_file, embedding_files),
         data_dir=data_dir,
         split_dir=split_dir,
         output_dir=run_dir,
@@ -72,7 +72,7 @@ rule baseline:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
     params:
-        content=content("baseline", data_files),
+        content=content("baseline", embedding_files),
         data_dir=data_dir,
         split_dir=split_dir,
         output_dir=run_dir,

@@ -35,7 +35,7 @@ rule tune:
         runtime=720,
         gpu=gpus(),
     params:
-        content=content("tune", study_file, data_files),
+        content=content("tune", study_file, embedding_files),
         data_dir=data_dir,
         split_dir=split_dir,
         output_dir=study_dir,
