@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.faults.property import altered, answer, cases, damaged, flipped, refusal
 from workflow.lib.checkpoints import Checkpoint
 from workflow.lib.dual_encoder import DualEncoder, load_heads, read_checkpoint, write_checkpoint
+from workflow.lib.errors import UserError
 from workflow.lib.results import checked_facts
 
 
@@ -127,3 +128,10 @@ def test_a_damaged_checkpoint_is_not_taken_up(tmp_path, data):
 
     if answer(lambda: read_checkpoint(tmp_path / "checkpoint.pt"), "checkpoint.pt", as_written):
         assert not Checkpoint(tmp_path / "checkpoint.pt", "f").read_into(None)
+
+
+@pytest.mark.parametrize("name", ["train2017_image_embeddings.pt", "train2017_metadata.json"])
+def test_what_is_no_model_is_not_to_be_deleted(data_dir, name):
+    with pytest.raises(UserError) as refused:
+        load_heads(data_dir / name)
+    assert "give the path of a best_model.pt; if this is one, delete it and train again" in str(refused.value)

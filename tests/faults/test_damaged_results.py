@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -275,13 +276,48 @@ def test_accidents_of_a_table_of_trials(tmp_path, content):
 
 @cases(15)
 @given(damaged(TRIALS))
-def test_a_report_after_accidents_of_a_table_of_trials(run, split_dir, tmp_path, content):
+def test_a_report_after_accidents_of_a_table_of_trials(run, chain, split_dir, tmp_path, content):
     study = tmp_path / "quick"
     study.mkdir(exist_ok=True)
+    shutil.copy(chain.results / "tune" / "study.json", study)
     (study / "trials.csv").write_bytes(content)
     (study / "best_config.yaml").write_text(EXPERIMENT)
     how = [*arguments(run, split_dir / "manifest.json", tmp_path / "report"), "--studies", str(study)]
     answer(lambda: write_report(how), "trials.csv")
+
+
+def report_with_study(run: Path, split_dir: Path, study: Path) -> Callable[[], None]:
+    """Return how to write a report of one run and one study."""
+    how = [*arguments(run, split_dir / "manifest.json", study / "report"), "--studies", str(study)]
+    return lambda: write_report(how)
+
+
+@cases(20)
+@given(st.data())
+def test_a_report_after_one_value_of_a_studys_inputs_was_replaced_or_damaged(run, chain, split_dir, tmp_path, data):
+    study = shutil.copytree(chain.results / "tune", tmp_path / "quick", dirs_exist_ok=True)
+    whole = (chain.results / "tune" / "study.json").read_bytes()
+    edits = altered(json.loads(whole)).map(lambda document: json.dumps(document).encode())
+    (study / "study.json").write_bytes(data.draw(st.one_of(edits, damaged(whole))))
+    answer(report_with_study(run, split_dir, study), "quick")
+
+
+def test_a_study_that_does_not_say_what_it_was_made_from(run, chain, split_dir, tmp_path):
+    study = shutil.copytree(chain.results / "tune", tmp_path / "quick")
+    report_with_study(run, split_dir, study)()
+    (study / "study.json").unlink()
+    assert "not found" in refusal(report_with_study(run, split_dir, study), "study.json")
+
+
+@cases(20)
+@given(st.data())
+def test_one_value_of_an_ensembles_settings_replaced(run, chain, split_dir, tmp_path, data):
+    both = shutil.copytree(chain.results / "ensemble", tmp_path / "both", dirs_exist_ok=True)
+    settings = data.draw(altered(content_of(chain.results / "ensemble" / "resolved_config.yaml")))
+    (both / "resolved_config.yaml").write_text(json.dumps(settings))
+    how = arguments(run, split_dir / "manifest.json", tmp_path / "report")
+    how.insert(how.index("--runs") + 1, str(both))
+    answer(lambda: write_report(how), "both")
 
 
 @pytest.mark.parametrize("content", [b"", b"\n\n", b"number\n1\n", b"\x00\xff" * 20, TRIALS.replace(b"312.5", b"best")])

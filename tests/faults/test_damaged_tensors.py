@@ -297,7 +297,7 @@ def test_a_single_row_is_rows_enough_but_no_split(tmp_path):
     write_set(tmp_path, IMAGES[:1], TEXTS[:1], {"image_ids": [7]})
     assert len(check(tmp_path).index.image_ids) == 1
     arguments = ["--dataset", "d", "--data-dir", str(tmp_path), "--output-dir", str(tmp_path / "out")]
-    with pytest.raises(UserError, match="asks for 3 images"):
+    with pytest.raises(UserError, match="has 1 images where a split needs at least 5"):
         split([*arguments, "--fractions", '{"train": 0.5, "val": 0.25, "test": 0.25}'])
     assert not (tmp_path / "out").exists()
 

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import asdict
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.faults.hostile import FILES, INJECTIONS, SCRIPT, write_pictures
 from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogram, training_curves
 from workflow.lib.files import read_json, write_json, write_yaml
 from workflow.lib.leaderboard_figure import leaderboard_figure
+from workflow.lib.manifests import Inputs, Manifest
 from workflow.lib.pictures import thumbnail
 from workflow.lib.tuning_figures import optimization_history, parameter_importance
 from workflow.lib.validation import read_yaml
@@ -59,14 +61,14 @@ def page_folder(tmp_path_factory) -> Path:
         facts = read_json(results / name / "run.json")
         write_json(results / name / "run.json", facts | {"device_name": HOSTILE})
     study = folder / HOSTILE.replace("/", "_")[:100]
-    write_study(study, results / "head")
+    write_study(study, results / "head", Manifest.read(division).inputs("train_tuning"))
     runs = [str(results / name) for name in ("head", "cca")]
     source = [f"--dataset-name={HOSTILE}", f"--data-dir={data}", f"--manifest={division / 'manifest.json'}"]
     report.main([*source, "--runs", *runs, "--studies", str(study), f"--output-dir={folder / 'report'}"])
     return folder / "report"
 
 
-def write_study(folder: Path, head: Path) -> None:
+def write_study(folder: Path, head: Path, inputs: Inputs) -> None:
     folder.mkdir()
     rows = [
         ["number", "state", "value", "epochs", "seconds", "reason", HOSTILE, "choice"],
@@ -76,6 +78,7 @@ def write_study(folder: Path, head: Path) -> None:
     with (folder / "trials.csv").open("w", newline="") as stream:
         csv.writer(stream).writerows(rows)
     write_yaml(folder / "best_config.yaml", {"description": HOSTILE})
+    write_json(folder / "study.json", {"format": 1, "inputs": asdict(inputs)})
     for name in ("optimization_history", "parameter_importance"):
         (folder / f"{name}.png").write_bytes((head / "training_curves.png").read_bytes())
 

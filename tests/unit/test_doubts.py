@@ -1,13 +1,15 @@
 """Warnings stand beside the numbers that they are about, and runs that do not belong together are refused."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.unit.test_leaderboard import result
-from workflow.lib.doubts import doubts, refuse_other_split
+from workflow.lib.doubts import doubts, refuse_other_members, refuse_other_split, refuse_other_studies
 from workflow.lib.errors import UserError
+from workflow.lib.files import write_json
 from workflow.lib.leaderboard import RunResult, leaderboard
 
 MANIFEST = {"rows": {"test": "abc"}, "hashes": {"images.pt": "1", "texts.pt": "2", "train2017_metadata.json": "3"}}
@@ -52,6 +54,53 @@ def test_runs_of_the_split_are_taken_whatever_else_they_read():
 def test_runs_of_another_split_or_other_embeddings_are_refused(run):
     with pytest.raises(UserError, match=r"was not evaluated on the split of split/manifest.json"):
         refuse_other_split([evaluated(), run], MANIFEST, Path("split/manifest.json"))
+
+
+def of_model(run: RunResult, *models: str, members: Sequence[tuple[str, int]] = ()) -> RunResult:
+    """Return a run of these models; with members, an ensemble of them."""
+    settings = {"kind": run.metrics["kind"]}
+    if members:
+        settings["ensemble"] = {"members": [{"experiment": name, "seed": seed} for name, seed in members]}
+    return replace(run, folder=Path(run.experiment), facts=run.facts | {"models": list(models)}, settings=settings)
+
+
+HEADS = [of_model(result("a", 200, 210, seed), f"model {seed}") for seed in (0, 1)]
+BOTH = of_model(result("both", 300, 310, kind="ensemble"), "model 0", "model 1", members=[("a", 0), ("a", 1)])
+
+
+def test_an_ensemble_stands_beside_its_members_and_without_them():
+    other = of_model(result("a", 200, 210, seed=2), "model 2")
+    for runs in ([BOTH], [BOTH, HEADS[1]], [*HEADS, BOTH, other]):
+        refuse_other_members(runs)
+
+
+@pytest.mark.parametrize("models", [["model 3"], []])
+def test_an_ensemble_of_another_model_than_its_member_has_is_refused(models):
+    retrained = of_model(HEADS[1], *models)
+    with pytest.raises(
+        UserError, match=r"^both was put .* another model of 'a', seed 1, than a: run the ensemble step"
+    ):
+        refuse_other_members([BOTH, HEADS[0], retrained])
+
+
+EMBEDDINGS = {"train2017_image_embeddings.pt": "1", "train2017_text_embeddings.pt": "2"}
+DIVIDED = {"rows": {"train": "t", "train_tuning": "u", "val": "v", "test": "abc"}, "hashes": EMBEDDINGS}
+STUDIED = {"images": "1", "texts": "2", "train": "u", "val": "v"}
+
+
+@pytest.mark.parametrize("train", ["t", "u"])
+def test_a_study_on_either_training_rows_of_the_split_is_taken(train, tmp_path):
+    write_json(tmp_path / "study.json", {"format": 1, "inputs": STUDIED | {"train": train}})
+    refuse_other_studies([tmp_path], DIVIDED, Path("manifest.json"))
+
+
+@pytest.mark.parametrize("part", STUDIED)
+def test_a_study_of_other_embeddings_or_other_rows_is_refused(part, tmp_path):
+    write_json(tmp_path / "own" / "study.json", {"format": 1, "inputs": STUDIED})
+    write_json(tmp_path / "quick" / "study.json", {"format": 1, "inputs": STUDIED | {part: "other"}})
+    said = r"quick is a study of other embeddings or of another split than split/manifest.json describes: "
+    with pytest.raises(UserError, match=said):
+        refuse_other_studies([tmp_path / "own", tmp_path / "quick"], DIVIDED, Path("split/manifest.json"))
 
 
 def test_the_same_seed_twice_is_refused():

@@ -1,6 +1,7 @@
 """Ensembles: the similarity is the mean of the members', one member is that member, the script adds up their facts."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from workflow.lib.validation import read_yaml
 from workflow.scripts.baseline import main as baseline
 from workflow.scripts.ensemble import main as ensemble
 from workflow.scripts.evaluate import main as evaluate
+from workflow.scripts.report import main as report
 from workflow.scripts.train import main as train
 
 EXPERIMENT = {
@@ -106,6 +108,46 @@ def test_the_facts_are_those_of_the_members_added_up(together, trained):
             ]
         },
     }
+
+
+def test_a_model_given_twice_is_refused(together, trained):
+    shutil.copytree(trained / "small1", trained / "copy", dirs_exist_ok=True)
+    with pytest.raises(
+        UserError, match=r"--models: \S*/copy/best_model.pt holds the same model as \S*/small1/best_mod"
+    ):
+        together("small1", "small0", "copy")
+
+
+def test_an_ensemble_older_than_its_retrained_member_is_refused_beside_it(trained, data_dir, split_dir, tmp_path):
+    places = ["--data-dir", data_dir, "--split-dir", split_dir]
+    run = tmp_path / "small" / "seed0"
+
+    def train_with(settings: dict) -> None:
+        (tmp_path / "small.yaml").write_text(json.dumps(settings))
+        own = ["--experiment", tmp_path / "small.yaml", "--output-dir", run, "--device", "cpu"]
+        train([str(value) for value in [*own, *places]])
+        own = ["--model", run / "best_model.pt", "--output-dir", run / "evaluation_results", "--device", "cpu"]
+        evaluate([str(value) for value in [*own, *places]])
+
+    def put_together() -> None:
+        own = ["--name", "both", "--models", run / "best_model.pt", trained / "ridge" / "best_model.pt"]
+        ensemble([str(value) for value in [*own, *places, "--output-dir", tmp_path / "both", "--device", "cpu"]])
+
+    def write_report() -> None:
+        own = ["--dataset-name", "small", "--data-dir", data_dir, "--manifest", split_dir / "manifest.json"]
+        own += ["--runs", tmp_path / "both", run, "--output-dir", tmp_path / "report"]
+        report([str(value) for value in own])
+
+    train_with(EXPERIMENT)
+    put_together()
+    write_report()
+    train_with(EXPERIMENT | {"model": EXPERIMENT["model"] | {"hidden_dim": 8}})
+    with pytest.raises(
+        UserError, match=r"both was put together from another model of 'small', seed 0, than .*small/se"
+    ):
+        write_report()
+    put_together()
+    write_report()
 
 
 def test_an_ensemble_of_one_has_its_metrics(together, trained, data_dir, split_dir, tmp_path):

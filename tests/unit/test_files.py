@@ -182,10 +182,16 @@ def test_a_path_is_the_text_that_its_bytes_are(tmp_path):
 
 @pytest.mark.parametrize("damage", [lambda whole: b"", lambda whole: b"text", lambda whole: whole[: len(whole) // 2]])
 def test_a_damaged_npz_file_is_named_with_the_remedy(tmp_path, damage):
-    write_arrays(tmp_path / "a.npz", a=np.arange(1000))
-    (tmp_path / "a.npz").write_bytes(damage((tmp_path / "a.npz").read_bytes()))
-    with pytest.raises(UserError, match=r"a\.npz is not a readable NPZ file \(.*delete it and run the step again"):
-        read_arrays(tmp_path / "a.npz")
+    write_arrays(tmp_path / "val.npz", a=np.arange(1000))
+    (tmp_path / "val.npz").write_bytes(damage((tmp_path / "val.npz").read_bytes()))
+    with pytest.raises(UserError, match=r"val\.npz is not a readable NPZ file \(.*: delete it and run the step again"):
+        read_arrays(tmp_path / "val.npz")
+
+
+def test_nobody_is_told_to_delete_an_npz_file_of_their_own(tmp_path):
+    (tmp_path / "mine.npz").write_bytes(b"mine")
+    with pytest.raises(UserError, match=r"mine\.npz is not a readable .*: give the path of one that a step wrote$"):
+        read_arrays(tmp_path / "mine.npz")
 
 
 def test_a_missing_npz_file_is_named(tmp_path):

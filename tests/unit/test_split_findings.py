@@ -123,7 +123,7 @@ def test_captions_that_images_share(tmp_path):
     texts[::2] = texts[0]
     write_set(tmp_path, images, texts, metadata)
     (said,) = manifest(tmp_path)["warnings"]
-    assert said.startswith("60 of the 120 test captions have the text embedding of a caption of another image")
+    assert said.startswith("60 of the 120 captions have the text embedding of a caption of another image")
 
 
 def extra_set(folder: Path, images: torch.Tensor, texts: torch.Tensor, ids: list[int]) -> None:
@@ -140,10 +140,62 @@ def test_an_extra_set_is_described_and_its_training_images_are_counted(tmp_path)
     found = manifest(tmp_path)["extra"]["val2017"]
     assert (found["images"], found["pairs"]) == (200, 400)
     assert found["warnings"] == [
-        "60 of its 200 image ids are ids of training images",
-        "60 of its 200 images are in train (identical, or different by rounding), so that it does not measure unseen "
-        "images",
+        f"60 of its 200 {said}"
+        for name in ("train", "val")
+        for said in (
+            f"image ids are ids of {name} images",
+            f"images are in {name} (identical, or different by rounding), so that it does not measure unseen images",
+        )
     ]
+
+
+def test_an_extra_set_has_the_doubts_of_a_test_set(tmp_path):
+    write_set(tmp_path, *parts())
+    x, y, ids = related_embeddings(8, 2, seed=1)
+    x[2:8] = x[0]
+    y[4:10] = y[4]
+    extra_set(tmp_path, x, y, [5000 + i for i in ids])
+    assert manifest(tmp_path)["extra"]["val2017"]["warnings"] == [
+        "4 of its 8 images have a copy under another id, so that R@1 is low",
+        "it has few images, 8: T2I R@10 is 100 % whatever a head does; give it more",
+        "6 of the 16 captions have the text embedding of a caption of another image, so that T2I R@1 cannot reach "
+        "100 %",
+    ]
+
+
+def test_an_extra_set_of_one_image_is_a_set(tmp_path):
+    write_set(tmp_path, *parts())
+    x, y, ids = related_embeddings(1, 3, seed=1)
+    extra_set(tmp_path, x, y, [5000 + i for i in ids])
+    (said,) = manifest(tmp_path)["extra"]["val2017"]["warnings"]
+    assert said.startswith("it has few images, 1")
+
+
+@pytest.mark.parametrize(("factor", "said"), [(20, []), (900, ["more than 30 times as long as the median"])])
+def test_a_long_row_is_said_and_makes_no_copies_of_others(tmp_path, factor, said):
+    images, texts, metadata = parts()
+    images[6:8, 0] += factor * images.norm(dim=1).median()
+    write_set(tmp_path, images, texts, metadata)
+    warnings = manifest(tmp_path)["warnings"]
+    assert len(warnings) == len(said)
+    assert all(part in text for part, text in zip(said, warnings, strict=True))
+
+
+def test_unique_ids_in_another_order_than_as_many_pairs_are_said(tmp_path):
+    images, texts, metadata = parts(200, 1)
+    ids = metadata["image_ids"]
+    write_set(tmp_path, images, texts, metadata | {"unique_image_ids": ids})
+    assert manifest(tmp_path)["warnings"] == []
+    write_set(tmp_path, images, texts, metadata | {"unique_image_ids": ids[::-1]})
+    (said,) = manifest(tmp_path)["warnings"]
+    assert said.startswith("image rows are taken in the order of unique_image_ids, which is not that of image_ids")
+
+
+@pytest.mark.parametrize("images", [2, 4])
+def test_fewer_images_than_any_split_needs_are_refused_with_what_helps(tmp_path, images):
+    write_set(tmp_path, *parts(images, 2))
+    with pytest.raises(UserError, match=rf"{images} images where a split needs at least 5 \(train 2, val 2, test 1\)"):
+        manifest(tmp_path, "--fractions", '{"train": 0.8, "val": 0.01, "test": 0.04}', counts=None)
 
 
 @pytest.mark.parametrize("fault", ["nan", "width", "missing"])

@@ -14,6 +14,8 @@ from optuna.trial import TrialState, create_trial
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import write_yaml
+from workflow.lib.manifests import Inputs, Manifest
+from workflow.lib.results import read_result
 from workflow.lib.settings import experiment_from, load_experiment
 from workflow.lib.study_results import best_experiment, importances, trials_table
 from workflow.scripts.tune import main as tune
@@ -149,5 +151,7 @@ def test_the_script_writes_every_result_and_needs_no_test_split(data_dir, split_
     best = load_experiment(tmp_path / "out" / "best_config.yaml")
     assert trials["state"].tolist() == ["COMPLETE"] * 3
     assert best.training.learning_rate == trials[RATE][trials["value"].idxmax()]
+    inputs = Inputs(**read_result(tmp_path / "out" / "study.json")["inputs"])
+    assert inputs == Manifest.read(split_dir).inputs("train_tuning")
     for name in ("study.db", "optimization_history.png", "parameter_importance.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0

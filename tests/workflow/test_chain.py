@@ -29,7 +29,7 @@ def leaderboard(project) -> dict[str, dict[str, str]]:
 def test_every_promised_file_of_a_run_is_there(finished):
     folders = {
         "split": ["train.npz", "train_tuning.npz", "val.npz", "test.npz", "manifest.json"],
-        "tuning/short": ["study.db", "best_config.yaml", "trials.csv", "optimization_history.png"],
+        "tuning/short": ["study.db", "study.json", "best_config.yaml", "trials.csv", "optimization_history.png"],
         "quick_test/seed0": ["best_model.pt", "loss_history.json", "training_curves.png", "resolved_config.yaml"],
         "quick_test-skip/seed0": ["best_model.pt", "resolved_config.yaml"],
         "quick_test/seed0/evaluation_results": [

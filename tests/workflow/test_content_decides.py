@@ -136,3 +136,20 @@ def test_an_extra_set_that_comes_or_goes_is_evaluated_anew(finished_with_mine):
     for path in extra:
         path.with_suffix(".away").rename(path)
     assert finished_with_mine.stale_jobs(*MTIME) == {}
+
+
+@pytest.mark.parametrize("force", [(), ("-F",), MTIME])
+@pytest.mark.parametrize(
+    ("missing", "key"),
+    [("data/mine/train2017_text_embeddings.pt", "dir"), ("results/division.json", "split.assignments")],
+)
+def test_a_missing_file_is_named_though_results_of_earlier_ones_lie_there(finished_with_mine, missing, key, force):
+    path = finished_with_mine.folder / missing
+    path.rename(path.with_suffix(".away"))
+    try:
+        done = finished_with_mine.run("snakemake", "--cores", "1", "-n", *force)
+    finally:
+        path.with_suffix(".away").rename(path)
+    assert done.returncode == 1
+    assert f"{missing} not found: check `datasets.mine.{key}`, or put the file there" in done.stdout + done.stderr
+    assert "Nothing to be done" not in done.stdout + done.stderr

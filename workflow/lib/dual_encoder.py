@@ -18,13 +18,15 @@ from workflow.lib.quotation import one_line, quoted
 
 FORMAT = 2
 TRAIN_AGAIN = "delete it and train again"
+# Whose file it is cannot be told: nobody is to delete embeddings for having named them as a model.
+ANOTHER_FILE = f"give the path of a best_model.pt; if this is one, {TRAIN_AGAIN}"
 CHECKPOINT = ArchiveKind(
     # The history of a training stands there, which grows with its epochs.
     description_bytes=64 << 20,
     verified=True,
     missing="run the training step first",
     foreign="is damaged or not a model of this project",
-    otherwise=TRAIN_AGAIN,
+    otherwise=ANOTHER_FILE,
 )
 # Keys of `model` that are no parameters of the head.
 COMMON = ("type", "output_dim", "skip", "whitening", "shrinkage")
@@ -247,5 +249,5 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     """Read a file of tensors and plain values; no object is ever unpickled, and tensors are mapped from the file."""
     content, _ = open_archive(Path(path), CHECKPOINT)
     if not isinstance(content, dict):
-        raise UserError(f"{path} is not a model of this project: {TRAIN_AGAIN}")
+        raise UserError(f"{path} is not a model of this project: {ANOTHER_FILE}")
     return content

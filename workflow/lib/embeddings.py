@@ -25,6 +25,10 @@ TRAINING_SET, EXTRA_SET = "train2017", "val2017"
 ID_LENGTH = 255
 # Rows of one image that an encoder computed in different batches differ by the rounding of 16 bits, which leaves more.
 SAME_IMAGE_COSINE = 0.999
+# Embeddings with a large common mean have such a cosine whatever they show: rows of one image are also nearer to each
+# other than this share of the mean squared distance of all images from their mean.
+SAME_IMAGE_SPREAD = 0.25
+SPREAD_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ class CheckedSet:
     """A set that keeps the contract.
 
     image_content: (n_images,) equal numbers mark bit-identical image embeddings.
-    hashes: SHA-256 of each file, by file name.
+    hashes: SHA-256 of each file, by file name. warnings: sentences that belong beside every number.
     """
 
     images: RowFile
@@ -89,6 +93,7 @@ class CheckedSet:
     index: PairIndex
     image_content: np.ndarray
     hashes: dict[str, str]
+    warnings: list[str]
 
 
 def open_set(files: EmbeddingFiles) -> tuple[RowFile, RowFile, Metadata, PairIndex]:
@@ -112,11 +117,15 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
     """Open a set and read every row once; whatever breaks the input contract is refused."""
     images, texts, metadata, index = open_set(files)
     before = _states(files)
-    hashes = {}
-    for file in (images, texts):
+    found = {}
+    for file, different in ((images, len(index.image_ids)), (texts, texts.rows)):
         logger.info("checking %s: %d rows of %d", file.path, file.rows, file.width)
-        hashes[file.path.name] = check_rows(file)
-    hashes[files.metadata.name] = file_hash(files.metadata)
+        found[file.path.name] = check_rows(file)
+        if found[file.path.name].equal and different > 1:
+            raise UserError(
+                f"{file.path}: all {file.rows} rows are equal, they tell nothing apart: encode these inputs again"
+            )
+    hashes = {name: rows.sha256 for name, rows in found.items()} | {files.metadata.name: file_hash(files.metadata)}
     digests = row_digests(rows for _, rows in images.chunks())
     if metadata.unique_ids is None:
         index = _with_further_rows(images, digests, index)
@@ -125,7 +134,19 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
             f"{files.images.parent} was written to while its files were read: run the step again after that"
         )
     _, image_content = np.unique(digests[index.image_rows], return_inverse=True)
-    return CheckedSet(images, texts, metadata, index, image_content, hashes)
+    warnings = [text for rows in found.values() for text in rows.warnings] + _order_warnings(metadata)
+    return CheckedSet(images, texts, metadata, index, image_content, hashes, warnings)
+
+
+def _order_warnings(metadata: Metadata) -> list[str]:
+    """Return what is to be said where an image file may hold one row a pair or one an image, in different orders."""
+    unique = metadata.unique_ids
+    if unique is None or len(unique) != len(metadata.image_ids) or np.array_equal(unique, metadata.image_ids):
+        return []
+    return [
+        "image rows are taken in the order of unique_image_ids, which is not that of image_ids: where the file has one "
+        "row a pair, leave unique_image_ids out"
+    ]
 
 
 def _states(files: EmbeddingFiles) -> list[tuple[int, int]]:
@@ -173,28 +194,36 @@ def _with_further_rows(images: RowFile, digests: np.ndarray, index: PairIndex) -
 
 
 def _lowest_cosine(images: RowFile, index: PairIndex, uneven: np.ndarray, rows: np.ndarray) -> float:
-    """Return the lowest cosine between the rows and the first row of their image; one that is too low is refused.
+    """Return the lowest cosine between the rows and the first row of their image; rows that are too far are refused.
 
     uneven: ascending images. rows: all rows of these.
     """
-    first = torch.cat([functional.normalize(chunk.float()) for _, chunk in images.select(index.image_rows[uneven])])
+    first = torch.cat([chunk.float() for _, chunk in images.select(index.image_rows[uneven])])
     image = np.searchsorted(uneven, index.pair_image[rows])
-    cosines = np.concatenate(
-        [
-            (functional.normalize(chunk.float()) * first[image[where]]).sum(1).numpy()
-            for where, chunk in images.select(rows)
-        ]
-    )
-    other = np.flatnonzero(cosines <= SAME_IMAGE_COSINE)
+    cosines, distances = (np.empty(len(rows), dtype=np.float32) for _ in range(2))
+    for where, chunk in images.select(rows):
+        own = first[image[where]]
+        cosines[where] = functional.cosine_similarity(chunk.float(), own).numpy()
+        distances[where] = (chunk.float() - own).square().sum(1).numpy()
+    other = np.flatnonzero((cosines <= SAME_IMAGE_COSINE) | (distances > SAME_IMAGE_SPREAD * _spread(images, index)))
     if len(other):
         row = rows[other[0]]
         image_id = str(index.image_ids[index.pair_image[row]])
         raise UserError(
             f"{images.path}: rows {index.image_rows[index.pair_image[row]]} and {row} belong to image id "
-            f"{quoted(image_id)} but differ (cosine {cosines[other[0]]:.4f}, {len(other)} such rows): correct "
-            "`image_ids` where they show different images, encode the image once where they show the same"
+            f"{quoted(image_id)} but differ (cosine {cosines[other[0]]:.4f}, {len(other)} such rows), as much as rows "
+            "of other images: correct `image_ids` where they show different images, encode the image once where not"
         )
     return float(cosines.min())
+
+
+def _spread(images: RowFile, index: PairIndex) -> float:
+    """Return the mean squared distance of images from their mean, without bound where there are too few to tell."""
+    rows = index.image_rows[:: -(-len(index.image_rows) // SPREAD_IMAGES)]
+    if len(rows) < 3:
+        return float("inf")
+    sample = torch.cat([chunk.float() for _, chunk in images.select(rows)])
+    return float((sample - sample.mean(0)).square().sum(1).mean())
 
 
 def read_metadata(path: Path, limit: int) -> Metadata:

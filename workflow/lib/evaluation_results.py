@@ -38,7 +38,7 @@ from workflow.lib.manifests import Inputs, Manifest, SplitFiles, open_split, pai
 from workflow.lib.maps import pair_sample, pca_map, similarity_sample, tsne_map
 from workflow.lib.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from workflow.lib.projections import project_files
-from workflow.lib.split_findings import seen_in_training
+from workflow.lib.split_findings import extra_doubts
 from workflow.lib.splits import SplitIndex, every_row
 
 logger = logging.getLogger(__name__)
@@ -188,7 +188,7 @@ def _extra_set(
     known = opened.manifest.extra.get(EXTRA_SET, {})
     # A set that was put there, or changed, after the split was made has not been looked at yet.
     looked_at = known.get("hashes") == checked.hashes
-    warnings = known["warnings"] if looked_at else seen_in_training(checked, index, train)
+    warnings = known["warnings"] if looked_at else extra_doubts(checked, index, train, opened.pairs["val"])
     for text in warnings:
         logger.warning("warning: %s: %s", EXTRA_SET, text)
     return ExtraSet(replace(evaluation, metrics=evaluation.metrics | {"warnings": warnings}), checked.hashes)

@@ -25,6 +25,8 @@ UNFINISHED = ".unfinished-"
 # What a step of the pipeline writes stays far below these; a reader holds a few times as much in memory.
 JSON_BYTES = 32 << 20
 ARRAY_BYTES = 256 << 20
+# What a step writes under these names; nobody is told to delete another file.
+ARRAY_FILES = {"train.npz", "val.npz", "test.npz", "train_tuning.npz", "ranks.npz"}
 
 
 @contextlib.contextmanager
@@ -182,9 +184,9 @@ def read_arrays(path: str | Path) -> dict[str, np.ndarray]:
             return {name: archive[name] for name in archive.files}
     except Exception as error:
         # Damage anywhere in the archive shows as whatever the parser then trips over.
-        raise UserError(
-            f"{path} is not a readable NPZ file ({one_line(str(error))}): delete it and run the step again"
-        ) from error
+        own = Path(path).name in ARRAY_FILES
+        remedy = "delete it and run the step again" if own else "give the path of one that a step wrote"
+        raise UserError(f"{path} is not a readable NPZ file ({one_line(str(error))}): {remedy}") from error
 
 
 def file_hash(path: str | Path) -> str:

@@ -14,7 +14,7 @@ import yaml
 
 from workflow.lib.ablation import ablation
 from workflow.lib.control_results import control_results
-from workflow.lib.doubts import doubts, refuse_other_split
+from workflow.lib.doubts import doubts, refuse_other_members, refuse_other_split, refuse_other_studies
 from workflow.lib.files import read_text
 from workflow.lib.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure
@@ -50,8 +50,10 @@ class ReportInput:
 
 def render(source: ReportInput, runs: list[RunResult]) -> str:
     """Return the page, HTML with every picture, style and script inside."""
-    manifest = read_result(source.manifest)
+    manifest = read_result(source.manifest, "manifest.json")
     refuse_other_split(runs, manifest, source.manifest)
+    refuse_other_members(runs)
+    refuse_other_studies(source.studies, manifest, source.manifest)
     ablations = _by_base(ablation(runs))
     board_runs = [run for run in runs if not run.is_variant]
     table = leaderboard(board_runs)

@@ -15,24 +15,33 @@ from workflow.lib.validation import read_schema, read_yaml, validated
 RUN_AGAIN = "delete the file and run the step that writes it again"
 
 
-def read_result(path: Path) -> Any:
-    """Read a file of a finished step; what is not as `results.schema.yaml` says is a UserError with key and remedy."""
+def read_result(path: Path, kind: str | None = None) -> Any:
+    """Read a file of a finished step; what is not as `results.schema.yaml` says is a UserError with key and remedy.
+
+    kind: the name that the step gives it, where a user may have given it another.
+    """
+    kind = kind or path.name
     content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
-    _refuse_other_format(content, path)
+    _refuse_other_format(content, path, kind)
     try:
         json.dumps(content, ensure_ascii=False).encode()
-        return validated(content, read_schema("results")["properties"][path.name], str(path))
+        return validated(content, read_schema("results")["properties"][kind], str(path))
     except UnicodeEncodeError as error:
-        raise UserError(f"{path} holds half a character, a lone surrogate: {RUN_AGAIN}") from error
+        raise UserError(f"{path} holds half a character, a lone surrogate: {_remedy(path, kind)}") from error
     except UserError as error:
-        raise UserError(f"{error}; {RUN_AGAIN}") from error
+        raise UserError(f"{error}; {_remedy(path, kind)}") from error
 
 
-def _refuse_other_format(content: Any, path: Path) -> None:
-    expected = read_schema("results")["properties"][path.name]["properties"]["format"]["const"]
+def _remedy(path: Path, kind: str) -> str:
+    """Say what to do about a file; one of another name is no step's, and nobody is told to delete it."""
+    return RUN_AGAIN if path.name == kind else f"give the path of a {kind}"
+
+
+def _refuse_other_format(content: Any, path: Path, kind: str) -> None:
+    expected = read_schema("results")["properties"][kind]["properties"]["format"]["const"]
     found = content.get("format", "none") if isinstance(content, Mapping) else "none"
     if type(found) is not int or found != expected:
-        raise UserError(f"{path} has the format {quoted(found)}, this version reads {expected}: {RUN_AGAIN}")
+        raise UserError(f"{path} has the format {quoted(found)}, this version reads {expected}: {_remedy(path, kind)}")
 
 
 def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
@@ -40,7 +49,7 @@ def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
     try:
         return validated(facts, read_schema("results")["properties"]["facts of a model"], f"{path}: facts")
     except UserError as error:
-        raise UserError(f"{error}; {RUN_AGAIN}") from error
+        raise UserError(f"{error}; {_remedy(path, 'best_model.pt')}") from error
 
 
 def read_ranks(path: Path, images: int, captions: int, rankings: Sequence[str]) -> dict[str, np.ndarray]:

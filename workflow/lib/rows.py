@@ -23,8 +23,9 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CHUNK_BYTES = 2 << 20
 SHOWN_ROWS = 5
 MAX_WIDTH = 1 << 20
-# Lengths of embeddings of one encoder differ by a few times; squares of all these are float32 numbers.
-LENGTH_RATIO = 1e4
+# Lengths of embeddings of one encoder differ by a few times. A far longer one decides every mean and scale.
+LONG_RATIO, LONGEST_RATIO, SHORTEST_RATIO = 30.0, 1e3, 1e-4
+# Squares of all lengths between are float32 numbers.
 SHORTEST, LONGEST = 1e-12, 1e12
 WRITE_AGAIN = "save one plain tensor with torch.save"
 EMBEDDINGS = ArchiveKind(
@@ -214,11 +215,20 @@ def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def check_rows(file: RowFile) -> str:
-    """Read a file once and return its SHA-256; NaN, infinite and all-zero rows are refused, the first ones named.
+@dataclass(frozen=True)
+class CheckedRows:
+    """A file that was read: its SHA-256, whether all its rows are equal, and what is to be said of some of them."""
 
-    So are a file of equal rows, rows far longer or shorter than the others, which no encoder gives and which would
-    decide every mean and scale, and bytes that have changed since they were written, of which there is a checksum.
+    sha256: str
+    equal: bool
+    warnings: list[str]
+
+
+def check_rows(file: RowFile) -> CheckedRows:
+    """Read a file once; NaN, infinite and all-zero rows are refused, the first ones named.
+
+    So are rows far longer or shorter than the others, which no encoder gives, and bytes that have changed since they
+    were written, of which there is a checksum.
     """
     digest = _Digest(file)
     lengths = torch.empty(file.rows, dtype=torch.float64)
@@ -239,25 +249,32 @@ def check_rows(file: RowFile) -> str:
     for problem, rows in bad.items():
         rows.refuse(file.path, problem)
     digest.refuse_damage()
-    _refuse_absurd_lengths(file.path, lengths)
-    if file.rows > 1 and not varies:
-        raise UserError(
-            f"{file.path}: all {file.rows} rows are equal, they tell nothing apart: encode these inputs again"
-        )
-    return digest.content.hexdigest()
+    return CheckedRows(digest.content.hexdigest(), not varies, _length_warnings(file.path, lengths))
 
 
-def _refuse_absurd_lengths(path: Path, lengths: Tensor) -> None:
-    """Refuse rows, by their lengths (rows,), that are no embedding of the encoder that gave the others."""
+def _length_warnings(path: Path, lengths: Tensor) -> list[str]:
+    """Return what is to be said of long rows, by the lengths of all (rows,); absurd ones are refused."""
     median = float(lengths.median())
-    low, high = max(SHORTEST, median / LENGTH_RATIO), min(LONGEST, median * LENGTH_RATIO)
+    low, high = max(SHORTEST, median * SHORTEST_RATIO), min(LONGEST, median * LONGEST_RATIO)
     absurd = torch.nonzero(~((lengths >= low) & (lengths <= high))).flatten()
     if len(absurd):
-        first = ", ".join(f"row {row} of length {float(lengths[row]):.3g}" for row in absurd[:SHOWN_ROWS].tolist())
         raise UserError(
-            f"{path} has {len(absurd)} rows whose length is absurd (first: {first}; the median is {median:.3g}, taken "
-            f"are lengths from {low:.3g} to {high:.3g}): encode these inputs again, or leave their pairs out"
+            f"{path} has {len(absurd)} rows whose length is absurd (first: {_first(absurd, lengths)}; the median is "
+            f"{median:.3g}, taken are lengths from {low:.3g} to {high:.3g}): encode these inputs again, or leave their "
+            "pairs out"
         )
+    long = torch.nonzero(lengths > LONG_RATIO * median).flatten()
+    if not len(long):
+        return []
+    return [
+        f"{path.name} has {len(long)} rows more than {LONG_RATIO:.0f} times as long as the median, {median:.3g} "
+        f"(first: {_first(long, lengths)}), which decide means and scales: encode these inputs again, or leave their "
+        "pairs out"
+    ]
+
+
+def _first(rows: Tensor, lengths: Tensor) -> str:
+    return ", ".join(f"row {row} of length {float(lengths[row]):.3g}" for row in rows[:SHOWN_ROWS].tolist())
 
 
 class _Digest:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from workflow.lib.batches import PairFiles, row_statistics
+from workflow.lib.batches import PairFiles, spread
 from workflow.lib.copies import copy_counts
 from workflow.lib.embeddings import CheckedSet, PairIndex
 from workflow.lib.rows import row_digests
@@ -20,6 +20,7 @@ NO_RECALL_AT_10 = 10
 FEW_IMAGES = 50
 SHARED_CAPTIONS = 0.01
 ROWS_AT_ONCE = 1024
+CENTRE_IMAGES = 4096
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ def find(
     apart = identical_images_apart(checked.image_content, division.names)
     if apart:
         leaks = [f"{apart} groups of identical images stand in two splits, as assigned", *leaks]
-    warnings = [*leaks, *copies, *_small_sets(splits), *_missing(division), *_shared_captions(pairs["test"])]
+    small = [*_few("val", splits["val"]), *_few("test", splits["test"])]
+    warnings = [*leaks, *copies, *checked.warnings, *small, *_missing(division), *_shared_captions(pairs["test"])]
     described = {
         name: {
             "images": len(found.index.image_ids),
             "pairs": len(found.index.pair_image),
             "hashes": found.hashes,
-            "warnings": seen_in_training(found, checked.index, pairs["train"]),
+            "warnings": extra_doubts(found, checked.index, pairs["train"], pairs["val"]),
         }
         for name, found in extra.items()
     }
@@ -67,18 +69,18 @@ def identical_images_apart(image_content: np.ndarray, names: np.ndarray) -> int:
 def _copies(pairs: Mapping[str, PairFiles]) -> tuple[list[str], list[str]]:
     """Return what is to be said of copies in other splits, and of copies in the same one, of test and val."""
     rows = {name: _image_rows(pairs[name]) for name in ("test", "val")}
-    mean = _mean(pairs["train"])
-    in_train = copy_counts(torch.cat(list(rows.values())), _image_chunks(pairs["train"]), mean).split(
+    centre = _centre(pairs["train"])
+    in_train = copy_counts(torch.cat(list(rows.values())), _image_chunks(pairs["train"]), centre).split(
         [len(own) for own in rows.values()]
     )
     elsewhere = {
-        "test": ("train or val", in_train[0] + copy_counts(rows["test"], rows["val"].split(ROWS_AT_ONCE), mean)),
+        "test": ("train or val", in_train[0] + copy_counts(rows["test"], rows["val"].split(ROWS_AT_ONCE), centre)),
         "val": ("train", in_train[1]),
     }
     leaks, copies = [], []
     for name, own in rows.items():
         others, counts = elsewhere[name]
-        within = copy_counts(own, own.split(ROWS_AT_ONCE), mean) - 1
+        within = copy_counts(own, own.split(ROWS_AT_ONCE), centre) - 1
         of = f"of the {len(own)} {name} images have a copy under another id"
         if count := int((counts > 0).sum()):
             leaks.append(
@@ -102,24 +104,23 @@ def _image_chunks(pairs: PairFiles) -> Iterator[Tensor]:
     return (chunk.clone() for _, chunk in pairs.images.select(pairs.split.image_rows))
 
 
-def _mean(train: PairFiles) -> Tensor:
-    return row_statistics(train.images, train.split.image_rows).mean
+def _centre(train: PairFiles) -> Tensor:
+    """Return the median of each dimension over training images, (D,), which a few absurd rows do not move."""
+    rows = spread(train.split.image_rows, CENTRE_IMAGES)
+    return torch.cat([chunk.float() for _, chunk in train.images.select(rows)]).median(0).values
 
 
-def _small_sets(splits: Mapping[str, SplitIndex]) -> list[str]:
-    """Return what is to be said of sets of few images; what a small test set is worth, its intervals say."""
-    images = {name: len(splits[name].image_rows) for name in ("val", "test")}
-    said = [
-        f"{name} has few images, {count}: T2I R@10 is 100 % whatever a head does; give it more"
-        for name, count in images.items()
-        if count <= NO_RECALL_AT_10
-    ]
-    if NO_RECALL_AT_10 < images["val"] < FEW_IMAGES:
-        said.append(
-            f"val has few images, {images['val']}: one is worth {100 / images['val']:.1f} points of a recall, so that "
-            "what is chosen by it is mostly luck; give it more"
-        )
-    return said
+def _few(name: str, split: SplitIndex) -> list[str]:
+    """Return what is to be said of a set of few images; what a small test set is worth, its intervals say."""
+    images = len(split.image_rows)
+    if images <= NO_RECALL_AT_10:
+        return [f"{name} has few images, {images}: T2I R@10 is 100 % whatever a head does; give it more"]
+    if name == "val" and images < FEW_IMAGES:
+        return [
+            f"val has few images, {images}: one is worth {100 / images:.1f} points of a recall, so that what is chosen "
+            "by it is mostly luck; give it more"
+        ]
+    return []
 
 
 def _missing(division: Division) -> list[str]:
@@ -134,36 +135,40 @@ def _missing(division: Division) -> list[str]:
     ]
 
 
-def _shared_captions(test: PairFiles) -> list[str]:
+def _shared_captions(pairs: PairFiles) -> list[str]:
     """Return what is to be said of captions whose embedding a caption of another image has as well."""
-    digests = row_digests(chunk for _, chunk in test.texts.select(test.split.text_rows))
+    digests = row_digests(chunk for _, chunk in pairs.texts.select(pairs.split.text_rows))
     _, content = np.unique(digests, return_inverse=True)
-    images_of = np.unique(np.stack([content, test.split.text_image]), axis=1)[0]
+    images_of = np.unique(np.stack([content, pairs.split.text_image]), axis=1)[0]
     shared = int((np.bincount(images_of)[content] > 1).sum())
     if shared < SHARED_CAPTIONS * len(content):
         return []
     return [
-        f"{shared} of the {len(content)} test captions have the text embedding of a caption of another image, so that "
+        f"{shared} of the {len(content)} captions have the text embedding of a caption of another image, so that "
         "T2I R@1 cannot reach 100 %"
     ]
 
 
-def seen_in_training(extra: CheckedSet, index: PairIndex, train: PairFiles) -> list[str]:
-    """Return what is to be said of an extra evaluation set whose ids or images are among those that train.
+def extra_doubts(extra: CheckedSet, index: PairIndex, train: PairFiles, val: PairFiles) -> list[str]:
+    """Return what is to be said of an extra evaluation set: seen before, copies in itself, few images, shared captions.
 
-    index: of the set that was split.
+    index: of the set that was split, of which one part trains and another chooses.
     """
-    trained = index.image_ids[np.isin(index.image_rows, train.split.image_rows)]
-    ids, images = extra.index.image_ids, PairFiles(extra.images, extra.texts, every_row(extra.index))
+    pairs = PairFiles(extra.images, extra.texts, every_row(extra.index))
+    own, centre, images = _image_rows(pairs), _centre(train), len(extra.index.image_ids)
     said = []
-    if count := int(np.isin(ids, trained).sum()):
-        said.append(f"{count} of its {len(ids)} image ids are ids of training images")
-    if count := int((copy_counts(_image_rows(images), _image_chunks(train), _mean(train)) > 0).sum()):
-        said.append(
-            f"{count} of its {len(ids)} images are in train (identical, or different by rounding), so that it does not "
-            "measure unseen images"
-        )
-    return said
+    for name, seen in (("train", train), ("val", val)):
+        ids = index.image_ids[np.isin(index.image_rows, seen.split.image_rows)]
+        if count := int(np.isin(extra.index.image_ids, ids).sum()):
+            said.append(f"{count} of its {images} image ids are ids of {name} images")
+        if count := int((copy_counts(own, _image_chunks(seen), centre) > 0).sum()):
+            said.append(
+                f"{count} of its {images} images are in {name} (identical, or different by rounding), so that it does "
+                "not measure unseen images"
+            )
+    if count := int((copy_counts(own, own.split(ROWS_AT_ONCE), centre) > 1).sum()):
+        said.append(f"{count} of its {images} images have a copy under another id, so that R@1 is low")
+    return [*said, *extra.warnings, *_few("it", pairs.split), *_shared_captions(pairs)]
 
 
 def warning_lines(findings: Findings) -> Sequence[str]:

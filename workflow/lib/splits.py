@@ -213,6 +213,16 @@ def _examples(lacking: Mapping[str, str], image_ids: np.ndarray) -> str:
     )
 
 
+def refuse_fewer_than_a_split_needs(images: int) -> None:
+    """Refuse a data set of which no division means anything."""
+    needed = sum(fewest for fewest, _ in FEWEST.values())
+    if images < needed:
+        listed = ", ".join(f"{name} {fewest}" for name, (fewest, _) in FEWEST.items())
+        raise UserError(
+            f"the data set has {images} images where a split needs at least {needed} ({listed}): add images"
+        )
+
+
 def refuse_too_few(names: np.ndarray, image_content: np.ndarray, where: str) -> None:
     """Refuse a division (n_images,) in which a split has so few images that it means nothing.
 

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 
 from workflow.lib.content import content_hash
 from workflow.lib.errors import UserError
+from workflow.lib.files import file_size
 from workflow.lib.given_files import PAIRS, made_from_others, pairs_hash, present_hashes, write_witness
 from workflow.lib.made_files import ROW_FILES, refuse_foreign
 from workflow.lib.refusals import refuse_unwritable
@@ -80,6 +81,20 @@ def demo_files():
     """Return the embedding and metadata files that rule demo_data makes, or none."""
     entry = config["datasets"][config["dataset"]]
     return [f"{entry['dir']}/{name}" for name in ROW_FILES] if entry.get("generate") else []
+
+
+def refuse_missing_files():
+    """Stop where a file of the data set is missing: Snakemake would take results that lie there for results of it."""
+    name, entry = config["dataset"], config["datasets"][config["dataset"]]
+    remedy = f"check `datasets.{name}.dir`, or put the file there"
+    wanted = {f"{entry['dir']}/{file}": remedy for file in ROW_FILES}
+    if assignments := entry["split"].get("assignments"):
+        wanted[assignments] = f"check `datasets.{name}.split.assignments`, or put the file there"
+    try:
+        for path, advice in wanted.items():
+            file_size(path, advice)
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def refuse_foreign_demo_data():

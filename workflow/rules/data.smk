@@ -1,7 +1,8 @@
 """Demo data, for data sets that the configuration asks to generate."""
 
-if demo_files():
-
+if not demo_files():
+    refuse_missing_files()
+else:
     refuse_foreign_demo_data()
     DEMO = config["datasets"][config["dataset"]]
 

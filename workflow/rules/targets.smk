@@ -71,5 +71,5 @@ def other_files(wildcards):
 
 def study_files(wildcards):
     """Return what the page reads of every study."""
-    names = ["best_config.yaml", "trials.csv", "optimization_history.png", "parameter_importance.png"]
+    names = ["study.json", "best_config.yaml", "trials.csv", "optimization_history.png", "parameter_importance.png"]
     return [f"{folder}/{name}" for folder in study_folders(wildcards.dataset) for name in names]

@@ -11,6 +11,7 @@ rule tune:
     output:
         best="results/{dataset}/tuning/{study}/best_config.yaml",
         trials="results/{dataset}/tuning/{study}/trials.csv",
+        inputs="results/{dataset}/tuning/{study}/study.json",
         history=report(
             "results/{dataset}/tuning/{study}/optimization_history.png",
             caption="../report/optimization_history.rst",

@@ -12,8 +12,9 @@ import torch
 from workflow.lib.baselines import BASELINES
 from workflow.lib.batches import RAW, load_pairs
 from workflow.lib.dual_encoder import save_heads
-from workflow.lib.errors import run
+from workflow.lib.errors import UserError, run
 from workflow.lib.files import write_json, write_yaml
+from workflow.lib.foreign_results import refuse_foreign_results
 from workflow.lib.locks import only_writer
 from workflow.lib.manifests import open_split
 from workflow.lib.provenance import run_facts
@@ -25,8 +26,11 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> None:
     """Write best_model.pt, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
+    if arguments.seed < 0:
+        raise UserError(f"--seed is {arguments.seed}: take 0 or a larger whole number")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with only_writer(arguments.output_dir):
+        refuse_foreign_results(arguments.output_dir, ("best_model.pt", "resolved_config.yaml", "run.json"))
         _write_baseline(arguments)
 
 

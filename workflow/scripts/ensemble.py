@@ -10,16 +10,19 @@ import torch
 from workflow.lib.devices import choose_device
 from workflow.lib.dual_encoder import load_heads
 from workflow.lib.ensemble import Ensemble
-from workflow.lib.errors import run
+from workflow.lib.errors import UserError, run
 from workflow.lib.evaluation import CAPTION_RULES
 from workflow.lib.evaluation_results import Member, Protocol, write_evaluation
-from workflow.lib.files import write_json, write_yaml
+from workflow.lib.files import file_hash, write_json, write_yaml
+from workflow.lib.foreign_results import EVALUATION, refuse_foreign_results
 from workflow.lib.locks import only_writer
 from workflow.lib.metrics import summarize
 from workflow.lib.projections import project_files
 from workflow.lib.provenance import run_facts
 from workflow.lib.results import checked_facts, read_result
 from workflow.lib.variants import checked_name
+
+WRITTEN = ("resolved_config.yaml", "run.json", *(f"evaluation_results/{name}" for name in EVALUATION))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -28,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     name = checked_name(arguments.name, "the ensemble")
     with only_writer(arguments.output_dir):
+        refuse_foreign_results(arguments.output_dir, WRITTEN)
         _write_ensemble(arguments, name)
 
 
@@ -37,6 +41,7 @@ def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     trained = [
         Member(path, checked_facts(facts, path)) for facts, path in zip(member_facts, arguments.models, strict=True)
     ]
+    _refuse_repeated(arguments.models)
     runs = [read_result(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
@@ -50,6 +55,15 @@ def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     seconds, parameters = (sum(facts[key] for facts in runs) for key in ("seconds", "parameters"))
     facts = run_facts(device, torch.float32, seconds, parameters, arguments.models)
     write_json(arguments.output_dir / "run.json", facts)
+
+
+def _refuse_repeated(models: Sequence[Path]) -> None:
+    """Refuse a model that is given twice: it would count twice in the mean."""
+    seen: dict[str, Path] = {}
+    for path in models:
+        other = seen.setdefault(file_hash(path), path)
+        if other is not path:
+            raise UserError(f"--models: {path} holds the same model as {other}: give every member once")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ from workflow.lib.dual_encoder import load_heads
 from workflow.lib.errors import run
 from workflow.lib.evaluation import CAPTION_RULES
 from workflow.lib.evaluation_results import Member, Protocol, write_evaluation
+from workflow.lib.foreign_results import EVALUATION, refuse_foreign_results
 from workflow.lib.locks import only_writer
 from workflow.lib.results import checked_facts
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     facts = checked_facts(facts, arguments.model)
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     with only_writer(arguments.output_dir):
+        refuse_foreign_results(arguments.output_dir, EVALUATION)
         write_evaluation(arguments.output_dir, model, facts, [Member(arguments.model, facts)], protocol, device)
 
 

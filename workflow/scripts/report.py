@@ -7,6 +7,7 @@ from pathlib import Path
 
 from workflow.lib.errors import run
 from workflow.lib.files import write_text
+from workflow.lib.foreign_results import refuse_foreign_results
 from workflow.lib.leaderboard import leaderboard, read_run
 from workflow.lib.locks import only_writer
 from workflow.lib.report import ReportInput, render
@@ -21,6 +22,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = ReportInput(arguments.dataset_name, arguments.data_dir, pictures, arguments.manifest, arguments.studies)
     table = leaderboard(runs).to_csv(index=False, float_format="%.4f")
     with only_writer(arguments.output_dir):
+        refuse_foreign_results(arguments.output_dir, ("index.html", "leaderboard.csv"))
         write_text(arguments.output_dir / "index.html", render(source, runs))
         write_text(arguments.output_dir / "leaderboard.csv", table)
     print(f"report written to {arguments.output_dir / 'index.html'}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from workflow.lib.embeddings import EXTRA_SET, TRAINING_SET, CheckedSet, EmbeddingFiles, check_extra_set, check_set
 from workflow.lib.errors import UserError, run
 from workflow.lib.files import path_text
+from workflow.lib.foreign_results import refuse_foreign_results
 from workflow.lib.locks import only_writer
 from workflow.lib.manifests import write_manifest
 from workflow.lib.quotation import quoted
@@ -20,6 +21,7 @@ from workflow.lib.splits import (
     Division,
     SplitIndex,
     counts_from_fractions,
+    refuse_fewer_than_a_split_needs,
     refuse_leaks,
     refuse_too_few,
     select_images,
@@ -30,18 +32,24 @@ from workflow.lib.splits import (
 
 logger = logging.getLogger(__name__)
 
+INDICES = (*SPLITS, "train_tuning")
+
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the split's index files and its manifest."""
     arguments = _parser().parse_args(argv)
+    if arguments.seed < 0:
+        raise UserError(f"--seed is {arguments.seed}: take 0 or a larger whole number")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with only_writer(arguments.output_dir):
+        refuse_foreign_results(arguments.output_dir, (*(f"{name}.npz" for name in INDICES), "manifest.json"))
         _write_split(arguments)
 
 
 def _write_split(arguments: argparse.Namespace) -> None:
     checked = check_set(EmbeddingFiles.of(arguments.data_dir, TRAINING_SET))
     extra = check_extra_set(arguments.data_dir, checked.images, checked.texts)
+    refuse_fewer_than_a_split_needs(len(checked.index.image_ids))
     division = _division(arguments, checked)
     refuse_too_few(division.names, checked.image_content, arguments.assignments or "the split")
     splits = _written_splits(arguments, checked, division)
@@ -59,7 +67,7 @@ def _written_splits(arguments: argparse.Namespace, checked: CheckedSet, division
     """Write the index file of every split, and return what can be read of it."""
     chosen = {name: division.names == name for name in SPLITS}
     sample = tuning_sample(checked.index, chosen["train"], arguments.tuning_pairs, arguments.seed)
-    paths = {name: arguments.output_dir / f"{name}.npz" for name in (*SPLITS, "train_tuning")}
+    paths = {name: arguments.output_dir / f"{name}.npz" for name in INDICES}
     for name, path in paths.items():
         select_images(checked.index, sample if name == "train_tuning" else chosen[name]).save(path)
     written = {name: SplitIndex.load(path) for name, path in paths.items()}
@@ -73,6 +81,24 @@ def _division(arguments: argparse.Namespace, checked: CheckedSet) -> Division:
         return split_by_assignments(checked.index.image_ids, arguments.assignments, arguments.missing)
     counts = arguments.counts or counts_from_fractions(arguments.fractions, len(checked.index.image_ids))
     return Division(split_by_counts(checked.image_content, counts, arguments.seed))
+
+
+def _fractions(text: str) -> dict[str, float]:
+    """Parse shares that leave no image to two splits."""
+    shares = _shares(text)
+    # One above 1 may be too large an integer to be added to a float.
+    if max(shares.values()) > 1 or sum(shares.values()) > 1 + 1e-9:
+        raise UserError(f"{quoted(text)}: they add up to more than 1: lower them to at most 1 in all")
+    return shares
+
+
+def _counts(text: str) -> dict[str, int]:
+    """Parse whole numbers of images."""
+    shares = _shares(text)
+    for name, share in shares.items():
+        if share != int(share):
+            raise UserError(f"{quoted(text)}: {name} is {quoted(share)}: write a whole number of images")
+    return {name: int(share) for name, share in shares.items()}
 
 
 def _shares(text: str) -> dict[str, float]:
@@ -96,9 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the index files and manifest.json")
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument(
-        "--fractions", type=_shares, help='shares of the images, {"train": 0.8, "val": 0.01, "test": 0.04}'
+        "--fractions", type=_fractions, help='shares of the images, {"train": 0.8, "val": 0.01, "test": 0.04}'
     )
-    how.add_argument("--counts", type=_shares, help='numbers of images, {"train": 6000, "val": 1000, "test": 1000}')
+    how.add_argument("--counts", type=_counts, help='numbers of images, {"train": 6000, "val": 1000, "test": 1000}')
     how.add_argument("--assignments", help="JSON file that maps each image id to train, val, test or unused")
     parser.add_argument(
         "--missing", default="refuse", choices=MISSING, help="what to do with assigned ids that the data lack (refuse)"

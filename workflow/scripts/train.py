@@ -18,6 +18,7 @@ from workflow.lib.epochs import batch_warnings
 from workflow.lib.errors import UserError, run
 from workflow.lib.figures import training_curves
 from workflow.lib.files import save_figure, text_hash, write_json, write_yaml
+from workflow.lib.foreign_results import refuse_foreign_results
 from workflow.lib.locks import only_writer
 from workflow.lib.manifests import Inputs, open_split
 from workflow.lib.provenance import run_facts
@@ -28,6 +29,8 @@ from workflow.lib.variants import changes_from, checked_name
 logger = logging.getLogger(__name__)
 
 DIVERGED = "best_before_divergence.pt"
+CHECKPOINT = "checkpoint.pt"
+WRITTEN = ("best_model.pt", "loss_history.json", "resolved_config.yaml", "run.json", DIVERGED, CHECKPOINT)
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,11 @@ class Description:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write best_model.pt, loss_history.json, training_curves.png, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
+    if arguments.seed < 0:
+        raise UserError(f"--seed is {arguments.seed}: take 0 or a larger whole number")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     with only_writer(arguments.output_dir):
+        refuse_foreign_results(arguments.output_dir, WRITTEN)
         _train(arguments)
 
 
@@ -82,9 +88,8 @@ def _train(arguments: argparse.Namespace) -> None:
     described = Description(arguments.dataset, name, kind, arguments.seed, experiment, inputs, warnings)
     _warn(described.warnings)
     decisive = (experiment, arguments.seed, inputs, arguments.train_split, device, precision, code_hash(Path(__file__)))
-    checkpoint = Checkpoint(
-        arguments.output_dir / "checkpoint.pt", text_hash(repr(decisive)), arguments.checkpoint_seconds
-    )
+    path = arguments.output_dir / CHECKPOINT
+    checkpoint = Checkpoint(path, text_hash(repr(decisive)), arguments.checkpoint_seconds)
     try:
         trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint)
     except DivergenceError as error:

@@ -3,13 +3,14 @@
 import argparse
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from workflow.lib.devices import choose_device, choose_precision
 from workflow.lib.epochs import batch_warnings
 from workflow.lib.errors import run
-from workflow.lib.files import save_figure, write_text, write_yaml
+from workflow.lib.files import save_figure, write_json, write_text, write_yaml
+from workflow.lib.foreign_results import refuse_foreign_results
 from workflow.lib.locks import only_writer
 from workflow.lib.manifests import open_split
 from workflow.lib.settings import Study, TrainingSettings, experiment_from, load_study
@@ -24,11 +25,12 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write study.db, best_config.yaml, trials.csv and two pictures."""
+    """Write study.db, best_config.yaml, trials.csv, two pictures and study.json."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
     with only_writer(arguments.output_dir):
+        refuse_foreign_results(arguments.output_dir, ("best_config.yaml", "trials.csv", "study.json"))
         _tune(arguments)
 
 
@@ -51,6 +53,8 @@ def _tune(arguments: argparse.Namespace) -> None:
     write_yaml(output / "best_config.yaml", best)
     save_figure(output / "optimization_history.png", optimization_history(table, name))
     save_figure(output / "parameter_importance.png", parameter_importance(importances(study), name))
+    # Last, so that what an interrupted run leaves is never said to be of these inputs while it is of older ones.
+    write_json(output / "study.json", {"format": 1, "inputs": asdict(inputs)})
     logger.info("%s Written to %s", best["description"], output)
 
 
