@@ -18,7 +18,8 @@ from tests.conftest import related_embeddings, write_set
 from tests.faults.property import answer, cases, damaged, flipped, refusal
 from workflow.lib.embeddings import CheckedSet, EmbeddingFiles, check_set
 from workflow.lib.errors import UserError
-from workflow.lib.rows import MAX_WIDTH, RowFile, check_rows, open_rows
+from workflow.lib.row_checks import check_rows
+from workflow.lib.rows import MAX_WIDTH, RowFile, open_rows
 from workflow.lib.tensor_header import matrix_width
 from workflow.scripts.split import main as split
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_leaderboard import result
-from workflow.lib.doubts import doubts, refuse_other_members, refuse_other_split, refuse_other_studies
+from workflow.lib.belonging import refuse_other_members, refuse_other_split, refuse_other_studies
+from workflow.lib.doubts import doubts
 from workflow.lib.errors import UserError
 from workflow.lib.files import write_json
 from workflow.lib.leaderboard import RunResult, leaderboard

@@ -1,18 +1,19 @@
 """The input contract: a folder of embeddings and metadata, checked and indexed with one row per unique image."""
 
 import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn import functional
 
 from workflow.lib.errors import UserError
 from workflow.lib.files import file_hash, read_json
+from workflow.lib.pair_index import PairIndex
 from workflow.lib.quotation import quoted
-from workflow.lib.rows import RowFile, check_rows, open_rows, row_digests
+from workflow.lib.row_checks import check_rows, row_digests
+from workflow.lib.rows import RowFile, open_rows
+from workflow.lib.same_image import with_further_rows
 
 logger = logging.getLogger(__name__)
 
@@ -23,12 +24,6 @@ METADATA_BYTES_A_ROW = 2 << 10
 TRAINING_SET, EXTRA_SET = "train2017", "val2017"
 # NumPy gives every id of a column the room of its longest.
 ID_LENGTH = 255
-# Rows of one image that an encoder computed in different batches differ by the rounding of 16 bits, which leaves more.
-SAME_IMAGE_COSINE = 0.999
-# Embeddings with a large common mean have such a cosine whatever they show: rows of one image are also nearer to each
-# other than this share of the mean squared distance of all images from their mean.
-SAME_IMAGE_SPREAD = 0.25
-SPREAD_IMAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -54,29 +49,6 @@ class Metadata:
     unique_ids: np.ndarray | None
     captions: list[str] | None
     image_files: dict[str, str]
-
-
-def no_rows() -> np.ndarray:
-    """Return an empty list of row numbers, (0,)."""
-    return np.empty(0, dtype=np.int64)
-
-
-@dataclass(frozen=True)
-class PairIndex:
-    """Which rows make the pairs, images held once: pair i is text row i and image `pair_image[i]`.
-
-    image_ids: (n_images,) text, in order of first appearance.
-    image_rows: (n_images,) row of the image file, the first of the image.
-    pair_image: (N,) index into the two above.
-    further_rows: (k,) ascending rows that an image is the mean of, together with its first.
-    further_image: (k,) index of the image of each.
-    """
-
-    image_ids: np.ndarray
-    image_rows: np.ndarray
-    pair_image: np.ndarray
-    further_rows: np.ndarray = field(default_factory=no_rows)
-    further_image: np.ndarray = field(default_factory=no_rows)
 
 
 @dataclass(frozen=True)
@@ -128,7 +100,7 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
     hashes = {name: rows.sha256 for name, rows in found.items()} | {files.metadata.name: file_hash(files.metadata)}
     digests = row_digests(rows for _, rows in images.chunks())
     if metadata.unique_ids is None:
-        index = _with_further_rows(images, digests, index)
+        index = with_further_rows(images, digests, index)
     if _states(files) != before:
         raise UserError(
             f"{files.images.parent} was written to while its files were read: run the step again after that"
@@ -168,62 +140,6 @@ def check_extra_set(folder: str | Path, images: RowFile, texts: RowFile) -> Chec
                 "encoder, or move it away"
             )
     return extra
-
-
-def _with_further_rows(images: RowFile, digests: np.ndarray, index: PairIndex) -> PairIndex:
-    """Return the index with all rows of the images whose rows differ by rounding; really different rows are refused.
-
-    digests: of each of the N rows, which belong to the N pairs.
-    """
-    differing = digests != digests[index.image_rows[index.pair_image]]
-    if not differing.any():
-        return index
-    uneven = np.unique(index.pair_image[differing])
-    rows = np.flatnonzero(np.isin(index.pair_image, uneven))
-    lowest = _lowest_cosine(images, index, uneven, rows)
-    logger.warning(
-        "%s: the rows of %d of %d images differ by rounding (lowest cosine %.6f): each is taken as one image, the mean "
-        "of its rows",
-        images.path,
-        len(uneven),
-        len(index.image_ids),
-        lowest,
-    )
-    further = rows[rows != index.image_rows[index.pair_image[rows]]]
-    return replace(index, further_rows=further, further_image=index.pair_image[further])
-
-
-def _lowest_cosine(images: RowFile, index: PairIndex, uneven: np.ndarray, rows: np.ndarray) -> float:
-    """Return the lowest cosine between the rows and the first row of their image; rows that are too far are refused.
-
-    uneven: ascending images. rows: all rows of these.
-    """
-    first = torch.cat([chunk.float() for _, chunk in images.select(index.image_rows[uneven])])
-    image = np.searchsorted(uneven, index.pair_image[rows])
-    cosines, distances = (np.empty(len(rows), dtype=np.float32) for _ in range(2))
-    for where, chunk in images.select(rows):
-        own = first[image[where]]
-        cosines[where] = functional.cosine_similarity(chunk.float(), own).numpy()
-        distances[where] = (chunk.float() - own).square().sum(1).numpy()
-    other = np.flatnonzero((cosines <= SAME_IMAGE_COSINE) | (distances > SAME_IMAGE_SPREAD * _spread(images, index)))
-    if len(other):
-        row = rows[other[0]]
-        image_id = str(index.image_ids[index.pair_image[row]])
-        raise UserError(
-            f"{images.path}: rows {index.image_rows[index.pair_image[row]]} and {row} belong to image id "
-            f"{quoted(image_id)} but differ (cosine {cosines[other[0]]:.4f}, {len(other)} such rows), as much as rows "
-            "of other images: correct `image_ids` where they show different images, encode the image once where not"
-        )
-    return float(cosines.min())
-
-
-def _spread(images: RowFile, index: PairIndex) -> float:
-    """Return the mean squared distance of images from their mean, without bound where there are too few to tell."""
-    rows = index.image_rows[:: -(-len(index.image_rows) // SPREAD_IMAGES)]
-    if len(rows) < 3:
-        return float("inf")
-    sample = torch.cat([chunk.float() for _, chunk in images.select(rows)])
-    return float((sample - sample.mean(0)).square().sum(1).mean())
 
 
 def read_metadata(path: Path, limit: int) -> Metadata:

@@ -11,15 +11,7 @@ import torch
 from workflow.lib.batches import PairFiles
 from workflow.lib.diagnostics import diagnostics
 from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.embeddings import (
-    EXTRA_SET,
-    TRAINING_SET,
-    EmbeddingFiles,
-    Metadata,
-    PairIndex,
-    check_extra_set,
-    open_set,
-)
+from workflow.lib.embeddings import EXTRA_SET, TRAINING_SET, EmbeddingFiles, Metadata, check_extra_set, open_set
 from workflow.lib.errors import UserError
 from workflow.lib.evaluation import (
     Circumstances,
@@ -37,6 +29,7 @@ from workflow.lib.hubness import ChosenCorrection, choose_correction, project_sa
 from workflow.lib.manifests import Inputs, Manifest, SplitFiles, open_split, pairs_of
 from workflow.lib.maps import pair_sample, pca_map, similarity_sample, tsne_map
 from workflow.lib.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
+from workflow.lib.pair_index import PairIndex
 from workflow.lib.projections import project_files
 from workflow.lib.split_findings import extra_doubts
 from workflow.lib.splits import SplitIndex, every_row

@@ -13,8 +13,9 @@ import pandas as pd
 import yaml
 
 from workflow.lib.ablation import ablation
+from workflow.lib.belonging import refuse_other_members, refuse_other_split, refuse_other_studies
 from workflow.lib.control_results import control_results
-from workflow.lib.doubts import doubts, refuse_other_members, refuse_other_split, refuse_other_studies
+from workflow.lib.doubts import doubts
 from workflow.lib.files import read_text
 from workflow.lib.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
 from workflow.lib.leaderboard_figure import leaderboard_figure

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from workflow.lib.batches import PairFiles, spread
 from workflow.lib.copies import copy_counts
-from workflow.lib.embeddings import CheckedSet, PairIndex
-from workflow.lib.rows import row_digests
+from workflow.lib.embeddings import CheckedSet
+from workflow.lib.pair_index import PairIndex
+from workflow.lib.row_checks import row_digests
 from workflow.lib.splits import SPLITS, UNUSED, Division, SplitIndex, every_row
 
 # With at most so many images the match of every caption is among the first ten.

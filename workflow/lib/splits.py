@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from workflow.lib.embeddings import PairIndex, no_rows
 from workflow.lib.errors import UserError
 from workflow.lib.files import JSON_BYTES, read_arrays, read_json, write_arrays
+from workflow.lib.pair_index import PairIndex, no_rows
 from workflow.lib.quotation import quoted
 
 SPLITS = ("train", "val", "test")
