@@ -148,6 +148,10 @@ def test_a_full_disk_stops_a_step_in_one_sentence_and_the_same_step_succeeds_lat
     assert set(outputs(output)) == set(before)
 
 
+# Whatever says that it is no result of this project would not be replaced.
+OLD = b""
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("name", STEPS)
 def test_wherever_a_disk_becomes_full_each_file_is_the_old_or_the_new_one(name, chain: Chain, small_disk):
@@ -158,7 +162,7 @@ def test_wherever_a_disk_becomes_full_each_file_is_the_old_or_the_new_one(name, 
         output.mkdir()
         names = [path for path in outputs(chain.results / name) if "/" not in path]
         for path in names:
-            (output / path).write_bytes(b"old")
+            (output / path).write_bytes(OLD)
         small_disk.fill(room)
         try:
             chain.steps[name].run(output)
@@ -168,10 +172,10 @@ def test_wherever_a_disk_becomes_full_each_file_is_the_old_or_the_new_one(name, 
         found = outputs(output)
         assert set(found) >= set(names)
         assert not [path for path in found if Path(path).name.startswith(".")]
-        assert all(text == b"old" or len(text) > 50 for text in found.values())
+        assert all(text == OLD or len(text) > 50 for text in found.values())
         small_disk.make_room()
         chain.steps[name].run(output)
-        assert b"old" not in outputs(output).values()
+        assert OLD not in outputs(output).values()
     assert refused
 
 
