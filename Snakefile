@@ -2,7 +2,6 @@
 
 from snakemake.utils import min_version
 
-from workflow.lib.errors import UserError
 from workflow.lib.interpreter import put_first
 from workflow.lib.settings import RESERVED, checked_files, checked_run
 
@@ -19,11 +18,9 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/targets.smk"
 
 
-try:
+with told_by_snakemake():
     config.update(checked_run(config, "configuration"))
     checked_files(config, Path("config"))
-except UserError as error:
-    raise WorkflowError(str(error)) from None
 
 put_first(BASE)
 

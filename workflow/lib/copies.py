@@ -1,4 +1,4 @@
-"""Copies of an image under several ids, which share a test set out between training and itself."""
+"""Copies of one image under several ids: they leak training images into a test set, and tie within it."""
 
 from collections.abc import Iterable
 

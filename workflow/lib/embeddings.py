@@ -111,7 +111,7 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
 
 
 def _order_warnings(metadata: Metadata) -> list[str]:
-    """Return what is to be said where an image file may hold one row a pair or one an image, in different orders."""
+    """Return a warning if an image file could hold one row a pair or one row an image, in different orders."""
     unique = metadata.unique_ids
     if unique is None or len(unique) != len(metadata.image_ids) or np.array_equal(unique, metadata.image_ids):
         return []

@@ -28,7 +28,7 @@ def steps_of_epoch(train: ResidentPairs, settings: TrainingSettings) -> int:
 
 
 def batch_warnings(train: ResidentPairs, settings: TrainingSettings) -> list[str]:
-    """Return what is to be said of batches that are smaller than `batch_size` asks, for an image has many captions."""
+    """Return a warning if one image has so many captions that batches stay smaller than `batch_size`."""
     pairs, fullest = len(train), int(train.text_image.bincount().max())
     steps, without = steps_of_epoch(train, settings), -(-pairs // settings.batch_size)
     if steps * SMALLER <= without:

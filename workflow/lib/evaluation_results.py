@@ -48,7 +48,7 @@ class Protocol:
 
     def open(self) -> SplitFiles:
         """Open the splits that an evaluation reads: those that train and choose, and the one that is evaluated."""
-        return open_split(self.data_dir, self.split_dir, dict.fromkeys(["train", "val", self.split]))
+        return open_split(self.data_dir, self.split_dir, list(dict.fromkeys(["train", "val", self.split])))
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol)
 
 
 def _seen_by(member: Member, manifest: Manifest, protocol: Protocol) -> list[str]:
-    """Return what is to be said where a model was trained on other embeddings; one of another split is refused."""
+    """Return a warning if a model was trained on other embeddings; one trained on another split is refused."""
     trained, name = Inputs(**member.facts["inputs"]), member.facts["experiment"]
     expected = manifest.inputs()
     if trained.val == expected.val and trained.train in (expected.train, manifest.rows["train_tuning"]):

@@ -22,7 +22,7 @@ SHORTEST, LONGEST = 1e-12, 1e12
 
 @dataclass(frozen=True)
 class CheckedRows:
-    """A file that was read: its SHA-256, whether all its rows are equal, and what is to be said of some of them."""
+    """A file that was read: its SHA-256, whether all its rows are equal, and warnings about single rows."""
 
     sha256: str
     equal: bool
@@ -58,7 +58,7 @@ def check_rows(file: RowFile) -> CheckedRows:
 
 
 def _length_warnings(path: Path, lengths: Tensor) -> list[str]:
-    """Return what is to be said of long rows, by the lengths of all (rows,); absurd ones are refused."""
+    """Return a warning about very long rows, given the lengths of all (rows,); absurd lengths are refused."""
     median = float(lengths.median())
     low, high = max(SHORTEST, median * SHORTEST_RATIO), min(LONGEST, median * LONGEST_RATIO)
     absurd = torch.nonzero(~((lengths >= low) & (lengths <= high))).flatten()

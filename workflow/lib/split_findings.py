@@ -1,4 +1,4 @@
-"""What a finished split leaves in doubt: leaks, copies, sets too small to mean something, ids that are missing."""
+"""Warnings about a finished split: leaks, copies, sets too small to mean anything, missing ids."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ def identical_images_apart(image_content: np.ndarray, names: np.ndarray) -> int:
 
 
 def _copies(pairs: Mapping[str, PairFiles]) -> tuple[list[str], list[str]]:
-    """Return what is to be said of copies in other splits, and of copies in the same one, of test and val."""
+    """Return warnings about copies of test and val images: in other splits, and in the same one."""
     rows = {name: _image_rows(pairs[name]) for name in ("test", "val")}
     centre = _centre(pairs["train"])
     in_train = copy_counts(torch.cat(list(rows.values())), _image_chunks(pairs["train"]), centre).split(
@@ -113,7 +113,7 @@ def _centre(train: PairFiles) -> Tensor:
 
 
 def _few(name: str, split: SplitIndex) -> list[str]:
-    """Return what is to be said of a set of few images; what a small test set is worth, its intervals say."""
+    """Return a warning if a set has few images; for a small test set the intervals show the rest."""
     images = len(split.image_rows)
     if images <= NO_RECALL_AT_10:
         return [f"{name} has few images, {images}: T2I R@10 is 100 % whatever a head does; give it more"]
@@ -126,7 +126,7 @@ def _few(name: str, split: SplitIndex) -> list[str]:
 
 
 def _missing(division: Division) -> list[str]:
-    """Return what is to be said of ids that were assigned and are not there."""
+    """Return a warning if assigned ids are missing from the data set."""
     by_split = ", ".join(f"{name} {count}" for name, count in division.missing.items() if count)
     if not by_split:
         return []
@@ -138,7 +138,7 @@ def _missing(division: Division) -> list[str]:
 
 
 def _shared_captions(pairs: PairFiles) -> list[str]:
-    """Return what is to be said of captions whose embedding a caption of another image has as well."""
+    """Return a warning if many captions have the same embedding as a caption of another image."""
     digests = row_digests(chunk for _, chunk in pairs.texts.select(pairs.split.text_rows))
     _, content = np.unique(digests, return_inverse=True)
     images_of = np.unique(np.stack([content, pairs.split.text_image]), axis=1)[0]
@@ -152,7 +152,7 @@ def _shared_captions(pairs: PairFiles) -> list[str]:
 
 
 def extra_doubts(extra: CheckedSet, index: PairIndex, train: PairFiles, val: PairFiles) -> list[str]:
-    """Return what is to be said of an extra evaluation set: seen before, copies in itself, few images, shared captions.
+    """Return warnings about an extra evaluation set: images seen before, copies, few images, shared captions.
 
     index: of the set that was split, of which one part trains and another chooses.
     """

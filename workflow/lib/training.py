@@ -217,7 +217,7 @@ def _take_in(
 
 
 def choice_warnings(history: Sequence[dict[str, Any]], monitor: str) -> list[str]:
-    """Return what is to be said where validation gives every epoch the same value, so that it has chosen none."""
+    """Return a warning if every epoch has the same validation value, so that none was really chosen."""
     values = {monitored(record["val"], monitor) for record in history}
     if len(history) < 2 or len(values) > 1:
         return []

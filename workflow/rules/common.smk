@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -12,7 +13,7 @@ from workflow.lib.content import content_hash
 from workflow.lib.errors import UserError
 from workflow.lib.files import file_size
 from workflow.lib.given_files import PAIRS, made_from_others, pairs_hash, present_hashes, write_witness
-from workflow.lib.made_files import ROW_FILES, refuse_foreign
+from workflow.lib.made_files import refuse_foreign
 from workflow.lib.refusals import refuse_unwritable
 from workflow.lib.registrations import baselines
 from workflow.lib.sources import import_closure
@@ -44,12 +45,19 @@ def code(script):
     return [os.path.relpath(path) for path in [*found, *(BASE / "workflow" / name for name in READ.get(script, []))]]
 
 
-def refuse_unwritable_results():
-    """Stop where the results folder takes no file, in one sentence that a full disk keeps no job's log from telling."""
+@contextmanager
+def told_by_snakemake():
+    """Let Snakemake show a UserError as its own, in one sentence."""
     try:
-        refuse_unwritable("results")
+        yield
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+def refuse_unwritable_results():
+    """Stop where the results folder takes no file, in one sentence that a full disk keeps no job's log from telling."""
+    with told_by_snakemake():
+        refuse_unwritable("results")
 
 
 def data_dir(wildcards):
@@ -79,22 +87,19 @@ def is_made(path):
 
 def demo_files():
     """Return the embedding and metadata files that rule demo_data makes, or none."""
-    entry = config["datasets"][config["dataset"]]
-    return [f"{entry['dir']}/{name}" for name in ROW_FILES] if entry.get("generate") else []
+    name = config["dataset"]
+    return set_files(name, "train2017") if config["datasets"][name].get("generate") else []
 
 
 def refuse_missing_files():
     """Stop where a file of the data set is missing: Snakemake would take results that lie there for results of it."""
-    name, entry = config["dataset"], config["datasets"][config["dataset"]]
-    remedy = f"check `datasets.{name}.dir`, or put the file there"
-    wanted = {f"{entry['dir']}/{file}": remedy for file in ROW_FILES}
-    if assignments := entry["split"].get("assignments"):
-        wanted[assignments] = f"check `datasets.{name}.split.assignments`, or put the file there"
-    try:
-        for path, advice in wanted.items():
-            file_size(path, advice)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
+    name = config["dataset"]
+    keys = dict.fromkeys(set_files(name, "train2017"), "dir")
+    if assignments := config["datasets"][name]["split"].get("assignments"):
+        keys[assignments] = "split.assignments"
+    with told_by_snakemake():
+        for path, key in keys.items():
+            file_size(path, f"check `datasets.{name}.{key}`, or put the file there")
 
 
 def refuse_foreign_demo_data():
@@ -103,10 +108,8 @@ def refuse_foreign_demo_data():
         f"give the data set another name than {config['dataset']}, or set `generate: null` for it; where they are demo "
         "data of an earlier version, delete the folder"
     )
-    try:
+    with told_by_snakemake():
         refuse_foreign(config["datasets"][config["dataset"]]["dir"], remedy, KNOWN_HASHES)
-    except UserError as error:
-        raise WorkflowError(str(error)) from None
 
 
 def given(paths):
@@ -159,32 +162,32 @@ def embedding_files(wildcards):
 
 def data_files(wildcards):
     """Return the embedding and metadata files of a data set."""
-    return given(set_files(wildcards, "train2017"))
+    return given(set_files(wildcards.dataset, "train2017"))
 
 
 def extra_files(wildcards):
     """Return the files of the extra evaluation set, or none."""
-    found = set_files(wildcards, "val2017")
+    found = set_files(wildcards.dataset, "val2017")
     return given(found) if os.path.exists(found[0]) else []
 
 
-def set_files(wildcards, prefix):
+def set_files(dataset, prefix):
     """Return the files of a set by its prefix."""
-    ends = ["image_embeddings.pt", "text_embeddings.pt", "metadata.json"]
-    return [f"{data_dir(wildcards)}/{prefix}_{end}" for end in ends]
+    folder = config["datasets"][dataset]["dir"]
+    return [f"{folder}/{prefix}_{end}" for end in ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")]
 
 
 def user_files(wildcards):
     """Return the files of both sets that no rule makes, whether they are there or not."""
-    files = [*set_files(wildcards, "train2017"), *set_files(wildcards, "val2017")]
+    files = [path for prefix in ("train2017", "val2017") for path in set_files(wildcards.dataset, prefix)]
     return [path for path in files if path not in demo_files()]
 
 
 def equally_wide(dataset):
     """Say whether the images and texts of a data set are equally wide, as all generated ones are."""
-    folder = config["datasets"][dataset]["dir"]
-    images, texts = (matrix_width(f"{folder}/train2017_{kind}_embeddings.pt") for kind in ("image", "text"))
-    return images == texts if images and texts else f"{folder}/{ROW_FILES[0]}" in demo_files()
+    files = set_files(dataset, "train2017")
+    images, texts = (matrix_width(path) for path in files[:2])
+    return images == texts if images and texts else files == demo_files()
 
 
 def split_settings(wildcards):

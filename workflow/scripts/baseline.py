@@ -9,10 +9,11 @@ from pathlib import Path
 
 import torch
 
+from workflow.lib.arguments import refuse_negative_seed
 from workflow.lib.baselines import BASELINES
 from workflow.lib.batches import RAW, load_pairs
 from workflow.lib.dual_encoder import save_heads
-from workflow.lib.errors import UserError, run
+from workflow.lib.errors import run
 from workflow.lib.files import write_json, write_yaml
 from workflow.lib.foreign_results import refuse_foreign_results
 from workflow.lib.locks import only_writer
@@ -26,8 +27,7 @@ logger = logging.getLogger(__name__)
 def main(argv: Sequence[str] | None = None) -> None:
     """Write best_model.pt, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
-    if arguments.seed < 0:
-        raise UserError(f"--seed is {arguments.seed}: take 0 or a larger whole number")
+    refuse_negative_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, ("best_model.pt", "resolved_config.yaml", "run.json"))
@@ -48,13 +48,13 @@ def _write_baseline(arguments: argparse.Namespace) -> None:
         "inputs": asdict(opened.manifest.inputs()),
         "warnings": chosen.warnings,
     }
-    save_heads(arguments.output_dir / "best_model.pt", model, facts)
+    model_file = arguments.output_dir / "best_model.pt"
+    save_heads(model_file, model, facts)
     baseline = {"type": arguments.baseline, "chosen": chosen.candidate.chosen}
     write_yaml(arguments.output_dir / "resolved_config.yaml", {"format": 1} | described | {"baseline": baseline})
     parameters = sum(value.numel() for value in model.parameters())
-    model_file = arguments.output_dir / "best_model.pt"
-    described = run_facts(torch.device("cpu"), torch.float32, seconds, parameters, [model_file])
-    write_json(arguments.output_dir / "run.json", described)
+    how = run_facts(torch.device("cpu"), torch.float32, seconds, parameters, [model_file])
+    write_json(arguments.output_dir / "run.json", how)
     for text in chosen.warnings:
         logger.warning("warning: %s", text)
     logger.info("%s: val RSUM %.1f with %s, %.1f s", arguments.baseline, chosen.rsum, chosen.candidate.chosen, seconds)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from workflow.lib.arguments import refuse_negative_seed
 from workflow.lib.demo_encoders import fit_encoders
 from workflow.lib.errors import UserError, run
 from workflow.lib.locks import only_writer
@@ -57,8 +58,7 @@ def _refuse_impossible(arguments: argparse.Namespace) -> None:
         raise UserError(f"--images is {arguments.images}: ask for at least {MINIMUM_IMAGES} pictures")
     if not 1 <= arguments.captions <= len(CAPTION_STYLES):
         raise UserError(f"--captions is {arguments.captions}: a picture can have 1 to {len(CAPTION_STYLES)} captions")
-    if arguments.seed < 0:
-        raise UserError(f"--seed is {arguments.seed}: take 0 or a larger whole number")
+    refuse_negative_seed(arguments.seed)
 
 
 def _scenes(seeds: np.random.SeedSequence, count: int, captions: int) -> tuple[np.ndarray, list[str]]:

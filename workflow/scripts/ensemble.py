@@ -36,12 +36,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
+    _refuse_repeated(arguments.models)
     device = choose_device(arguments.device)
     models, member_facts = zip(*(load_heads(path) for path in arguments.models), strict=True)
     trained = [
         Member(path, checked_facts(facts, path)) for facts, path in zip(member_facts, arguments.models, strict=True)
     ]
-    _refuse_repeated(arguments.models)
     runs = [read_result(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
@@ -52,9 +52,9 @@ def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     members = [{key: member.facts[key] for key in ("experiment", "seed")} for member in trained]
     settings = {"format": 1} | described | {"ensemble": {"members": members}}
     write_yaml(arguments.output_dir / "resolved_config.yaml", settings)
-    seconds, parameters = (sum(facts[key] for facts in runs) for key in ("seconds", "parameters"))
-    facts = run_facts(device, torch.float32, seconds, parameters, arguments.models)
-    write_json(arguments.output_dir / "run.json", facts)
+    seconds, parameters = (sum(run[key] for run in runs) for key in ("seconds", "parameters"))
+    how = run_facts(device, torch.float32, seconds, parameters, arguments.models)
+    write_json(arguments.output_dir / "run.json", how)
 
 
 def _refuse_repeated(models: Sequence[Path]) -> None:

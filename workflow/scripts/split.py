@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+from workflow.lib.arguments import refuse_negative_seed
 from workflow.lib.embeddings import EXTRA_SET, TRAINING_SET, CheckedSet, EmbeddingFiles, check_extra_set, check_set
 from workflow.lib.errors import UserError, run
 from workflow.lib.files import path_text
@@ -38,8 +39,7 @@ INDICES = (*SPLITS, "train_tuning")
 def main(argv: Sequence[str] | None = None) -> None:
     """Write the split's index files and its manifest."""
     arguments = _parser().parse_args(argv)
-    if arguments.seed < 0:
-        raise UserError(f"--seed is {arguments.seed}: take 0 or a larger whole number")
+    refuse_negative_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, (*(f"{name}.npz" for name in INDICES), "manifest.json"))

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from workflow.lib.arguments import refuse_negative_seed
 from workflow.lib.batches import PairFiles
 from workflow.lib.checkpoints import SECONDS, Checkpoint
 from workflow.lib.content import code_hash
@@ -64,8 +65,7 @@ class Description:
 def main(argv: Sequence[str] | None = None) -> None:
     """Write best_model.pt, loss_history.json, training_curves.png, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
-    if arguments.seed < 0:
-        raise UserError(f"--seed is {arguments.seed}: take 0 or a larger whole number")
+    refuse_negative_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, WRITTEN)
@@ -100,8 +100,8 @@ def _train(arguments: argparse.Namespace) -> None:
     _warn(choice_warnings(trained.history, experiment.training.monitor))
     _save(arguments.output_dir, described, _base_and_changes(arguments), trained)
     parameters = sum(value.numel() for value in trained.model.parameters())
-    facts = run_facts(device, precision, seconds, parameters, [arguments.output_dir / "best_model.pt"])
-    write_json(arguments.output_dir / "run.json", facts)
+    how = run_facts(device, precision, seconds, parameters, [arguments.output_dir / "best_model.pt"])
+    write_json(arguments.output_dir / "run.json", how)
     logger.info("best epoch %d, val %s %.1f, %.1f s", trained.best_epoch, *_chosen_by(experiment, trained), seconds)
     logger.info("written to %s", arguments.output_dir)
 
@@ -112,7 +112,7 @@ def _warn(warnings: Sequence[str]) -> None:
 
 
 def _sample_warnings(split: str, pairs: PairFiles) -> list[str]:
-    """Return what is to be said of a head that was not trained on all training pairs."""
+    """Return a warning if a head was not trained on all training pairs."""
     if split == "train":
         return []
     return [f"trained on {split}, {len(pairs.split.text_rows)} pairs, not on all training pairs"]
