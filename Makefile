@@ -13,7 +13,7 @@ help:
 	@echo "make demo    run the default workflow on generated data, to the report"
 	@echo "make test    run the tests"
 	@echo "make soak    inject faults: kills, full disks, damaged files (10 minutes)"
-	@echo "make lint    check style: ruff, snakefmt, snakemake --lint"
+	@echo "make lint    check style: ruff, snakefmt, snakemake --lint, the order of the wings"
 	@echo "make bench   time training, evaluation and memory"
 	@echo "make reference   write config/README.md from the schemas"
 	@echo "make lock    write the hashes of the pinned packages, after a change of envs/requirements*.txt"
@@ -22,13 +22,14 @@ help:
 
 setup: $(VENV)/installed
 
-$(VENV)/installed: $(wildcard envs/requirements*.txt envs/constraints*.txt)
+$(VENV)/installed: $(wildcard envs/requirements*.txt envs/constraints*.txt) pyproject.toml
 	@echo "Setting up $(VENV) from envs/requirements-dev.txt"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": run make PYTHON=python3.11")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(INSTALL) -r envs/requirements-pip.txt
 	@$(INSTALL) --dry-run --no-deps -r $(CPU_BUILD) > /dev/null 2>&1 && cpu="-c $(CPU_BUILD)"; \
 	$(INSTALL) -r envs/requirements-dev.txt $$cpu
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: setup
@@ -50,6 +51,7 @@ lint: setup
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow/rules
+	lint-imports --no-logo
 	snakemake --lint
 
 bench: setup

@@ -1,9 +1,13 @@
 """Align two frozen encoders: split, tune, train, evaluate, report."""
 
+import sys
+
 from snakemake.utils import min_version
 
-from workflow.lib.interpreter import put_first
-from workflow.lib.settings import RESERVED, checked_files, checked_run
+# As a module of another workflow this file stands elsewhere than the workflow's base folder.
+sys.path.insert(0, f"{workflow.current_basedir}/workflow/lib")
+
+from frozenalign.configuration.runs import RESERVED, checked_files, checked_run
 
 min_version("9.20")
 
@@ -21,8 +25,6 @@ include: "workflow/rules/targets.smk"
 with told_by_snakemake():
     config.update(checked_run(config, "configuration"))
     checked_files(config, Path("config"))
-
-put_first(BASE)
 
 
 onstart:

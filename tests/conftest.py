@@ -13,8 +13,8 @@ import sqlalchemy
 import torch
 from threadpoolctl import threadpool_limits
 
-from workflow.lib.batches import PairFiles
-from workflow.lib.training import TrainingData, load_training_data
+from frozenalign.data.pairs import PairFiles
+from frozenalign.training.data import TrainingData, load_training_data
 from workflow.scripts.split import main as split
 
 IMAGES, CAPTIONS = 60, 3

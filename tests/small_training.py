@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from workflow.lib.batches import RAW, ResidentPairs
-from workflow.lib.settings import Experiment, experiment_from
-from workflow.lib.training import TrainingData
+from frozenalign.configuration.experiments import Experiment, experiment_from
+from frozenalign.data.pairs import RAW, ResidentPairs
+from frozenalign.training.data import TrainingData
 
 TOKENS = {"hidden_dim": 16, "num_tokens": 2, "num_heads": 2, "num_layers": 1}
 SMALL = {

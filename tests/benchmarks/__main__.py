@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
+from frozenalign.system.devices import choose_device, choose_precision, device_name
 from tests.benchmarks.measurement import table, write_rows
-from workflow.lib.devices import choose_device, choose_precision, device_name
 
 BENCHMARKS = ("training_speed", "large_batch", "retrieval_speed", "loading_speed", "tuning_speed", "workflow_overhead")
 FOLDER = Path("results/benchmarks")

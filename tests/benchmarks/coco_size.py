@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from workflow.lib.rows import open_rows
+from frozenalign.data.rows import open_rows
 
 IMAGES, PAIRS, IMAGE_DIM, TEXT_DIM = 118_287, 591_753, 768, 4096
 ROWS_AT_ONCE = 4096

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from frozenalign.losses.registry import build_loss
+from frozenalign.system.devices import choose_device
 from tests.benchmarks.measurement import OURS, REFERENCE, Row, interleaved, timed_memory
-from workflow.lib.devices import choose_device
-from workflow.lib.losses import build_loss
 
 WIDTH = 512
 

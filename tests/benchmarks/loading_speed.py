@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 
+from frozenalign.data.embeddings import EmbeddingFiles
+from frozenalign.data.pairs import PairFiles
+from frozenalign.system.devices import choose_device, choose_precision
+from frozenalign.training.data import TrainingData, load_training_data
 from tests.benchmarks.coco_size import write_input
 from tests.benchmarks.measurement import Row, interleaved, timed_memory
-from workflow.lib.batches import PairFiles
-from workflow.lib.devices import choose_device, choose_precision
-from workflow.lib.embeddings import EmbeddingFiles
-from workflow.lib.training import TrainingData, load_training_data
 from workflow.scripts import split
 
 READ_BYTES = 8 << 20

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from frozenalign.evaluation.metrics import summarize
+from frozenalign.evaluation.ranks import Ranks, retrieval_ranks
+from frozenalign.system.devices import choose_device
 from tests.benchmarks.measurement import Row, interleaved, seconds_of, timed_memory
-from workflow.lib.devices import choose_device
-from workflow.lib.metrics import summarize
-from workflow.lib.ranks import Ranks
-from workflow.lib.retrieval import retrieval_ranks
 
 WIDTH, CAPTIONS = 512, 5
 HARNESS_BATCH = 64

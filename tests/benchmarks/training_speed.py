@@ -7,12 +7,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from frozenalign.configuration.experiments import experiment_from
+from frozenalign.data.pairs import RAW, ResidentPairs
+from frozenalign.system.devices import choose_device, choose_precision
+from frozenalign.training.data import TrainingData
+from frozenalign.training.epochs import end_epoch, train_epoch
+from frozenalign.training.fit import start
 from tests.benchmarks.measurement import LIMIT, OURS, REFERENCE, Row, interleaved
-from workflow.lib.batches import RAW, ResidentPairs
-from workflow.lib.devices import choose_device, choose_precision
-from workflow.lib.epochs import end_epoch, train_epoch
-from workflow.lib.settings import experiment_from
-from workflow.lib.training import TrainingData, start
 
 IMAGE_DIM, TEXT_DIM, HIDDEN_DIM, OUTPUT_DIM = 768, 4096, 1024, 512
 CAPTIONS = 5

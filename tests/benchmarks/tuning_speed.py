@@ -10,10 +10,10 @@ from typing import Any
 
 import optuna
 
+from frozenalign.configuration.studies import load_study
+from frozenalign.system.files import read_json, write_yaml
+from frozenalign.tuning.study import build_pruner
 from tests.benchmarks.measurement import Row, seconds_of
-from workflow.lib.files import read_json, write_yaml
-from workflow.lib.settings import load_study
-from workflow.lib.tuning import build_pruner
 from workflow.scripts import demo_data, split
 
 ROOT = Path(__file__).parents[2]

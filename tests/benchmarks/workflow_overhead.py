@@ -6,8 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from frozenalign.demo.made_files import ROW_FILES, write_made
 from tests.benchmarks.measurement import Row, interleaved
-from workflow.lib.made_files import ROW_FILES, write_made
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs")

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from workflow.lib import tiles
-from workflow.lib.losses import LOSSES, BLIPLoss, MoCoLoss, build_loss
+from frozenalign.losses.queue import BLIPLoss, MoCoLoss
+from frozenalign.losses.registry import LOSSES, build_loss
+from frozenalign.system import products as tiles
 
 BATCH, WIDTH = 12, 7
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from torch.nn import functional
 
-from workflow.lib import tiles
-from workflow.lib.metrics import mean_average_precision_at_r, summarize
-from workflow.lib.ranks import Ranks
-from workflow.lib.retrieval import retrieval_ranks, top_candidates
+from frozenalign.evaluation.metrics import mean_average_precision_at_r, summarize
+from frozenalign.evaluation.ranks import Ranks, retrieval_ranks, top_candidates
+from frozenalign.system import products as tiles
 
 
 def brute_force(images: torch.Tensor, texts: torch.Tensor, caption_image: torch.Tensor) -> Ranks:

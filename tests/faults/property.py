@@ -14,7 +14,7 @@ import hypothesis
 from hypothesis import HealthCheck
 from hypothesis import strategies as st
 
-from workflow.lib.errors import UserError
+from frozenalign.system.errors import UserError
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 5

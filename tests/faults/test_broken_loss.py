@@ -6,12 +6,14 @@ import re
 import pytest
 import torch
 
+from frozenalign.losses import softmax as losses
+from frozenalign.models.model_file import load_heads
+from frozenalign.system.errors import UserError
+from frozenalign.training import epochs
+from frozenalign.training import fit as training
+from frozenalign.training.divergence import DivergenceError
+from frozenalign.training.fit import fit
 from tests.small_training import assert_same, experiment, raw, rotated_pairs
-from workflow.lib import epochs, losses, training
-from workflow.lib.divergence import DivergenceError
-from workflow.lib.dual_encoder import load_heads
-from workflow.lib.errors import UserError
-from workflow.lib.training import fit
 from workflow.scripts.train import main as train
 
 EXPERIMENT = """

@@ -9,11 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frozenalign.configuration.result_files import checked_facts
+from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.models.model_file import load_heads, read_checkpoint, write_checkpoint
+from frozenalign.system.errors import UserError
+from frozenalign.training.checkpoints import Checkpoint
 from tests.faults.property import altered, answer, cases, damaged, flipped, refusal
-from workflow.lib.checkpoints import Checkpoint
-from workflow.lib.dual_encoder import DualEncoder, load_heads, read_checkpoint, write_checkpoint
-from workflow.lib.errors import UserError
-from workflow.lib.results import checked_facts
 
 
 @pytest.fixture

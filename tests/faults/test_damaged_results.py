@@ -16,15 +16,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frozenalign.data.pairs import PairFiles
+from frozenalign.data.splits import SplitIndex
+from frozenalign.evaluation.uncertainty import resampled_recalls
+from frozenalign.reporting import page as report
+from frozenalign.reporting.leaderboard import leaderboard, read_run
+from frozenalign.system.files import ARRAY_BYTES
+from frozenalign.tuning.trial_tables import read_trials
 from tests.faults.conftest import EXPERIMENT
 from tests.faults.property import altered, answer, cases, damaged, refusal
-from workflow.lib import report
-from workflow.lib.batches import PairFiles
-from workflow.lib.files import ARRAY_BYTES
-from workflow.lib.leaderboard import leaderboard, read_run
-from workflow.lib.splits import SplitIndex
-from workflow.lib.trial_tables import read_trials
-from workflow.lib.uncertainty import resampled_recalls
 from workflow.scripts.report import main as write_report
 
 
@@ -45,7 +45,7 @@ def _quick_report(monkeypatch):
     """Pages without pictures, of few resamples, from a template compiled once: all that takes time in a report."""
     monkeypatch.setattr(report, "_template", template)
     few = functools.partial(resampled_recalls, resamples=50)
-    monkeypatch.setattr("workflow.lib.leaderboard.resampled_recalls", few)
+    monkeypatch.setattr("frozenalign.reporting.leaderboard.resampled_recalls", few)
     for name in ("embedded_plot", "embedded_figure", "leaderboard_figure"):
         monkeypatch.setattr(report, name, lambda *arguments: "")
 

@@ -14,13 +14,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frozenalign.data.embeddings import CheckedSet, EmbeddingFiles, check_set
+from frozenalign.data.row_checks import check_rows
+from frozenalign.data.rows import MAX_WIDTH, RowFile, open_rows
+from frozenalign.data.tensor_header import matrix_width
+from frozenalign.system.errors import UserError
 from tests.conftest import related_embeddings, write_set
 from tests.faults.property import answer, cases, damaged, flipped, refusal
-from workflow.lib.embeddings import CheckedSet, EmbeddingFiles, check_set
-from workflow.lib.errors import UserError
-from workflow.lib.row_checks import check_rows
-from workflow.lib.rows import MAX_WIDTH, RowFile, open_rows
-from workflow.lib.tensor_header import matrix_width
 from workflow.scripts.split import main as split
 
 NAME = "train2017_text_embeddings.pt"

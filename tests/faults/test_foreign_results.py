@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.lib.errors import UserError
-from workflow.lib.foreign_results import EVALUATION, refuse_foreign_results
-from workflow.lib.results import read_result
+from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
+from frozenalign.configuration.result_files import read_result
+from frozenalign.system.errors import UserError
 
 SPLIT = ("train.npz", "val.npz", "test.npz", "train_tuning.npz", "manifest.json")
 WRITTEN = {
@@ -89,7 +89,7 @@ def test_a_result_that_was_cut_off_may_be_replaced(step, name, chain, tmp_path):
 def test_the_checkpoint_of_a_training_is_a_result_and_a_link_that_leads_nowhere_is_no_file(
     chain, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("workflow.lib.checkpoints.Checkpoint.remove", lambda self: None)
+    monkeypatch.setattr("frozenalign.training.checkpoints.Checkpoint.remove", lambda self: None)
     training = chain.steps["train"]
     training.main([*training.arguments, "--output-dir", str(tmp_path), "--checkpoint-seconds", "0"])
     assert (tmp_path / "checkpoint.pt").exists()
@@ -147,7 +147,7 @@ def test_other_texts_are_told_apart(name, content, tmp_path):
 
 
 def test_a_file_that_is_larger_than_any_result_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr("workflow.lib.foreign_results.JSON_BYTES", 10)
+    monkeypatch.setattr("frozenalign.configuration.foreign_results.JSON_BYTES", 10)
     (tmp_path / "manifest.json").write_text('{"format": 1}')
     with pytest.raises(UserError, match=r"is no result of this project"):
         refuse_foreign_results(tmp_path, ["manifest.json"])

@@ -9,6 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frozenalign.data.embeddings import ID_LENGTH, CheckedSet, EmbeddingFiles, check_set, open_set
+from frozenalign.data.splits import SPLITS, SplitIndex
+from frozenalign.system.errors import UserError
 from tests.conftest import related_embeddings, write_set
 from tests.faults.property import (
     altered,
@@ -22,9 +25,6 @@ from tests.faults.property import (
     texts,
     values,
 )
-from workflow.lib.embeddings import ID_LENGTH, CheckedSet, EmbeddingFiles, check_set, open_set
-from workflow.lib.errors import UserError
-from workflow.lib.splits import SPLITS, SplitIndex
 from workflow.scripts.split import main as split
 
 NAME = "train2017_metadata.json"

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from frozenalign.reporting.pictures import thumbnail
 from tests.faults.hostile import FILES, MARK, NAMES, write_pictures
-from workflow.lib.pictures import thumbnail
 
 
 def one_pixel(width: int, height: int) -> bytes:

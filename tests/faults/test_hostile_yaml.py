@@ -12,9 +12,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from frozenalign.configuration.experiments import Experiment, load_experiment
+from frozenalign.configuration.runs import checked_run
+from frozenalign.configuration.studies import Study, load_study
+from frozenalign.configuration.yaml_text import YAML_BYTES, parse_yaml, read_yaml
 from tests.faults.property import ROOT, altered, answer, cases, damaged, ended, refusal, texts, values
-from workflow.lib.settings import Experiment, Study, checked_run, load_experiment, load_study
-from workflow.lib.validation import YAML_BYTES, parse_yaml, read_yaml
 
 EXPERIMENT = (ROOT / "config" / "experiments" / "clip.yaml").read_bytes()
 STUDY = (ROOT / "config" / "tuning" / "quick.yaml").read_bytes()

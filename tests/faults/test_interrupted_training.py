@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from frozenalign.system import signals as interruption
+from frozenalign.system.errors import UserError
+from frozenalign.system.signals import Terminated, held_back
+from frozenalign.training import checkpoints
+from frozenalign.training import fit as training
+from frozenalign.training.checkpoints import Checkpoint
+from frozenalign.training.fit import fit
+from frozenalign.training.optimizer import AdamW
 from tests.small_training import NAMED, REGULARISED, STATEFUL, assert_same, experiment
-from workflow.lib import checkpoints, interruption, training
-from workflow.lib.checkpoints import Checkpoint
-from workflow.lib.errors import UserError
-from workflow.lib.interruption import Terminated, held_back
-from workflow.lib.optimizer import AdamW
-from workflow.lib.training import fit
 from workflow.scripts import train
 
 

@@ -19,8 +19,8 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from frozenalign.tuning.trial_budget import ABANDONED, counted_trials
 from tests.workflow.conftest import copy_of_the_project
-from workflow.lib.trial_budget import ABANDONED, counted_trials
 
 STUDY = """
 trials: {trials}

@@ -9,25 +9,27 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from frozenalign.system.files import read_json
 from tests.conftest import related_embeddings, write_set
-from workflow.lib.files import read_json
 
 ROOT = Path(__file__).parents[2]
 # A line of Python each, which prints nothing and ends without an error.
 READERS = {
-    "heads, losses and baselines": "from workflow.lib import registrations as r; r.heads(), r.losses(), r.baselines()",
+    "heads, losses and baselines": (
+        "from frozenalign.configuration import registrations as r; r.heads(), r.losses(), r.baselines()"
+    ),
     "a run and its files": (
-        "from pathlib import Path; from workflow.lib.settings import checked_files, checked_run; "
-        "from workflow.lib.validation import read_yaml; "
+        "from pathlib import Path; from frozenalign.configuration.runs import checked_files, checked_run; "
+        "from frozenalign.configuration.yaml_text import read_yaml; "
         "checked_files(checked_run(read_yaml('config/ablation.yaml'), ''), Path('config'))"
     ),
     "the modules of every script": (
-        "from pathlib import Path; from workflow.lib.sources import import_closure; "
-        "[import_closure(path, Path()) for path in Path('workflow/scripts').glob('*.py')]"
+        "from pathlib import Path; from frozenalign.system.fingerprints import import_closure; "
+        "[import_closure(path, Path('workflow/lib')) for path in Path('workflow/scripts').glob('*.py')]"
     ),
     "the pins of the environments": "from envs import lock; [lock.pinned(lock.ENVS / name) for name in lock.FILES]",
 }
-SAYS = "import sys; from workflow.lib.errors import UserError, run\ndef main():\n    {}\nrun(main)"
+SAYS = "import sys; from frozenalign.system.errors import UserError, run\ndef main():\n    {}\nrun(main)"
 RUN = "{o}/quick/seed0"
 FILES = "--data-dir {d} --split-dir {o}/split --output-dir"
 CHAIN = (
@@ -46,7 +48,7 @@ def main():
         name, *words = command.split()
         words = [word.replace("{d}", data).replace("{o}", out) for word in words]
         importlib.import_module("workflow.scripts." + name).main(words)
-from workflow.lib.errors import run
+from frozenalign.system.errors import run
 run(main)
 """
 STUDY = """
@@ -118,7 +120,7 @@ def test_a_name_that_the_locale_lacks_ends_a_script_in_one_sentence_whose_remedy
 
 def test_a_path_is_written_as_the_utf_8_that_it_is(locale):
     folder = b"/data/\xc3\xbc \xe6\x97\xa5\xe6\x9c\xac"
-    code = "import sys; from workflow.lib.files import path_text; print(ascii(path_text(sys.argv[1])))"
+    code = "import sys; from frozenalign.system.files import path_text; print(ascii(path_text(sys.argv[1])))"
     done = python(code, locale, os.fsdecode(folder))
     assert done.returncode == 0
     # What Python makes of these bytes in EUC-JP it cannot turn back.

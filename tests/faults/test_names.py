@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from frozenalign.configuration.runs import RESERVED, checked_files, checked_run
+from frozenalign.configuration.schemas import read_schema
+from frozenalign.configuration.variants import changes_from, checked_name, variants_of
+from frozenalign.system.errors import UserError
+from frozenalign.tuning.storage import Database
 from tests.faults.hostile import MARK, NAMES, OTHER_VALUES
-from workflow.lib.errors import UserError
-from workflow.lib.settings import RESERVED, checked_files, checked_run
-from workflow.lib.study_storage import Database
-from workflow.lib.validation import read_schema
-from workflow.lib.variants import changes_from, checked_name, variants_of
 from workflow.scripts import ensemble, split, train, tune
 
 PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -205,7 +205,7 @@ LISTS = {"input.models:q", "params.runs:q", "params.studies:q", "params.changes:
 
 @pytest.mark.parametrize("name", ["data", "split", "tune", "train", "evaluate", "report"])
 def test_every_word_of_a_shell_command_is_quoted_and_joined_to_its_option(name):
-    commands = re.findall(r"shell:\n((?:\s+\".*\"\n?)+)", (RULES / f"{name}.smk").read_text())
+    commands = re.findall(r"shell:\n\s+step\(\"\w+\"\) \+((?:\s+\".*\"\n?)+)", (RULES / f"{name}.smk").read_text())
     assert commands
     for before, word in (found for command in commands for found in re.findall(r"(\S*)\{([^}]+)\}", command)):
         assert word.endswith(":q") or word.rpartition(".")[2] in CHOSEN_FROM_A_LIST, word

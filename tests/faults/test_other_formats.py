@@ -8,9 +8,9 @@ import pytest
 import torch
 import yaml
 
-from workflow.lib.dual_encoder import load_heads
-from workflow.lib.errors import UserError
-from workflow.lib.results import read_result
+from frozenalign.configuration.result_files import read_result
+from frozenalign.models.model_file import load_heads
+from frozenalign.system.errors import UserError
 
 FORMATS = {
     "split/manifest.json": 2,

@@ -12,14 +12,23 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
+from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.models.model_file import save_heads, write_checkpoint
+from frozenalign.system.errors import UserError
+from frozenalign.system.files import (
+    replacing,
+    save_figure,
+    write_arrays,
+    write_bytes,
+    write_json,
+    write_text,
+    write_yaml,
+)
+from frozenalign.system.refusals import OF_PLACE, OF_SPACE, refuse_unwritable
+from frozenalign.training.checkpoints import Checkpoint
+from frozenalign.training.fit import start
 from tests.faults.conftest import Chain, SmallDisk, contents
 from tests.small_training import experiment, raw, rotated_pairs
-from workflow.lib.checkpoints import Checkpoint
-from workflow.lib.dual_encoder import DualEncoder, save_heads, write_checkpoint
-from workflow.lib.errors import UserError
-from workflow.lib.files import replacing, save_figure, write_arrays, write_bytes, write_json, write_text, write_yaml
-from workflow.lib.refusals import OF_PLACE, OF_SPACE, refuse_unwritable
-from workflow.lib.training import start
 
 STEPS = ["split", "train", "baseline", "evaluate", "ensemble", "tune", "report"]
 

@@ -13,15 +13,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from frozenalign.configuration.yaml_text import read_yaml
+from frozenalign.data.manifests import Inputs, Manifest
+from frozenalign.plots.figures import embedding_map, recall_at_k, similarity_histogram, training_curves
+from frozenalign.plots.leaderboard import leaderboard_figure
+from frozenalign.plots.tuning import optimization_history, parameter_importance
+from frozenalign.reporting.pictures import thumbnail
+from frozenalign.system.files import read_json, write_json, write_yaml
 from tests.conftest import related_embeddings, write_set
 from tests.faults.hostile import FILES, INJECTIONS, SCRIPT, write_pictures
-from workflow.lib.figures import embedding_map, recall_at_k, similarity_histogram, training_curves
-from workflow.lib.files import read_json, write_json, write_yaml
-from workflow.lib.leaderboard_figure import leaderboard_figure
-from workflow.lib.manifests import Inputs, Manifest
-from workflow.lib.pictures import thumbnail
-from workflow.lib.tuning_figures import optimization_history, parameter_importance
-from workflow.lib.validation import read_yaml
 from workflow.scripts import baseline, evaluate, report, split, train
 
 HOSTILE = "".join(INJECTIONS)

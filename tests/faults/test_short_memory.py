@@ -8,17 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from frozenalign.evaluation import ranks as retrieval
+from frozenalign.evaluation.ranks import retrieval_ranks
+from frozenalign.losses import tiled
+from frozenalign.losses.tiled import SigmoidPairs, SoftmaxPairs
+from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.system import memory
+from frozenalign.system.errors import UserError, is_out_of_memory, run
+from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.products import product
+from frozenalign.system.random_state import random_state, restore_random_state
+from frozenalign.training.fit import fit
+from frozenalign.training.micro_batches import backward
 from tests.small_training import STATEFUL, experiment
-from workflow.lib import memory, retrieval, tiled
-from workflow.lib.dual_encoder import DualEncoder
-from workflow.lib.errors import UserError, is_out_of_memory, run
-from workflow.lib.memory import halved_until_it_fits
-from workflow.lib.micro_batches import backward
-from workflow.lib.products import product
-from workflow.lib.random_state import random_state, restore_random_state
-from workflow.lib.retrieval import retrieval_ranks
-from workflow.lib.tiled import SigmoidPairs, SoftmaxPairs
-from workflow.lib.training import fit
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_DROPOUT = [(head, loss) for head, loss in [*STATEFUL, ("linear", {"type": "infonce"})] if head != "align"]
@@ -192,7 +194,7 @@ def test_a_training_that_the_machine_has_no_memory_for_goes_on_in_parts():
     program = """
 import resource, torch
 from tests.small_training import experiment, raw, rotated_pairs
-from workflow.lib.training import fit
+from frozenalign.training.fit import fit
 torch.set_num_threads(1)
 wide = {"hidden_dim": 4096, "dropout": 0.0}
 settings = experiment("mlp", {"type": "siglip"}, model=wide, batch_size=4096, num_epochs=1)

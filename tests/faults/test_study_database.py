@@ -19,14 +19,16 @@ import pytest
 import sqlalchemy
 from optuna.trial import TrialState
 
+from frozenalign.configuration.experiments import Experiment
+from frozenalign.configuration.studies import load_study
+from frozenalign.system.errors import UserError
+from frozenalign.training.data import TrainingData
+from frozenalign.tuning import storage as study_storage
+from frozenalign.tuning import study as tuning
+from frozenalign.tuning.storage import Database, StorageError
+from frozenalign.tuning.study import StudyRun, run_study
+from frozenalign.tuning.trial_budget import ABANDONED, counted_trials
 from tests.small_training import study_text
-from workflow.lib import study_storage, tuning
-from workflow.lib.errors import UserError
-from workflow.lib.settings import Experiment, load_study
-from workflow.lib.study_storage import Database, StorageError
-from workflow.lib.training import TrainingData
-from workflow.lib.trial_budget import ABANDONED, counted_trials
-from workflow.lib.tuning import StudyRun, run_study
 
 STUDY = study_text(4)
 # Holds the database alone for so many seconds at the most, again and again, until it is killed.

@@ -14,15 +14,15 @@ from pathlib import Path
 
 import pytest
 
+from frozenalign.system.errors import UserError
+from frozenalign.system.locks import LOCK_NAME, only_writer
 from tests.faults.conftest import Chain, contents
-from workflow.lib.errors import UserError
-from workflow.lib.locks import LOCK_NAME, only_writer
 from workflow.scripts import demo_data
 
 ROOT = Path(__file__).parents[2]
 HOLDER = """
 import sys
-from workflow.lib.locks import only_writer
+from frozenalign.system.locks import only_writer
 with only_writer(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
@@ -30,8 +30,8 @@ with only_writer(sys.argv[1]):
 # Takes the folder as often as asked, and fails where it meets another process in it.
 VISITOR = """
 import pathlib, sys
-from workflow.lib.errors import UserError
-from workflow.lib.locks import only_writer
+from frozenalign.system.errors import UserError
+from frozenalign.system.locks import only_writer
 folder, visits = pathlib.Path(sys.argv[1]), int(sys.argv[2])
 while visits:
     try:
@@ -95,8 +95,8 @@ def test_processes_that_come_and_go_never_meet(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from workflow.lib.files import replacing
-from workflow.lib.locks import only_writer
+from frozenalign.system.files import replacing
+from frozenalign.system.locks import only_writer
 folder = Path(sys.argv[1])
 with only_writer(folder), replacing(folder / "output.pt") as temporary:
     temporary.write_text("half of it")

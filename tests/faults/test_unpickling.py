@@ -16,21 +16,23 @@ import numpy as np
 import pytest
 import torch
 
-from workflow.lib.checkpoints import Checkpoint
-from workflow.lib.dual_encoder import load_heads, read_checkpoint
-from workflow.lib.embeddings import EmbeddingFiles, check_set, read_metadata
-from workflow.lib.errors import UserError
-from workflow.lib.files import read_arrays, read_json
-from workflow.lib.leaderboard import read_run
-from workflow.lib.pictures import thumbnail
-from workflow.lib.report import _study
-from workflow.lib.rows import open_rows
-from workflow.lib.settings import load_experiment, load_study
-from workflow.lib.splits import SplitIndex, split_by_assignments
-from workflow.lib.tensor_header import matrix_width
-from workflow.lib.tuning import StudyRun, run_study
-from workflow.lib.validation import plain_value, read_schema, read_yaml
-from workflow.lib.variants import changes_from
+from frozenalign.configuration.experiments import load_experiment
+from frozenalign.configuration.schemas import read_schema
+from frozenalign.configuration.studies import load_study
+from frozenalign.configuration.variants import changes_from
+from frozenalign.configuration.yaml_text import plain_value, read_yaml
+from frozenalign.data.embeddings import EmbeddingFiles, check_set, read_metadata
+from frozenalign.data.rows import open_rows
+from frozenalign.data.splits import SplitIndex, split_by_assignments
+from frozenalign.data.tensor_header import matrix_width
+from frozenalign.models.model_file import load_heads, read_checkpoint
+from frozenalign.reporting.leaderboard import read_run
+from frozenalign.reporting.page import _study
+from frozenalign.reporting.pictures import thumbnail
+from frozenalign.system.errors import UserError
+from frozenalign.system.files import read_arrays, read_json
+from frozenalign.training.checkpoints import Checkpoint
+from frozenalign.tuning.study import StudyRun, run_study
 
 ROOT = Path(__file__).parents[2]
 MARK = "unpickled"

@@ -3,6 +3,7 @@
 import ast
 import re
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +107,15 @@ def test_every_package_that_the_code_imports_is_a_direct_one():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.partition(".")[0])
-    foreign = {IMPORT_NAMES.get(name, name) for name in imported - sys.stdlib_module_names - {"workflow"}}
+    foreign = {
+        IMPORT_NAMES.get(name, name) for name in imported - sys.stdlib_module_names - {"workflow", "frozenalign"}
+    }
     assert "torch" in foreign
     assert foreign <= set(direct())
+
+
+def test_the_installed_package_asks_for_the_same_ranges():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["dependencies"], *project["optional-dependencies"]["workflow"]]
+    ranges = {each.name: each.specifier for each in map(Requirement, asked)}
+    assert ranges == {canonicalize_name(name): each.specifier for name, each in direct().items()}

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from workflow.lib.errors import UserError, run
-from workflow.lib.interruption import Terminated
+from frozenalign.system.errors import UserError, run
+from frozenalign.system.signals import Terminated
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sorted((ROOT / "workflow" / "scripts").glob("[!_]*.py"))}

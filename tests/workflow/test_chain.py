@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from frozenalign.reporting.leaderboard import chance
 from tests.workflow.conftest import write_with_its_old_time
-from workflow.lib.leaderboard import chance
 from workflow.scripts.report import main as report
 
 pytestmark = pytest.mark.slow
@@ -163,7 +163,7 @@ def test_machines_whose_clocks_differ_rerun_nothing(finished, seconds):
     [
         ("config/experiments/quick_test.yaml", {"train": 3, "evaluate": 3, "ensemble": 1, "report": 1}),
         ("config/tuning/short.yaml", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1, "report": 1}),
-        ("workflow/lib/ensemble.py", {"ensemble": 1, "report": 1}),
+        ("workflow/lib/frozenalign/models/ensemble.py", {"ensemble": 1, "report": 1}),
         ("workflow/report/report.css", {"report": 1}),
     ],
 )
@@ -181,13 +181,13 @@ def test_a_change_that_kept_its_old_time_is_not_missed(finished, name, rules):
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
-        ("lib/report.py", {"report": 1}),
+        ("lib/frozenalign/reporting/page.py", {"report": 1}),
         ("report/report.css", {"report": 1}),
-        ("lib/reranking.py", {"evaluate": 7, "ensemble": 1, "report": 1}),
-        ("lib/ablation.py", {"report": 1}),
-        ("lib/ensemble.py", {"ensemble": 1, "report": 1}),
-        ("lib/losses.py", {"tune": 1, "train": 5, "evaluate": 5, "ensemble": 1, "report": 1}),
-        ("lib/tuning.py", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1, "report": 1}),
+        ("lib/frozenalign/evaluation/reranking.py", {"evaluate": 7, "ensemble": 1, "report": 1}),
+        ("lib/frozenalign/reporting/ablation.py", {"report": 1}),
+        ("lib/frozenalign/models/ensemble.py", {"ensemble": 1, "report": 1}),
+        ("lib/frozenalign/losses/softmax.py", {"tune": 1, "train": 5, "evaluate": 5, "ensemble": 1, "report": 1}),
+        ("lib/frozenalign/tuning/study.py", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1, "report": 1}),
     ],
 )
 def test_an_edited_module_reruns_the_rules_that_use_it_until_the_edit_is_taken_back(finished, module, rules):

@@ -1,4 +1,4 @@
-"""A head is added as the README says: a class and a file, word for word, and the chain takes it to its metrics."""
+"""A head is added as the README says, word for word: a class and its settings. The chain takes it to its metrics."""
 
 import json
 import re
@@ -8,6 +8,15 @@ import pytest
 from tests.workflow.conftest import ROOT, copy_of_the_project
 
 pytestmark = pytest.mark.slow
+
+IMPORTS = """
+from torch import nn
+
+from frozenalign.configuration.parameters import PositiveInt
+from frozenalign.models.registry import register_head
+
+
+"""
 
 
 def readme_block(language: str, marker: str) -> str:
@@ -19,7 +28,7 @@ def test_the_ten_lines_of_the_readme_add_a_head(tmp_path):
     project = copy_of_the_project(tmp_path)
     code = readme_block("python", "@register_head")
     assert len(code.strip().splitlines()) <= 10
-    project.write("workflow/lib/heads.py", project.read("workflow/lib/heads.py") + "\n\n" + code)
+    project.write("workflow/lib/frozenalign/models/bottleneck.py", IMPORTS + code)
     project.write("config/experiments/bottleneck.yaml", readme_block("yaml", "bottleneck"))
     target = "results/demo/bottleneck/seed0/evaluation_results/metrics.json"
     project.snakemake("--config", "experiments=[bottleneck]", "--", target)

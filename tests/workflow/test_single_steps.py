@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from frozenalign.models.model_file import load_heads
+from frozenalign.system.errors import UserError
 from tests.conftest import related_embeddings, write_set
-from workflow.lib.dual_encoder import load_heads
-from workflow.lib.errors import UserError
 from workflow.scripts.baseline import main as baseline
 from workflow.scripts.evaluate import main as evaluate
 from workflow.scripts.report import main as report

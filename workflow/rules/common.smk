@@ -3,24 +3,27 @@
 import json
 import os
 import re
+import shlex
 import shutil
+import sys
 from contextlib import contextmanager
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from workflow.lib.content import content_hash
-from workflow.lib.errors import UserError
-from workflow.lib.files import file_size
-from workflow.lib.given_files import PAIRS, made_from_others, pairs_hash, present_hashes, write_witness
-from workflow.lib.made_files import refuse_foreign
-from workflow.lib.refusals import refuse_unwritable
-from workflow.lib.registrations import baselines
-from workflow.lib.sources import import_closure
-from workflow.lib.tensor_header import matrix_width
-from workflow.lib.variants import variants_of
+from frozenalign.system.fingerprints import content_hash
+from frozenalign.system.errors import UserError
+from frozenalign.system.files import file_size
+from frozenalign.data.given_files import PAIRS, made_from_others, pairs_hash, present_hashes, write_witness
+from frozenalign.demo.made_files import refuse_foreign
+from frozenalign.system.refusals import refuse_unwritable
+from frozenalign.configuration.registrations import baselines
+from frozenalign.system.fingerprints import import_closure
+from frozenalign.data.tensor_header import matrix_width
+from frozenalign.configuration.variants import variants_of
 
-BASE = Path(workflow.current_basedir).parents[1]
+WORKFLOW = Path(workflow.current_basedir).parent
+SCRIPTS = WORKFLOW / "scripts"
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # config.schema.yaml holds the names of a configuration to this
 SPLITS = ["train", "train_tuning", "val", "test"]
 TUNED = "tuned-"
@@ -39,10 +42,19 @@ WITNESSES = ".snakemake/inputs"
 BEST_CONFIGURATION = rf"results/{NAME}/tuning/{NAME}/best_config\.yaml"
 
 
+def step(script):
+    """Return the beginning of the command that runs a script, for a shell directive.
+
+    Its Python is that of the conda environment, where there is one, else the one that runs Snakemake.
+    """
+    python = "python" if workflow.deployment_settings.deployment_method else sys.executable
+    return " ".join(shlex.quote(str(word)).replace("{", "{{").replace("}", "}}") for word in (python, SCRIPTS, script))
+
+
 def code(script):
     """Return the files whose change reruns a script: itself, all it imports, and what else of workflow/ it reads."""
-    found = import_closure(BASE / "workflow" / "scripts" / f"{script}.py", BASE)
-    return [os.path.relpath(path) for path in [*found, *(BASE / "workflow" / name for name in READ.get(script, []))]]
+    found = import_closure(SCRIPTS / f"{script}.py", WORKFLOW / "lib")
+    return [os.path.relpath(path) for path in [*found, *(WORKFLOW / name for name in READ.get(script, []))]]
 
 
 @contextmanager

@@ -31,5 +31,5 @@ else:
             captions=DEMO["generate"]["captions"],
             seed=DEMO["generate"]["seed"],
         shell:
-            "python -m workflow.scripts.demo_data --output-dir={params.dir:q} --images {params.images}"
+            step("demo_data") + " --output-dir={params.dir:q} --images {params.images}"
             " --captions {params.captions} --seed {params.seed} > {log:q} 2>&1"

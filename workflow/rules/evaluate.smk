@@ -40,7 +40,7 @@ rule evaluate:
         captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
         device=config["device"],
     shell:
-        "python -m workflow.scripts.evaluate --model={input.model:q} --data-dir={params.data_dir:q}"
+        step("evaluate") + " --model={input.model:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} --output-dir={params.output_dir:q}"
         " --captions-rule {params.captions_rule} --device {params.device} > {log:q} 2>&1"
 
@@ -93,7 +93,7 @@ if config["ensembles"]:
             captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
             device=config["device"],
         shell:
-            "python -m workflow.scripts.ensemble --name={wildcards.experiment:q} --models {input.models:q}"
+            step("ensemble") + " --name={wildcards.experiment:q} --models {input.models:q}"
             " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
             " --output-dir={params.output_dir:q} --captions-rule {params.captions_rule}"
             " --device {params.device} > {log:q} 2>&1"

@@ -31,6 +31,6 @@ rule report:
         studies=lambda wildcards: study_folders(wildcards.dataset),
         output_dir=lambda wildcards: f"results/{wildcards.dataset}/report",
     shell:
-        "python -m workflow.scripts.report --dataset-name={wildcards.dataset:q} --data-dir={params.data_dir:q}"
+        step("report") + " --dataset-name={wildcards.dataset:q} --data-dir={params.data_dir:q}"
         " --pictures={params.pictures:q} --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
         " --output-dir={params.output_dir:q} > {log:q} 2>&1"

@@ -27,5 +27,5 @@ rule split:
         output_dir=split_dir,
         division=division_arguments,
     shell:
-        "python -m workflow.scripts.split --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
+        step("split") + " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
         " --output-dir={params.output_dir:q} {params.division:q} > {log:q} 2>&1"

@@ -42,7 +42,7 @@ rule train:
         precision=config["precision"],
         changes=change_arguments,
     shell:
-        "python -m workflow.scripts.train --experiment={input.experiment:q} --name={wildcards.experiment:q}"
+        step("train") + " --experiment={input.experiment:q} --name={wildcards.experiment:q}"
         " {params.changes:q}"
         " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
         " --output-dir={params.output_dir:q} --seed {wildcards.seed}"
@@ -77,6 +77,6 @@ rule baseline:
         split_dir=split_dir,
         output_dir=run_dir,
     shell:
-        "python -m workflow.scripts.baseline --baseline={wildcards.experiment:q} --dataset={wildcards.dataset:q}"
+        step("baseline") + " --baseline={wildcards.experiment:q} --dataset={wildcards.dataset:q}"
         " --data-dir={params.data_dir:q} --split-dir={params.split_dir:q} --output-dir={params.output_dir:q}"
         " --seed {wildcards.seed} > {log:q} 2>&1"

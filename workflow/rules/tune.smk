@@ -43,6 +43,6 @@ rule tune:
         device=config["device"],
         precision=config["precision"],
     shell:
-        "python -m workflow.scripts.tune --study={input.study:q} --data-dir={params.data_dir:q}"
+        step("tune") + " --study={input.study:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} --output-dir={params.output_dir:q}"
         " --device {params.device} --precision {params.precision} > {log:q} 2>&1"

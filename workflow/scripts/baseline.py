@@ -9,17 +9,17 @@ from pathlib import Path
 
 import torch
 
-from workflow.lib.arguments import refuse_negative_seed
-from workflow.lib.baselines import BASELINES
-from workflow.lib.batches import RAW, load_pairs
-from workflow.lib.dual_encoder import save_heads
-from workflow.lib.errors import run
-from workflow.lib.files import write_json, write_yaml
-from workflow.lib.foreign_results import refuse_foreign_results
-from workflow.lib.locks import only_writer
-from workflow.lib.manifests import open_split
-from workflow.lib.provenance import run_facts
-from workflow.lib.starting_points import choose_maps, file_chunks, model_of
+from frozenalign.closed_forms.choice import choose_maps, model_of
+from frozenalign.closed_forms.registry import BASELINES
+from frozenalign.configuration.foreign_results import refuse_foreign_results
+from frozenalign.data.manifests import open_split
+from frozenalign.data.pairs import RAW, file_chunks, load_pairs
+from frozenalign.models.model_file import save_heads
+from frozenalign.system.errors import run
+from frozenalign.system.files import write_json, write_yaml
+from frozenalign.system.locks import only_writer
+from frozenalign.system.provenance import run_facts
+from frozenalign.system.random_state import refuse_negative_seed
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from workflow.lib.configuration_reference import configuration_reference
-from workflow.lib.errors import run
-from workflow.lib.files import write_text
+from frozenalign.configuration.reference import configuration_reference
+from frozenalign.system.errors import run
+from frozenalign.system.files import write_text
 
 
 def main(argv: Sequence[str] | None = None) -> None:

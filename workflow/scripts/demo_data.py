@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from workflow.lib.arguments import refuse_negative_seed
-from workflow.lib.demo_encoders import fit_encoders
-from workflow.lib.errors import UserError, run
-from workflow.lib.locks import only_writer
-from workflow.lib.made_files import PICTURES, ROW_FILES, refuse_foreign, write_made
-from workflow.lib.scenes import CAPTION_STYLES, draw_scene, sample_scene, write_captions
+from frozenalign.demo.encoders import fit_encoders
+from frozenalign.demo.made_files import PICTURES, ROW_FILES, refuse_foreign, write_made
+from frozenalign.demo.scenes import CAPTION_STYLES, draw_scene, sample_scene, write_captions
+from frozenalign.system.errors import UserError, run
+from frozenalign.system.locks import only_writer
+from frozenalign.system.random_state import refuse_negative_seed
 
 # Encoders are fitted on scenes of their own: had they seen the demo's, every head would look better than it is.
 ENCODER_SCENES = 1200

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import torch
 
-from workflow.lib.devices import choose_device
-from workflow.lib.dual_encoder import load_heads
-from workflow.lib.ensemble import Ensemble
-from workflow.lib.errors import UserError, run
-from workflow.lib.evaluation import CAPTION_RULES
-from workflow.lib.evaluation_results import Member, Protocol, write_evaluation
-from workflow.lib.files import file_hash, write_json, write_yaml
-from workflow.lib.foreign_results import EVALUATION, refuse_foreign_results
-from workflow.lib.locks import only_writer
-from workflow.lib.metrics import summarize
-from workflow.lib.projections import project_files
-from workflow.lib.provenance import run_facts
-from workflow.lib.results import checked_facts, read_result
-from workflow.lib.variants import checked_name
+from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
+from frozenalign.configuration.result_files import checked_facts, read_result
+from frozenalign.configuration.variants import checked_name
+from frozenalign.evaluation.metrics import summarize
+from frozenalign.evaluation.projections import project_files
+from frozenalign.evaluation.protocol import CAPTION_RULES
+from frozenalign.evaluation.results import Member, Protocol, write_evaluation
+from frozenalign.models.ensemble import Ensemble
+from frozenalign.models.model_file import load_heads
+from frozenalign.system.devices import choose_device
+from frozenalign.system.errors import UserError, run
+from frozenalign.system.files import file_hash, write_json, write_yaml
+from frozenalign.system.locks import only_writer
+from frozenalign.system.provenance import run_facts
 
 WRITTEN = ("resolved_config.yaml", "run.json", *(f"evaluation_results/{name}" for name in EVALUATION))
 

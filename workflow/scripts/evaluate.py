@@ -5,14 +5,14 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from workflow.lib.devices import choose_device
-from workflow.lib.dual_encoder import load_heads
-from workflow.lib.errors import run
-from workflow.lib.evaluation import CAPTION_RULES
-from workflow.lib.evaluation_results import Member, Protocol, write_evaluation
-from workflow.lib.foreign_results import EVALUATION, refuse_foreign_results
-from workflow.lib.locks import only_writer
-from workflow.lib.results import checked_facts
+from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
+from frozenalign.configuration.result_files import checked_facts
+from frozenalign.evaluation.protocol import CAPTION_RULES
+from frozenalign.evaluation.results import Member, Protocol, write_evaluation
+from frozenalign.models.model_file import load_heads
+from frozenalign.system.devices import choose_device
+from frozenalign.system.errors import run
+from frozenalign.system.locks import only_writer
 
 
 def main(argv: Sequence[str] | None = None) -> None:

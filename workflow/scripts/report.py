@@ -5,12 +5,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from workflow.lib.errors import run
-from workflow.lib.files import write_text
-from workflow.lib.foreign_results import refuse_foreign_results
-from workflow.lib.leaderboard import leaderboard, read_run
-from workflow.lib.locks import only_writer
-from workflow.lib.report import ReportInput, render
+from frozenalign.configuration.foreign_results import refuse_foreign_results
+from frozenalign.reporting.leaderboard import leaderboard, read_run
+from frozenalign.reporting.page import ReportInput, render
+from frozenalign.system.errors import run
+from frozenalign.system.files import write_text
+from frozenalign.system.locks import only_writer
 
 
 def main(argv: Sequence[str] | None = None) -> None:

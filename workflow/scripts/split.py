@@ -7,16 +7,11 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from workflow.lib.arguments import refuse_negative_seed
-from workflow.lib.embeddings import EXTRA_SET, TRAINING_SET, CheckedSet, EmbeddingFiles, check_extra_set, check_set
-from workflow.lib.errors import UserError, run
-from workflow.lib.files import path_text
-from workflow.lib.foreign_results import refuse_foreign_results
-from workflow.lib.locks import only_writer
-from workflow.lib.manifests import write_manifest
-from workflow.lib.quotation import quoted
-from workflow.lib.split_findings import find, warning_lines
-from workflow.lib.splits import (
+from frozenalign.configuration.foreign_results import refuse_foreign_results
+from frozenalign.data.embeddings import EXTRA_SET, TRAINING_SET, CheckedSet, EmbeddingFiles, check_extra_set, check_set
+from frozenalign.data.manifests import write_manifest
+from frozenalign.data.split_findings import find, warning_lines
+from frozenalign.data.splits import (
     MISSING,
     SPLITS,
     Division,
@@ -30,6 +25,10 @@ from workflow.lib.splits import (
     split_by_counts,
     tuning_sample,
 )
+from frozenalign.system.errors import UserError, quoted, run
+from frozenalign.system.files import path_text
+from frozenalign.system.locks import only_writer
+from frozenalign.system.random_state import refuse_negative_seed
 
 logger = logging.getLogger(__name__)
 

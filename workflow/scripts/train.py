@@ -8,24 +8,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from workflow.lib.arguments import refuse_negative_seed
-from workflow.lib.batches import PairFiles
-from workflow.lib.checkpoints import SECONDS, Checkpoint
-from workflow.lib.content import code_hash
-from workflow.lib.devices import choose_device, choose_precision
-from workflow.lib.divergence import DivergenceError
-from workflow.lib.dual_encoder import save_heads
-from workflow.lib.epochs import batch_warnings
-from workflow.lib.errors import UserError, run
-from workflow.lib.figures import training_curves
-from workflow.lib.files import save_figure, text_hash, write_json, write_yaml
-from workflow.lib.foreign_results import refuse_foreign_results
-from workflow.lib.locks import only_writer
-from workflow.lib.manifests import Inputs, open_split
-from workflow.lib.provenance import run_facts
-from workflow.lib.settings import Experiment, load_experiment
-from workflow.lib.training import Fit, choice_warnings, fit, load_training_data
-from workflow.lib.variants import changes_from, checked_name
+from frozenalign.configuration.experiments import Experiment, load_experiment
+from frozenalign.configuration.foreign_results import refuse_foreign_results
+from frozenalign.configuration.variants import changes_from, checked_name
+from frozenalign.data.manifests import Inputs, open_split
+from frozenalign.data.pairs import PairFiles
+from frozenalign.models.model_file import save_heads
+from frozenalign.plots.figures import training_curves
+from frozenalign.system.devices import choose_device, choose_precision
+from frozenalign.system.errors import UserError, run
+from frozenalign.system.files import save_figure, text_hash, write_json, write_yaml
+from frozenalign.system.fingerprints import code_hash
+from frozenalign.system.locks import only_writer
+from frozenalign.system.provenance import run_facts
+from frozenalign.system.random_state import refuse_negative_seed
+from frozenalign.training.checkpoints import SECONDS, Checkpoint
+from frozenalign.training.data import load_training_data
+from frozenalign.training.divergence import DivergenceError
+from frozenalign.training.epochs import batch_warnings
+from frozenalign.training.fit import Fit, choice_warnings, fit
 
 logger = logging.getLogger(__name__)
 

@@ -6,20 +6,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from workflow.lib.devices import choose_device, choose_precision
-from workflow.lib.epochs import batch_warnings
-from workflow.lib.errors import run
-from workflow.lib.files import save_figure, write_json, write_text, write_yaml
-from workflow.lib.foreign_results import refuse_foreign_results
-from workflow.lib.locks import only_writer
-from workflow.lib.manifests import open_split
-from workflow.lib.settings import Study, TrainingSettings, experiment_from, load_study
-from workflow.lib.study_results import best_experiment, importances, trials_table
-from workflow.lib.training import load_training_data
-from workflow.lib.tuning import StudyRun, run_study
-from workflow.lib.tuning_figures import optimization_history, parameter_importance
-from workflow.lib.variants import checked_name
-from workflow.lib.worker_pool import prepare_workers
+from frozenalign.configuration.experiments import TrainingSettings, experiment_from
+from frozenalign.configuration.foreign_results import refuse_foreign_results
+from frozenalign.configuration.studies import Study, load_study
+from frozenalign.configuration.variants import checked_name
+from frozenalign.data.manifests import open_split
+from frozenalign.plots.tuning import optimization_history, parameter_importance
+from frozenalign.system.devices import choose_device, choose_precision
+from frozenalign.system.errors import run
+from frozenalign.system.files import save_figure, write_json, write_text, write_yaml
+from frozenalign.system.locks import only_writer
+from frozenalign.training.data import load_training_data
+from frozenalign.training.epochs import batch_warnings
+from frozenalign.tuning.results import best_experiment, importances, trials_table
+from frozenalign.tuning.study import StudyRun, run_study
+from frozenalign.tuning.worker_pool import prepare_workers
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write study.db, best_config.yaml, trials.csv, two pictures and study.json."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("workflow.lib.training").setLevel(logging.WARNING)
+    logging.getLogger("frozenalign.training.fit").setLevel(logging.WARNING)
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, ("best_config.yaml", "trials.csv", "study.json"))
         _tune(arguments)
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _tune(arguments: argparse.Namespace) -> None:
     settings = load_study(arguments.study)
     if settings.n_jobs > 1:
-        prepare_workers("workflow.lib.tuning")
+        prepare_workers("frozenalign.tuning.study")
     name = checked_name(arguments.name or arguments.study.stem, "the study")
     device = choose_device(arguments.device)
     opened = open_split(arguments.data_dir, arguments.split_dir, [settings.data, "val"])

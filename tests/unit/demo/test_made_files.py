@@ -1,0 +1,184 @@
+"""Demo data know their own files, by content, and touch nothing else."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from frozenalign.demo import made_files
+from frozenalign.demo.made_files import PICTURES, RECORD, ROW_FILES, foreign_files, refuse_foreign, write_made
+from frozenalign.system.errors import UserError
+from tests.workflow.conftest import write_with_its_old_time
+
+FIRST = {"images/000001.png": b"red", "images/000002.png": b"blue"} | {name: name.encode() for name in ROW_FILES}
+SECOND = {"images/000001.png": b"green"} | {name: b"other " + name.encode() for name in ROW_FILES}
+
+
+@pytest.fixture
+def made(tmp_path) -> Path:
+    """A folder of demo data."""
+    write_made(tmp_path / "demo", FIRST, "")
+    return tmp_path / "demo"
+
+
+def holds(folder: Path) -> dict[str, bytes]:
+    found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: content for name, content in found.items() if name != RECORD}
+
+
+def test_demo_data_are_known_where_they_were_written_and_in_a_copy(made, tmp_path):
+    shutil.copytree(made, tmp_path / "copy")
+    assert foreign_files(made) == foreign_files(tmp_path / "copy") == []
+
+
+def test_only_the_record_is_read_where_nothing_was_touched(made, monkeypatch):
+    monkeypatch.setattr(made_files, "remembered_hash", lambda path, known: pytest.fail(f"{path} was read"))
+    assert foreign_files(made) == []
+
+
+def test_missing_files_are_no_foreign_ones(made, tmp_path):
+    shutil.rmtree(made / PICTURES)
+    (made / ROW_FILES[0]).unlink()
+    assert foreign_files(made) == foreign_files(tmp_path / "absent") == []
+
+
+def test_new_demo_data_leave_nothing_of_the_old_ones(made):
+    write_made(made, SECOND, "")
+    assert holds(made) == SECOND
+    assert foreign_files(made) == []
+
+
+def a_picture(folder: Path) -> str:
+    (folder / "images/mine.jpg").write_bytes(b"mine")
+    return "images/mine.jpg"
+
+
+def a_folder_of_pictures(folder: Path) -> str:
+    (folder / "images/mine").mkdir()
+    return "images/mine"
+
+
+def other_rows_of_the_same_size_and_time(folder: Path) -> str:
+    path = folder / ROW_FILES[1]
+    write_with_its_old_time(path, bytes(len(path.read_bytes())))
+    return ROW_FILES[1]
+
+
+def another_picture_of_the_same_name(folder: Path) -> str:
+    (folder / "images/000002.png").write_bytes(b"mine")
+    return "images/000002.png"
+
+
+def a_link_to_pictures(folder: Path) -> str:
+    (folder / PICTURES).rename(folder / "elsewhere")
+    (folder / PICTURES).symlink_to("elsewhere")
+    return PICTURES
+
+
+def a_file_in_place_of_the_pictures(folder: Path) -> str:
+    shutil.rmtree(folder / PICTURES)
+    (folder / PICTURES).write_bytes(b"mine")
+    return PICTURES
+
+
+def a_link_that_leads_nowhere(folder: Path) -> str:
+    (folder / ROW_FILES[2]).unlink()
+    (folder / ROW_FILES[2]).symlink_to("a disk that is not there")
+    return ROW_FILES[2]
+
+
+def a_folder_in_place_of_rows(folder: Path) -> str:
+    (folder / ROW_FILES[0]).unlink()
+    (folder / ROW_FILES[0]).mkdir()
+    return ROW_FILES[0]
+
+
+@pytest.mark.parametrize(
+    "put",
+    [
+        a_picture,
+        a_folder_of_pictures,
+        other_rows_of_the_same_size_and_time,
+        another_picture_of_the_same_name,
+        a_link_to_pictures,
+        a_file_in_place_of_the_pictures,
+        a_link_that_leads_nowhere,
+        a_folder_in_place_of_rows,
+    ],
+)
+def test_what_a_user_put_there_is_refused_and_kept(made, put):
+    name, before = put(made), holds(made)
+    with pytest.raises(UserError) as caught:
+        write_made(made, SECOND, "take another folder")
+    assert str(caught.value).startswith(
+        f"{made} holds {name}, which demo_data has not written and would replace: take "
+    )
+    assert holds(made) == before
+
+
+def test_files_beside_the_places_of_demo_data_are_nobodys_business(made):
+    for name in ("val2017_metadata.json", "notes.txt", "mine/train2017_metadata.json"):
+        (made / name).parent.mkdir(exist_ok=True)
+        (made / name).write_bytes(b"mine")
+    write_made(made, SECOND, "")
+    assert holds(made).keys() - SECOND.keys() == {
+        "val2017_metadata.json",
+        "notes.txt",
+        "mine/train2017_metadata.json",
+    }
+
+
+def test_many_files_are_counted(tmp_path):
+    (tmp_path / PICTURES).mkdir()
+    for i in range(5):
+        (tmp_path / f"images/{i}\n.png").touch()
+    with pytest.raises(UserError, match=r"holds images/\d\\n.png, [^,]*, [^,]* and 2 more, which .*: move them$"):
+        refuse_foreign(tmp_path, "move them")
+
+
+@pytest.mark.parametrize(
+    "damage", ["", "[]", "{}", '{"sha256": [], "stamps": 3}', '{"sha256": {"images/000001.png": 3}}']
+)
+def test_a_damaged_record_gives_nothing_away(made, damage):
+    (made / RECORD).write_text(damage)
+    assert set(foreign_files(made)) == set(FIRST)
+
+
+def test_a_record_names_no_file_outside_its_folder(made, tmp_path):
+    (tmp_path / "precious").write_bytes(b"mine")
+    record = json.loads((made / RECORD).read_text())
+    record["sha256"]["../precious"] = record["stamps"]["../precious"] = "anything"
+    (made / RECORD).write_text(json.dumps(record))
+    write_made(made, SECOND, "")
+    assert (tmp_path / "precious").read_bytes() == b"mine"
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("moment", range(17))
+def test_a_writer_killed_at_any_moment_leaves_only_files_that_it_knows_as_its_own(made, monkeypatch, moment):
+    done = []
+
+    def until_killed(original):
+        def step(path: Path, *arguments: object, **options: object) -> None:
+            if len(done) == moment:
+                (path.parent / f"{made_files.UNFINISHED}{path.name}").write_bytes(b"half")
+                raise Killed
+            done.append(path)
+            original(path, *arguments, **options)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(made_files, "write_bytes", until_killed(made_files.write_bytes))
+        patch.setattr(made_files, "write_text", until_killed(made_files.write_text))
+        patch.setattr(Path, "unlink", until_killed(Path.unlink))
+        with pytest.raises(Killed):
+            write_made(made, SECOND, "")
+    assert foreign_files(made) == []
+    write_made(made, FIRST, "")
+    left = {name: content for name, content in holds(made).items() if made_files.UNFINISHED not in name}
+    assert left == FIRST

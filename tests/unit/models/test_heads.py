@@ -1,0 +1,174 @@
+"""Heads: shapes, unit outputs, saved files that stand alone, momentum copies, and the scorer."""
+
+import pytest
+import torch
+from torch import nn
+
+from frozenalign.configuration.experiments import experiment_from
+from frozenalign.configuration.registrations import heads, losses
+from frozenalign.losses.matching import matching_loss
+from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.models.model_file import load_heads, save_heads
+from frozenalign.models.registry import HEADS, register_head
+from frozenalign.system.errors import UserError
+from frozenalign.training.averaging import MomentumCopy
+
+NAMES = ["linear", "mlp", "attention", "cross_modal", "siglip", "clip", "align", "blip"]
+
+
+def model_section(name: str, **parameters) -> dict:
+    loss = "blip" if name == "blip" else "infonce"
+    document = {"model": {"type": name, "output_dim": 16, **parameters}, "loss": {"type": loss}}
+    return experiment_from(document, "test").model
+
+
+def test_the_eight_heads_of_the_design_are_registered_with_their_defaults():
+    assert list(HEADS) == NAMES == list(heads())
+    assert model_section("attention") == {
+        "type": "attention",
+        "output_dim": 16,
+        "skip": "none",
+        "whitening": "none",
+        "shrinkage": 0.1,
+        "hidden_dim": 1024,
+        "num_tokens": 8,
+        "num_heads": 8,
+        "num_layers": 2,
+        "dropout": 0.1,
+    }
+    assert model_section("cross_modal")["rerank_k"] == 64
+    assert model_section("align")["hidden_dim"] == 2048
+    assert model_section("blip")["momentum"] == 0.995
+    assert DualEncoder(model_section("clip"), 20, 31).text_tower[0].out_features == 15
+
+
+def test_every_parameter_is_described():
+    for registered in (*heads().values(), *losses().values()):
+        assert registered.description
+        for name, schema in registered.parameters.items():
+            assert schema["description"], f"{registered.name}.{name}"
+            assert "default" in schema, f"{registered.name}.{name}"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_widths_go_in_and_unit_vectors_come_out(name):
+    model = DualEncoder(model_section(name), 20, 31).eval()
+    x, y = model.encode_images(torch.randn(5, 20)), model.encode_texts(torch.randn(6, 31))
+    assert x.shape == (5, 16)
+    assert y.shape == (6, 16)
+    torch.testing.assert_close(x.norm(dim=1), torch.ones(5))
+    torch.testing.assert_close(y.norm(dim=1), torch.ones(6))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_towers_share_a_type_not_weights(name):
+    model = DualEncoder(model_section(name), 20, 20)
+    mine, other = (dict(tower.named_parameters()) for tower in (model.image_tower, model.text_tower))
+    assert list(mine) == list(other)
+    assert all(mine[key] is not other[key] for key in mine)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_saved_model_is_rebuilt_from_its_file_alone(name, tmp_path):
+    model = DualEncoder(model_section(name), 20, 31).eval().requires_grad_(False)
+    model.image_statistics.mean.fill_(0.5)
+    save_heads(tmp_path / "best_model.pt", model, {"epoch": 3, "inputs_hash": "abc"})
+    again, facts = load_heads(tmp_path / "best_model.pt")
+    x = torch.randn(4, 20)
+    assert torch.equal(again.encode_images(x), model.encode_images(x))
+    assert facts == {"epoch": 3, "inputs_hash": "abc"}
+    content = torch.load(tmp_path / "best_model.pt", weights_only=True)
+    assert content["input_dims"] == {"image": 20, "text": 31}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_one_embedding_or_none_is_encoded_as_many_are(name):
+    model = DualEncoder(model_section(name), 20, 31).eval().requires_grad_(False)
+    x, y = torch.randn(5, 20), torch.randn(5, 31)
+    for encode, rows in ((model.encode_images, x), (model.encode_texts, y)):
+        many = encode(rows)
+        assert encode(rows[0]).shape == (16,)
+        torch.testing.assert_close(encode(rows[0]), many[0])
+        torch.testing.assert_close(encode(rows[:1]), many[:1])
+        assert encode(rows[:0]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_row_with_nan_becomes_nan_and_changes_no_other(name):
+    model = DualEncoder(model_section(name), 20, 31).eval().requires_grad_(False)
+    x = torch.randn(5, 20)
+    expected = model.encode_images(x)
+    x[2, 7] = torch.nan
+    found = model.encode_images(x)
+    assert found[2].isnan().all()
+    assert torch.equal(found[[0, 1, 3, 4]], expected[[0, 1, 3, 4]])
+
+
+def test_other_widths_than_trained_on_are_refused_before_any_product():
+    model = DualEncoder(model_section("linear"), 20, 31)
+    with pytest.raises(UserError, match="takes text embeddings of 31 dimensions but got 20"):
+        model.encode_texts(torch.randn(2, 20))
+
+
+@pytest.mark.parametrize("content", [b"", b"no model", None])
+def test_files_that_are_no_models_are_refused(content, tmp_path):
+    path = tmp_path / "best_model.pt"
+    if content is None:
+        torch.save([1, 2], path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match="train"):
+        load_heads(path)
+
+
+def test_tokens_must_divide_the_width():
+    with pytest.raises(UserError, match="num_tokens 7 must divide hidden_dim 1024"):
+        DualEncoder(model_section("attention", num_tokens=7), 20, 31)
+
+
+def test_attention_has_more_than_one_token_to_attend_to():
+    tower = DualEncoder(model_section("attention"), 20, 31).image_tower
+    assert tower.tokens(torch.randn(3, 20)).shape == (3, 8, 128)
+
+
+def test_a_name_is_registered_once():
+    with pytest.raises(ValueError, match="'mlp' is registered twice"):
+        register_head("mlp")(nn.Identity)
+
+
+def test_the_momentum_copy_follows_weights_and_buffers():
+    model = DualEncoder(model_section("align"), 20, 31)
+    copy = MomentumCopy(model, 0.9)
+    weight, running = model.image_tower[0].weight, model.image_tower[1].running_mean
+    before = weight.detach().clone()
+    weight.data.add_(1.0)
+    running.add_(10.0)
+    copy.update(model)
+    torch.testing.assert_close(copy.image_tower[0].weight, before + 0.1)
+    torch.testing.assert_close(copy.image_tower[1].running_mean, torch.full_like(running, 1.0))
+    assert not any(parameter.requires_grad for parameter in copy.parameters())
+
+
+def test_an_untrained_scorer_keeps_the_order_of_the_dual_retrieval():
+    scorer = DualEncoder(model_section("cross_modal"), 20, 31).scorer
+    tokens = scorer.image_parts(torch.randn(6, 8, 128)), scorer.text_parts(torch.randn(6, 8, 128))
+    similarity = torch.randn(6)
+    assert torch.equal(scorer(*tokens, similarity).argsort(), similarity.argsort())
+
+
+def test_the_scorer_sees_both_sides_of_a_pair():
+    scorer = DualEncoder(model_section("cross_modal"), 20, 31).scorer
+    nn.init.normal_(scorer.compare[-1].weight)
+    images, texts = scorer.image_parts(torch.randn(2, 8, 128)), scorer.text_parts(torch.randn(2, 8, 128))
+    first = torch.tensor([0, 0, 1, 1])
+    second = torch.tensor([0, 1, 0, 1])
+    scores = scorer(images.rows(first), texts.rows(second), torch.zeros(4))
+    assert len(set(scores.tolist())) == 4
+
+
+def test_hard_negatives_are_never_of_the_same_image():
+    scorer = DualEncoder(model_section("cross_modal"), 20, 31).scorer
+    tokens = torch.randn(4, 8, 128)
+    loss = matching_loss(scorer, tokens, tokens, torch.eye(4), torch.zeros(4, dtype=torch.long))
+    assert loss.item() == 0.0
+    assert matching_loss(scorer, tokens, tokens, torch.eye(4), torch.arange(4)).item() > 0

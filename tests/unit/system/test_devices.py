@@ -1,0 +1,97 @@
+"""Devices and number formats: what auto takes, and that what is missing is said."""
+
+import platform
+
+import pytest
+import torch
+
+from frozenalign.system import devices
+from frozenalign.system.devices import choose_device, choose_precision, device_name
+from frozenalign.system.errors import UserError
+
+CPU, CUDA, MPS = torch.device("cpu"), torch.device("cuda"), torch.device("mps")
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Return a function that makes PyTorch report the accelerators it is told of."""
+
+    def pretend(*kinds: str) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: "cuda" in kinds)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in kinds)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("there", "expected"), [((), CPU), (("mps",), MPS), (("cuda",), CUDA), (("cuda", "mps"), CUDA)]
+)
+def test_auto_takes_cuda_then_mps_then_the_cpu(there, expected, machine):
+    machine(*there)
+    assert choose_device("auto") == expected
+
+
+def test_a_named_device_is_taken_even_where_a_faster_one_is_there(machine):
+    machine("cuda", "mps")
+    assert [choose_device(name) for name in ("cpu", "mps", "cuda")] == [CPU, MPS, CUDA]
+
+
+@pytest.mark.parametrize(
+    ("there", "name", "said"),
+    [
+        ((), "cuda", "cuda is asked for but this machine's PyTorch has cpu"),
+        (("mps",), "cuda", "has mps, cpu"),
+        (("cuda",), "mps", "has cuda, cpu"),
+        ((), "tpu", "tpu is asked for .* set `device: auto`"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(there, name, said, machine):
+    machine(*there)
+    with pytest.raises(UserError, match=said):
+        choose_device(name)
+
+
+@pytest.mark.parametrize("device", [CPU, MPS, CUDA], ids=str)
+def test_a_named_precision_is_taken_on_any_device(device):
+    assert choose_precision("fp32", device) == torch.float32
+    assert choose_precision("bf16", device) == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu sse2 avx2 avx512f", torch.float32),
+        ("fpu avx512f avx512_bf16", torch.bfloat16),
+        ("fpu amx_bf16 amx_tile", torch.bfloat16),
+        ("fpu avx512_bf16x", torch.float32),
+    ],
+)
+def test_on_a_cpu_auto_takes_bf16_where_the_processor_multiplies_it(flags, expected, tmp_path, monkeypatch):
+    listing = tmp_path / "cpuinfo"
+    listing.write_text(f"processor\t: 0\nvmx flags\t: amx_bf16\nflags\t\t: {flags}\nflags\t\t: second core\n")
+    monkeypatch.setattr(devices, "Path", lambda _: listing)
+    assert choose_precision("auto", CPU) == expected
+
+
+def test_a_cpu_that_lists_no_flags_computes_in_fp32(tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "Path", lambda _: tmp_path / "absent")
+    assert choose_precision("auto", CPU) == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_on_cuda_auto_takes_bf16_from_ampere_on(capability, expected, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_precision("auto", CUDA) == expected
+
+
+def test_on_mps_auto_takes_fp32():
+    assert choose_precision("auto", MPS) == torch.float32
+
+
+def test_a_device_has_a_name(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Accelerator 3000")
+    assert device_name(CUDA) == "Accelerator 3000"
+    assert platform.machine() in device_name(CPU) or platform.processor() in device_name(CPU)
+    assert device_name(CPU).endswith("cores")

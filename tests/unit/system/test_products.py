@@ -1,0 +1,34 @@
+"""Float32 products, whichever library computes them, are held against float64."""
+
+import pytest
+import torch
+
+from frozenalign.system.products import add_product, product
+
+SHAPES = [(1, 1, 1), (3, 7, 5), (64, 512, 512), (512, 512, 64), (100, 33, 257)]
+
+
+def operands(rows: int, inner: int, columns: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(rows, inner, generator=generator), torch.randn(inner, columns, generator=generator)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_product_is_that_of_float64(shape):
+    x, y = operands(*shape)
+    torch.testing.assert_close(product(x, y).double(), x.double() @ y.double(), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_transposed_operands_are_taken_as_they_are(shape):
+    x, y = operands(*shape)
+    torch.testing.assert_close(product(y.T, x.T), product(x, y).T, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_product_is_added_in_place_to_part_of_a_matrix(shape):
+    x, y = operands(*shape)
+    total = torch.ones(2 * shape[0], shape[2])
+    add_product(total[: shape[0]], x, y)
+    torch.testing.assert_close(total[: shape[0]], 1 + x @ y, rtol=1e-5, atol=1e-4)
+    assert (total[shape[0] :] == 1).all()

@@ -1,0 +1,217 @@
+"""Closed forms as models: the baseline that validation chooses, saved as a linear head, and the start of another."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from frozenalign.closed_forms.choice import choose_maps, model_of
+from frozenalign.closed_forms.registry import BASELINES, Candidate, LinearPair
+from frozenalign.data import pairs as pairs_module
+from frozenalign.data.moments import Moments
+from frozenalign.data.pairs import PairFiles, ResidentPairs, file_chunks, resident_chunks
+from frozenalign.evaluation.metrics import summarize
+from frozenalign.evaluation.ranks import retrieval_ranks
+from frozenalign.models.dual_encoder import DualEncoder, unit
+from frozenalign.models.model_file import load_heads, save_heads
+from frozenalign.training import starts
+from frozenalign.training.starts import start_from_closed_form, whiten
+from tests.conftest import related_embeddings
+
+
+@pytest.fixture(scope="module")
+def pairs() -> tuple[ResidentPairs, ResidentPairs]:
+    """120 training and 40 validation images with three captions each, (N, 12) and (M, 9), standardised."""
+    images, texts, _ = related_embeddings(160, 3)
+    images, texts = ((rows - rows.mean(0)) / rows.std(0) for rows in (images[::3], texts))
+    owner = torch.arange(480) // 3
+    return (
+        ResidentPairs(images[:120], texts[:360], owner[:360]),
+        ResidentPairs(images[120:], texts[360:], owner[360:] - 120),
+    )
+
+
+def rsum(images: Tensor, texts: Tensor, text_image: Tensor) -> float:
+    return summarize(retrieval_ranks(images, texts, text_image))["RSUM"]
+
+
+def test_chunks_of_resident_pairs_are_all_pairs_in_order(pairs, monkeypatch):
+    train, _ = pairs
+    monkeypatch.setattr(pairs_module, "PAIRS_AT_ONCE", 100)
+    chunks = list(resident_chunks(train))
+    assert [len(texts) for _, texts in chunks] == [100, 100, 100, 60]
+    images, texts = (torch.cat(part) for part in zip(*chunks, strict=True))
+    assert torch.equal(texts, train.texts)
+    assert torch.equal(images, train.images.repeat_interleave(3, 0))
+
+
+def test_chunks_of_files_are_the_raw_pairs_of_the_split(data_dir, split_dir, monkeypatch):
+    names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
+    files = PairFiles.open(*names, split_dir / "train.npz")
+    monkeypatch.setattr(pairs_module, "CHUNK_BYTES", 20 * files.texts.row_bytes)
+    chunks = [(images, texts.clone()) for images, texts in file_chunks(files)]
+    assert len(chunks) > 3
+    for rows, name in zip(zip(*chunks, strict=True), names, strict=True):
+        assert torch.equal(torch.cat(rows), torch.load(name, weights_only=True)[files.split.text_rows])
+
+
+@pytest.mark.parametrize("name", ["ridge", "procrustes", "cca"])
+def test_validation_chooses_the_candidate(name, pairs):
+    train, val = pairs
+    found = choose_maps(name, resident_chunks(train), val)
+    moments = Moments.of_rows(train.images, train.texts, train.text_image)
+    candidates = [
+        (candidate.chosen, rsum(*candidate.pair.project(val.images, val.texts), val.text_image))
+        for candidate in BASELINES[name](moments)
+    ]
+    assert len({value for _, value in candidates}) > 1
+    assert found.rsum == max(value for _, value in candidates)
+    assert (found.candidate.chosen, found.rsum) in candidates
+
+
+def test_of_equally_good_candidates_the_first_is_taken(pairs, monkeypatch):
+    train, val = pairs
+    maps = LinearPair(torch.zeros(12), torch.eye(9, 12), torch.zeros(9), torch.eye(9))
+    monkeypatch.setitem(
+        BASELINES, "twice", lambda moments, output_dim=None: iter([Candidate({"number": 1}, maps), Candidate({}, maps)])
+    )
+    assert choose_maps("twice", resident_chunks(train), val).candidate.chosen == {"number": 1}
+
+
+def test_a_baseline_without_candidates_is_a_fault_that_is_named(pairs, monkeypatch):
+    monkeypatch.setitem(BASELINES, "nothing", lambda moments, output_dim=None: iter([]))
+    with pytest.raises(ValueError, match="'nothing' yields no candidate"):
+        choose_maps("nothing", resident_chunks(pairs[0]), pairs[1])
+
+
+def test_a_baseline_as_a_model_computes_the_same_maps_of_raw_embeddings_also_from_its_file(pairs, tmp_path: Path):
+    train, val = pairs
+    maps = choose_maps("cca", resident_chunks(train), val).candidate.pair
+    save_heads(tmp_path / "best_model.pt", model_of(maps), {})
+    raw_images, raw_texts = 5 * val.images + 3, 2 * val.texts - 1
+    expected_images = unit((raw_images - maps.image_mean) @ maps.image_map.T)
+    expected_texts = unit((raw_texts - maps.text_mean) @ maps.text_map.T)
+    for model in (model_of(maps), load_heads(tmp_path / "best_model.pt")[0]):
+        torch.testing.assert_close(model.encode_images(raw_images), expected_images)
+        torch.testing.assert_close(model.encode_texts(raw_texts), expected_texts)
+        assert not model.training
+
+
+def started(output_dim: int, pairs: tuple[ResidentPairs, ResidentPairs], init: str = "cca", kind: str = "linear"):
+    torch.manual_seed(0)
+    model = DualEncoder({"type": kind, "output_dim": output_dim, **({"init": init} if init else {})}, 12, 9)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    start_from_closed_form(model, *pairs)
+    return model, before
+
+
+@pytest.mark.parametrize("output_dim", [9, 20])
+def test_a_linear_head_that_starts_from_cca_ranks_as_cca_does(output_dim, pairs):
+    val = pairs[1]
+    model, _ = started(output_dim, pairs)
+    maps = choose_maps("cca", resident_chunks(pairs[0]), val).candidate.pair
+    expected = maps.project(val.images, val.texts)
+    found = model.encode_images(val.images), model.encode_texts(val.texts)
+    torch.testing.assert_close(found[0] @ found[1].T, expected[0] @ expected[1].T, atol=1e-5, rtol=0)
+    assert torch.count_nonzero(model.image_tower.weight[len(maps.image_map) :]) == 0
+    assert torch.count_nonzero(model.text_tower.bias[len(maps.image_map) :]) == 0
+
+
+def test_weights_from_cca_are_as_large_as_random_ones(pairs):
+    model, before = started(9, pairs)
+    ratio = model.image_tower.weight.std() / before["image_tower.weight"].std()
+    assert 0.5 < ratio < 2.0
+
+
+@pytest.mark.parametrize("output_dim", [2, 3, 5])
+def test_a_narrow_head_starts_from_the_best_maps_of_its_own_width(output_dim, pairs):
+    """Regularisers are chosen for the dimensions that are kept, not for all that CCA could give."""
+    train, val = pairs
+    model, _ = started(output_dim, pairs)
+    best = max(
+        rsum(*candidate.pair.project(val.images, val.texts), val.text_image)
+        for candidate in BASELINES["cca"](Moments.of(resident_chunks(train)), output_dim)
+    )
+    found = rsum(model.encode_images(val.images), model.encode_texts(val.texts), val.text_image)
+    assert found == pytest.approx(best)
+
+
+@pytest.mark.parametrize(("kind", "init"), [("linear", "random"), ("mlp", "")])
+def test_other_heads_keep_their_random_weights(kind, init, pairs):
+    model, before = started(4, pairs, init, kind)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("head", ["mlp", "attention", "cross_modal", "siglip", "clip", "align", "blip"])
+def test_a_tower_beside_a_path_starts_as_the_closed_form_and_learns_both(pairs, head):
+    train, val = pairs
+    sizes = {"hidden_dim": 16} if head != "siglip" else {}
+    tokens = {"num_tokens": 2, "num_heads": 2} if head in ("attention", "cross_modal") else {}
+    model = DualEncoder({"type": head, "output_dim": 9, "skip": "cca", **sizes, **tokens}, 12, 9).eval()
+    start_from_closed_form(model, train, val)
+    linear = DualEncoder({"type": "linear", "output_dim": 9, "init": "cca"}, 12, 9).eval()
+    start_from_closed_form(linear, train, val)
+    for modality in ("image", "text"):
+        rows = getattr(val, f"{modality}s")
+        found, expected = (getattr(each, f"{modality}_tower")(rows) for each in (model, linear))
+        torch.testing.assert_close(unit(found), unit(expected), atol=1e-5, rtol=0)
+    model.image_tower(val.images).square().sum().backward()
+    assert model.image_tower.gate.grad.abs().sum() > 0
+    assert model.image_tower.path.weight.grad.abs().sum() > 0
+
+
+def test_a_closed_form_is_computed_once_for_its_pairs_and_width(pairs, monkeypatch):
+    calls = []
+    choose = starts.choose_maps
+    monkeypatch.setattr(starts, "choose_maps", lambda *rest: calls.append(rest[-1]) or choose(*rest))
+    known, weights = {}, []
+    for width in (5, 5, 7):
+        model = DualEncoder({"type": "linear", "output_dim": width, "init": "cca"}, 12, 9)
+        torch.manual_seed(0)
+        start_from_closed_form(model, *pairs, known)
+        weights.append(model.text_tower.weight)
+    assert calls == [5, 7]
+    assert set(known) == {5, 7}
+    torch.testing.assert_close(*(functional.normalize(weight.flatten(), dim=0) for weight in weights[:2]))
+
+
+@pytest.mark.parametrize("kind", ["pca", "zca"])
+def test_whitened_training_rows_vary_alike_in_every_direction(kind, pairs):
+    train, _ = pairs
+    settings = {"type": "mlp", "output_dim": 4, "hidden_dim": 6, "whitening": kind, "shrinkage": 0.0}
+    model = DualEncoder(settings, 12, 9)
+    whiten(model, train)
+    rows = functional.linear(train.texts, model.text_tower.matrix)
+    torch.testing.assert_close(torch.cov(rows.T, correction=0), torch.eye(9), atol=1e-3, rtol=1e-3)
+    symmetric = torch.allclose(model.text_tower.matrix, model.text_tower.matrix.T, atol=1e-5)
+    assert symmetric == (kind == "zca")
+
+
+def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_path):
+    train, val = pairs
+    settings = {"type": "clip", "output_dim": 4, "hidden_dim": 6, "whitening": "zca", "shrinkage": 0.1, "skip": "cca"}
+    model = DualEncoder(settings, 12, 9).eval()
+    start_from_closed_form(model, train, val)
+    whiten(model, train)
+    save_heads(tmp_path / "model.pt", model, {})
+    again, _ = load_heads(tmp_path / "model.pt")
+    assert torch.equal(again.encode_images(train.images), model.encode_images(train.images))
+    assert again.head.learnable_temp
+
+
+def test_a_validation_set_that_cannot_choose_is_said(pairs):
+    train, val = pairs
+    assert choose_maps("ridge", resident_chunks(train), val).warnings == []
+    two = ResidentPairs(train.images[:2], train.texts[train.text_image < 2], train.text_image[train.text_image < 2])
+    (said,) = choose_maps("ridge", resident_chunks(train), two).warnings
+    assert said.startswith("validation RSUM is 600.0 for every regulariser, so that none was chosen")
+
+
+def test_a_single_weight_starts_from_the_closed_form():
+    rows = torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
+    pairs = ResidentPairs(rows, 2 * rows, torch.arange(40))
+    model = DualEncoder({"type": "linear", "output_dim": 1, "init": "cca"}, 1, 1)
+    start_from_closed_form(model, pairs, pairs)
+    assert all(parameter.isfinite().all() for parameter in model.parameters())

@@ -1,0 +1,439 @@
+"""Studies: an exact budget of counted trials through interruptions, failures and dead workers, judged by validation."""
+
+import dataclasses
+import itertools
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+import torch
+from optuna.trial import TrialState
+
+from frozenalign.configuration.experiments import Experiment, experiment_from
+from frozenalign.configuration.studies import load_study
+from frozenalign.data.pairs import PairFiles
+from frozenalign.evaluation.projections import project_standardized
+from frozenalign.system.errors import UserError
+from frozenalign.training.data import TrainingData, load_training_data
+from frozenalign.training.fit import fit
+from frozenalign.tuning import study as tuning
+from frozenalign.tuning.study import StudyRun, run_study
+from frozenalign.tuning.trial_budget import counted_trials, requeue_abandoned
+from tests.small_training import study_text
+
+STUDY = study_text(3)
+
+State = TrialState
+Training = Callable[[Experiment], list[float]]
+pytestmark = pytest.mark.usefixtures("hurried_databases")
+
+
+class Killed(BaseException):
+    """Ends a run the way a kill does: no code of the study sees it."""
+
+
+@pytest.fixture
+def study_file(tmp_path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def run(study_file, tmp_path) -> StudyRun:
+    return StudyRun("small", load_study(study_file), tmp_path / "tuning" / "study.db", "hash of the inputs")
+
+
+@pytest.fixture
+def data(data_dir, split_dir) -> TrainingData:
+    names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
+    train, val = (PairFiles.open(*names, split_dir / f"{name}.npz") for name in ("train_tuning", "val"))
+    return load_training_data(train, val, torch.float32)
+
+
+@pytest.fixture
+def trained(monkeypatch) -> Callable[[Training], list[Experiment]]:
+    """Put a function in the place of training; it returns the RSUM of each epoch, or raises."""
+
+    def replace_fit(training: Training) -> list[Experiment]:
+        asked = []
+
+        def pretend(experiment: Experiment, data: Any, seed: int, on_epoch: Callable[[dict], None]) -> None:
+            asked.append(experiment)
+            for epoch, rsum in enumerate(training(experiment)):
+                on_epoch({"epoch": epoch, "loss": 1e6 * epoch, "val": {"RSUM": rsum}})
+
+        monkeypatch.setattr(tuning, "fit", pretend)
+        return asked
+
+    return replace_fit
+
+
+def with_study(run: StudyRun, **changes) -> StudyRun:
+    return dataclasses.replace(run, study=dataclasses.replace(run.study, **changes))
+
+
+def learning_rate(experiment: Experiment) -> float:
+    return experiment.training.learning_rate
+
+
+def rates(study: optuna.Study) -> list[float]:
+    """Return the learning rate of every trial that counts."""
+    return [trial.params["training.learning_rate"] for trial in counted_trials(study)]
+
+
+def states(study: optuna.Study) -> list[TrialState]:
+    return [trial.state for trial in counted_trials(study)]
+
+
+def kept(run: StudyRun) -> optuna.Study:
+    """Open what a run left behind, as another process would."""
+    return optuna.load_study(study_name=run.name, storage=f"sqlite:///{run.database}")
+
+
+def in_turn(*outcomes: list[float] | BaseException) -> Training:
+    """Return a training that ends one way after the other, and with RSUM 100 after the last."""
+    turns: Iterator = iter(outcomes)
+
+    def training(experiment: Experiment) -> list[float]:
+        outcome = next(turns, [100.0])
+        if isinstance(outcome, BaseException):
+            raise outcome
+        return outcome
+
+    return training
+
+
+def test_a_study_has_exactly_its_budget_of_trials(run, trained):
+    asked = trained(lambda experiment: [1.0, learning_rate(experiment), 2.0])
+    study = run_study(run, None)
+    assert states(study) == [State.COMPLETE] * 3
+    assert rates(study) == [learning_rate(experiment) for experiment in asked]
+    assert len(set(rates(study))) == 3
+
+
+def test_a_study_begins_no_trial_once_its_seconds_are_spent(run, trained, monkeypatch):
+    clock = itertools.count()
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: next(clock))
+    trained(lambda experiment: [1.0])
+    limited = with_study(run, trials=9, seconds=3.0)
+    assert len(counted_trials(run_study(limited, None))) == 3
+    assert len(counted_trials(run_study(limited, None))) == 3
+
+
+def test_the_objective_is_the_best_validation_rsum_of_the_epochs(run, trained):
+    trained(in_turn([3.0, 8.0, 5.0], [9.0, 1.0], [2.0]))
+    study = run_study(with_study(run, trials=3), None)
+    assert [trial.value for trial in study.trials] == [8.0, 9.0, 2.0]
+    assert study.best_trial.number == 1
+    assert study.trials[0].intermediate_values == {0: 3.0, 1: 8.0, 2: 8.0}
+
+
+def test_a_trial_keeps_the_experiment_it_trained(run, trained):
+    asked = trained(in_turn())
+    study = run_study(with_study(run, trials=2), None)
+    found = [experiment_from(trial.user_attrs["experiment"], "trial") for trial in study.trials]
+    assert found == asked
+
+
+def test_a_finished_study_trains_nothing_more(run, trained):
+    trained(in_turn())
+    first = rates(run_study(run, None))
+    asked = trained(in_turn())
+    assert rates(run_study(run, None)) == first
+    assert asked == []
+
+
+def test_a_larger_budget_goes_on_from_the_trials_there_are(run, trained):
+    asked = trained(in_turn())
+    first = rates(run_study(with_study(run, trials=2), None))
+    study = run_study(with_study(run, trials=6), None)
+    assert rates(study)[:2] == first
+    assert len(set(rates(study))) == len(asked) == 6
+
+
+@pytest.mark.parametrize(("end", "finished"), [(KeyboardInterrupt, 0), (KeyboardInterrupt, 2), (Killed, 1)])
+def test_an_interrupted_study_goes_on_and_tries_the_interrupted_parameters_again_first(run, trained, end, finished):
+    asked = trained(in_turn(*[[1.0 + i] for i in range(finished)], end()))
+    with pytest.raises(end):
+        run_study(run, None)
+    assert len(counted_trials(kept(run))) == finished
+    interrupted = asked.pop()
+    before = len(asked)
+    study = run_study(run, None)
+    assert asked[before] == interrupted
+    assert rates(study) == [learning_rate(experiment) for experiment in asked]
+    assert len(set(rates(study))) == 3
+    assert [trial.value for trial in counted_trials(study)][:finished] == [1.0 + i for i in range(finished)]
+
+
+def test_an_interrupted_study_says_where_it_stands(run, trained, caplog):
+    trained(in_turn([1.0], [2.0], KeyboardInterrupt()))
+    with caplog.at_level(logging.WARNING), pytest.raises(KeyboardInterrupt):
+        run_study(run, None)
+    assert "interrupted: 2 of 3 trials are finished; run the same command to go on" in caplog.text
+
+
+def test_the_parameters_of_a_repeat_that_is_interrupted_before_it_begins_are_not_lost(run, trained):
+    asked = trained(in_turn(Killed()))
+    with pytest.raises(Killed):
+        run_study(run, None)
+    study = kept(run)
+    for _ in range(2):
+        requeue_abandoned(study, run.queue)
+        study.ask()
+    run_study(run, None)
+    assert len({learning_rate(experiment) for experiment in asked}) == 3
+    assert asked[0] == asked[1]
+
+
+def test_a_queueing_that_was_interrupted_queues_the_parameters_once(run, trained, monkeypatch):
+    asked = trained(in_turn(Killed()))
+    with pytest.raises(Killed):
+        run_study(run, None)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(optuna.Study, "tell", lambda *_, **__: (_ for _ in ()).throw(Killed()))
+        requeue_abandoned(kept(run), run.queue)
+    study = run_study(run, None)
+    assert len(set(rates(study))) == 3
+    assert asked[1] == asked[0]
+
+
+def test_a_trial_that_a_dead_process_left_running_is_closed(run, trained):
+    trained(in_turn([1.0], Killed()))
+    with pytest.raises(Killed):
+        run_study(run, None)
+    assert kept(run).trials[1].state == State.RUNNING
+    study = run_study(run, None)
+    assert study.trials[1].state == State.FAIL
+    assert states(study) == [State.COMPLETE] * 3
+
+
+def test_interruptions_at_every_other_trial_lose_none_and_count_none_twice(run, trained):
+    finished = []
+
+    def training(experiment: Experiment) -> list[float]:
+        training.calls += 1
+        if training.calls % 2:
+            raise KeyboardInterrupt if training.calls % 4 == 1 else Killed
+        finished.append(learning_rate(experiment))
+        return [1.0]
+
+    training.calls = 0
+    trained(training)
+    for _ in range(3):
+        with pytest.raises((KeyboardInterrupt, Killed)):
+            run_study(run, None)
+    assert len(finished) == 2
+    study = run_study(run, None)
+    assert rates(study) == finished
+    assert len(set(finished)) == 3
+
+
+def test_proposals_after_an_interruption_do_not_repeat_the_first_ones(run, trained):
+    trained(in_turn())
+    first = rates(run_study(with_study(run, trials=3), None))
+    study = run_study(with_study(run, trials=6), None)
+    assert not set(first) & set(rates(study)[3:])
+
+
+def test_a_pruned_trial_stops_at_once_and_counts(run, trained):
+    pruner = {"type": "median", "startup_trials": 2, "warmup_epochs": 0}
+    reached = []
+
+    def values(level: float) -> Iterator[float]:
+        for epoch in range(4):
+            reached.append((level, epoch))
+            yield level + epoch
+
+    trained(in_turn(values(10.0), values(20.0), values(1.0), values(30.0)))
+    study = run_study(with_study(run, trials=4, pruner=pruner), None)
+    assert states(study) == [State.COMPLETE, State.COMPLETE, State.PRUNED, State.COMPLETE]
+    assert [epoch for level, epoch in reached if level == 1.0] == [0]
+    assert study.trials[2].value == 1.0
+    assert study.trials[2].user_attrs["epochs"] == 0
+
+
+def test_every_trial_may_run_its_warmup_epochs(run, trained):
+    pruner = {"type": "median", "startup_trials": 1, "warmup_epochs": 2}
+    trained(in_turn([10.0] * 5, [1.0] * 5))
+    study = run_study(with_study(run, trials=2, pruner=pruner), None)
+    assert states(study) == [State.COMPLETE, State.PRUNED]
+    assert study.trials[1].user_attrs["epochs"] == 2
+
+
+def test_the_percentile_pruner_gives_up_only_what_lies_below_the_kept_share(run, trained):
+    pruner = {"type": "percentile", "keep": 75, "startup_trials": 4, "warmup_epochs": 0}
+    trained(in_turn(*([level] * 3 for level in (10.0, 20.0, 30.0, 40.0, 18.0, 17.0))))
+    study = run_study(with_study(run, trials=6, pruner=pruner), None)
+    assert states(study) == [State.COMPLETE] * 5 + [State.PRUNED]
+
+
+@pytest.mark.parametrize(
+    ("pruner", "sampler", "found"),
+    [
+        ("percentile", "tpe", ["PercentilePruner", "TPESampler"]),
+        ("median", "tpe", ["MedianPruner", "TPESampler"]),
+        ("hyperband", "tpe", ["HyperbandPruner", "TPESampler"]),
+        ("none", "random", ["NopPruner", "RandomSampler"]),
+    ],
+)
+def test_every_pruner_and_sampler_of_the_schema_runs(run, trained, pruner, sampler, found):
+    trained(lambda experiment: [1.0, 2.0, 1e3 * learning_rate(experiment)])
+    changes = {
+        "sampler": {"type": sampler, "seed": 1, "startup_trials": 1},
+        "pruner": {"type": pruner, "keep": 75, "startup_trials": 1, "warmup_epochs": 1},
+    }
+    study = run_study(with_study(run, trials=3, **changes), None)
+    assert len(counted_trials(study)) == 3
+    assert [type(part).__name__ for part in (study.pruner, study.sampler)] == found
+
+
+FAILURES = {
+    "the loss became nan": UserError("the loss became nan"),
+    "out of memory": torch.cuda.OutOfMemoryError("out of memory\nTried to allocate"),
+    "no such width": ValueError("no such width"),
+}
+
+
+def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(run, trained):
+    trained(in_turn([1.0], *FAILURES.values(), [3.0]))
+    study = run_study(with_study(run, trials=5), None)
+    assert states(study) == [State.COMPLETE, *[State.FAIL] * len(FAILURES), State.COMPLETE]
+    assert [trial.user_attrs.get("reason") for trial in study.trials] == [None, *FAILURES, None]
+
+
+def test_the_reason_of_a_failure_without_words_is_its_name(run, trained):
+    trained(in_turn([1.0], NotImplementedError()))
+    study = run_study(with_study(run, trials=2), None)
+    assert study.trials[1].user_attrs["reason"] == "NotImplementedError"
+
+
+def test_an_experiment_that_cannot_be_trained_is_a_failed_trial(run, trained, study_file):
+    choices = "  - {key: model.type, type: categorical, choices: [mlp, blip]}\n"
+    study_file.write_text(STUDY.replace("trials: 3", "trials: 8") + choices)
+    asked = trained(in_turn())
+    study = run_study(dataclasses.replace(run, study=load_study(study_file)), None)
+    failed = [trial for trial in study.trials if trial.state == State.FAIL]
+    assert len(asked) + len(failed) == 8
+    assert {trial.params["model.type"] for trial in failed} == {"blip"}
+    assert all("'blip' keeps momentum copies" in trial.user_attrs["reason"] for trial in failed)
+
+
+@pytest.mark.parametrize(("trials", "tried"), [(2, 2), (50, 3)])
+def test_a_study_whose_every_trial_fails_stops_with_the_reason(run, trained, monkeypatch, trials, tried):
+    monkeypatch.setattr(tuning, "FAILURES_BEFORE_STOPPING", 3)
+
+    def training(experiment: Experiment) -> list[float]:
+        raise RuntimeError("no kernel image is available")
+
+    asked = trained(training)
+    with pytest.raises(UserError, match=f"all {tried} trials failed; the last reason: no kernel image") as caught:
+        run_study(with_study(run, trials=trials), None)
+    assert f"delete {run.database}" in str(caught.value)
+    assert len(asked) == tried
+
+
+def test_failures_do_not_stop_a_study_that_has_one_success(run, trained, monkeypatch):
+    monkeypatch.setattr(tuning, "FAILURES_BEFORE_STOPPING", 3)
+    trained(in_turn([1.0], *[ValueError("bad luck")] * 4))
+    assert states(run_study(with_study(run, trials=5), None)) == [State.COMPLETE, *[State.FAIL] * 4]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changed"),
+    [
+        ("low: 1e-4", "low: 1e-3", "training.learning_rate had low 0.0001 and has low 0.001"),
+        ("output_dim: 8", "output_dim: 16", "base was .*8.* and is .*16"),
+        ("key: training.learning_rate", "key: training.weight_decay", "learning_rate was removed; .*decay is new"),
+    ],
+)
+def test_a_changed_search_space_is_refused_with_what_changed_and_what_to_do(
+    run, trained, study_file, old, new, changed
+):
+    trained(in_turn())
+    run_study(with_study(run, trials=2), None)
+    study_file.write_text(STUDY.replace(old, new))
+    asked = trained(in_turn())
+    with pytest.raises(UserError, match=changed) as caught:
+        run_study(dataclasses.replace(run, study=load_study(study_file)), None)
+    assert "'small'" in str(caught.value)
+    assert "new name" in str(caught.value)
+    assert f"delete {run.database}" in str(caught.value)
+    assert asked == []
+    assert len(kept(run).trials) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda run: dataclasses.replace(run, inputs_hash="another hash"),
+        lambda run: with_study(run, data="train"),
+    ],
+    ids=["other files", "other training rows"],
+)
+def test_trials_on_other_data_are_not_mixed_with_those_there_are(run, trained, change):
+    trained(in_turn())
+    run_study(with_study(run, trials=2), None)
+    asked = trained(in_turn())
+    with pytest.raises(UserError, match=r"do not fit any more: the split or the embeddings are others"):
+        run_study(change(run), None)
+    assert asked == []
+
+
+def best_rsum(experiment: Experiment, data: TrainingData, seed: int) -> float:
+    """Return the RSUM of a training's best epoch, ranks counted over the full validation matrix."""
+    projections = project_standardized(fit(experiment, data, seed).model, data.val)
+    scores, owner = projections.texts @ projections.images.T, projections.text_image
+    own = scores[torch.arange(len(owner)), owner]
+    t2i = (scores > own[:, None]).sum(1).numpy()
+    captions = (scores.T[owner] > own[:, None]).sum(1).numpy()
+    i2t = np.array([captions[owner.numpy() == image].min() for image in range(len(projections.images))])
+    return sum(100 * (ranks < k).mean() for ranks in (i2t, t2i) for k in (1, 5, 10))
+
+
+def test_a_trial_is_judged_by_the_validation_pairs_alone(run, data):
+    study = run_study(with_study(run, trials=2), data)
+    for trial in counted_trials(study):
+        experiment = experiment_from(trial.user_attrs["experiment"], "trial")
+        assert trial.value == pytest.approx(best_rsum(experiment, data, seed=0))
+
+
+def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, threads: int) -> None:
+    """Stand in for a worker process: the first dies while it trains, the others find the sum of the validation rows."""
+    death = run.database.with_name("death")
+
+    def die(*arguments: Any, **options: Any) -> None:
+        death.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def sum_rows(experiment: Experiment, data: TrainingData, seed: int, on_epoch: Callable[[dict], None]) -> None:
+        while not death.exists():
+            time.sleep(0.01)
+        time.sleep(2.5 * tuning.WATCH_SECONDS)
+        on_epoch({"epoch": 1, "val": {"RSUM": data.val.texts.sum().item()}})
+
+    tuning.fit = sum_rows if worker else die
+    tuning._worker_process(worker, run, data, threads)
+
+
+def test_two_processes_go_on_where_one_stopped_and_a_dead_one_is_replaced(run, data, trained, monkeypatch):
+    trained(in_turn([1.0], Killed()))
+    with pytest.raises(Killed):
+        run_study(run, None)
+    monkeypatch.setattr(tuning, "_worker_process", killed_in_its_first_trial)
+    study = run_study(with_study(run, trials=4, n_jobs=2), data)
+    assert states(study) == [State.COMPLETE] * 4
+    assert len(set(rates(study))) == 4
+    unfinished = [trial for trial in study.trials if trial.state == State.FAIL and trial.params]
+    assert len(unfinished) == 2
+    assert {trial.params["training.learning_rate"] for trial in unfinished} < set(rates(study)[1:])
+    expected = data.val.texts.sum().item()
+    assert [trial.value for trial in counted_trials(study)] == pytest.approx([1.0, expected, expected, expected])

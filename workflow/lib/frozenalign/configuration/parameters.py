@@ -1,0 +1,22 @@
+"""Parameter types of heads, losses and baselines: each name stands for the values that a configuration may give.
+
+A registered class states its parameters as keyword-only arguments annotated with these names; `registrations` turns
+the annotations into the schema of the configuration file.
+"""
+
+from typing import Any
+
+PositiveInt = int
+PositiveFloat = float
+NonNegativeFloat = float
+Probability = float
+Number = float
+SCHEMAS: dict[str, dict[str, Any]] = {
+    "PositiveInt": {"type": "integer", "minimum": 1},
+    "PositiveFloat": {"type": "number", "exclusiveMinimum": 0},
+    "NonNegativeFloat": {"type": "number", "minimum": 0},
+    "Probability": {"type": "number", "minimum": 0, "exclusiveMaximum": 1},
+    "Number": {"type": "number"},
+    "bool": {"type": "boolean"},
+    "None": {"type": "null"},
+}

@@ -1,0 +1,72 @@
+"""The reference of every configuration key, written from the schemas and the registered heads, losses and baselines."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from frozenalign.configuration.registrations import Registration, baselines, heads, losses
+from frozenalign.configuration.schemas import describe, read_schema
+
+INTRODUCTION = """# Configuration
+
+`make reference` writes this page from `workflow/schemas/` and the docstrings of heads, losses and baselines.
+An unknown key, a wrong type or a value out of range stops a run before any job, with the file, the key and what is
+allowed. `1e-4` is a number. Keys without a default must be given.
+"""
+FILES = {
+    "config": "## A run: `config/config.yaml`, `config/coco.yaml`, any `--configfile`",
+    "experiment": "## An experiment: `config/experiments/NAME.yaml`",
+    "tuning": "## A study: `config/tuning/NAME.yaml`",
+}
+
+
+def configuration_reference() -> str:
+    """Return the reference as Markdown."""
+    parts = [INTRODUCTION]
+    for name, title in FILES.items():
+        parts.append("\n".join([title, "", *_table(read_schema(name))]))
+        if name == "experiment":
+            parts += _registered("model", "Heads", heads()) + _registered("loss", "Losses", losses())
+    closed_forms = [f"- `{name}`: {item.description}" for name, item in baselines().items()]
+    parts.append("\n".join(["## Baselines: `baselines:` of a run", "", *closed_forms]))
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def _registered(section: str, title: str, registered: Mapping[str, Registration]) -> list[str]:
+    parts = [f"### {title}: `{section}.type`, and what each type takes"]
+    for name, item in registered.items():
+        lines = [f"**`{name}`** {item.description}", ""]
+        if item.parameters:
+            lines += _table({"properties": item.parameters}, f"{section}.")
+        parts.append("\n".join(lines))
+    return parts
+
+
+def _table(schema: Mapping[str, Any], prefix: str = "") -> list[str]:
+    rows = [
+        f"| `{key}` | {_cell(describe(value))} | {_default(value)} | {_cell(value.get('description', ''))} |"
+        for key, value in _keys(schema, prefix)
+    ]
+    return ["| key | value | default | meaning |", "|---|---|---|---|", *rows]
+
+
+def _keys(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield every key below a schema with its own schema; names that users choose stand as NAME, list entries as []."""
+    for name, value in schema.get("properties", {}).items():
+        yield f"{prefix}{name}", value
+        yield from _keys(value, f"{prefix}{name}.")
+        if isinstance(items := value.get("items"), Mapping):
+            yield from _keys(items, f"{prefix}{name}[].")
+        if isinstance(others := value.get("additionalProperties"), Mapping):
+            yield from _keys(others, f"{prefix}{name}.NAME.")
+
+
+def _default(schema: Mapping[str, Any]) -> str:
+    if "default" not in schema:
+        return ""
+    value = schema["default"]
+    return f"`{value}`" if isinstance(value, str) and value else f"`{_cell(json.dumps(value))}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

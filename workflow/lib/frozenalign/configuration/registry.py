@@ -1,0 +1,48 @@
+"""Registered classes and functions, by the name that a configuration gives."""
+
+import importlib
+from collections import UserDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from frozenalign.configuration.registrations import Registration
+
+Registered = TypeVar("Registered")
+
+
+class Registry(UserDict):
+    """What modules of a wing have registered; they are imported when it is first asked.
+
+    kind: what is registered, for the error. find: returns the registrations that stand in the sources of the wing.
+    """
+
+    def __init__(self, kind: str, find: Callable[[], Mapping[str, Registration]]) -> None:
+        super().__init__()
+        self.kind, self.find = kind, find
+
+    def register(self, name: str) -> Callable[[Registered], Registered]:
+        """Return a decorator that registers a class or function under a name; a name is taken once."""
+
+        def registering(registered: Registered) -> Registered:
+            if name in self.data:
+                raise ValueError(f"the {self.kind} {name!r} is registered twice")
+            self.data[name] = registered
+            return registered
+
+        return registering
+
+    def _import_all(self) -> None:
+        for registration in self.find().values():
+            importlib.import_module(registration.module)
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self.data:
+            self._import_all()
+        return self.data[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.data or name in self.find()
+
+    def __iter__(self) -> Iterator[str]:
+        self._import_all()
+        return iter(self.data)

@@ -1,0 +1,68 @@
+"""Files that finished steps wrote, read for the report and for an ensemble: checked by the schema of their name."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from frozenalign.configuration.schemas import read_schema, validated
+from frozenalign.configuration.yaml_text import read_yaml
+from frozenalign.system.errors import UserError, quoted
+from frozenalign.system.files import read_arrays, read_json
+
+RUN_AGAIN = "delete the file and run the step that writes it again"
+
+
+def read_result(path: Path, kind: str | None = None) -> Any:
+    """Read a file of a finished step; what is not as `results.schema.yaml` says is a UserError with key and remedy.
+
+    kind: the name that the step gives it, where a user may have given it another.
+    """
+    kind = kind or path.name
+    content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
+    _refuse_other_format(content, path, kind)
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+        return validated(content, read_schema("results")["properties"][kind], str(path))
+    except UnicodeEncodeError as error:
+        raise UserError(f"{path} holds half a character, a lone surrogate: {_remedy(path, kind)}") from error
+    except UserError as error:
+        raise UserError(f"{error}; {_remedy(path, kind)}") from error
+
+
+def _remedy(path: Path, kind: str) -> str:
+    """Say what to do about a file; one of another name is no step's, and nobody is told to delete it."""
+    return RUN_AGAIN if path.name == kind else f"give the path of a {kind}"
+
+
+def _refuse_other_format(content: Any, path: Path, kind: str) -> None:
+    expected = read_schema("results")["properties"][kind]["properties"]["format"]["const"]
+    found = content.get("format", "none") if isinstance(content, Mapping) else "none"
+    if type(found) is not int or found != expected:
+        raise UserError(f"{path} has the format {quoted(found)}, this version reads {expected}: {_remedy(path, kind)}")
+
+
+def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
+    """Return the facts of a saved model, who it is and how it was chosen, if they are whole."""
+    try:
+        return validated(facts, read_schema("results")["properties"]["facts of a model"], f"{path}: facts")
+    except UserError as error:
+        raise UserError(f"{error}; {_remedy(path, 'best_model.pt')}") from error
+
+
+def read_ranks(path: Path, images: int, captions: int, rankings: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read ranks.npz, 0-based: t2i and caption_image (captions,), i2t (images,), KEY_t2i and KEY_i2t for `rankings`."""
+    arrays = read_arrays(path)
+    prefixes = ["", *(f"{key}_" for key in rankings)]
+    expected = {"caption_image": (captions, images)}
+    expected |= {f"{prefix}t2i": (captions, images) for prefix in prefixes}
+    expected |= {f"{prefix}i2t": (images, captions) for prefix in prefixes}
+    for name, (length, bound) in expected.items():
+        values = arrays.get(name)
+        if values is None or values.shape != (length,) or values.dtype.kind not in "iu":
+            raise UserError(f"{path}: {name} does not hold {length} whole numbers: {RUN_AGAIN}")
+        if (wrong := np.flatnonzero((values < 0) | (values >= bound))).size:
+            raise UserError(f"{path}: {name}[{wrong[0]}] is {values[wrong[0]]}, not from 0 to {bound - 1}: {RUN_AGAIN}")
+    return arrays

@@ -1,0 +1,93 @@
+"""Variants of a run's experiments: some keys of the experiment file changed, everything else as it stands there."""
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from frozenalign.configuration.registrations import baselines
+from frozenalign.configuration.schemas import read_schema, validated
+from frozenalign.configuration.yaml_text import parse_yaml, plain_value
+from frozenalign.system.errors import UserError, quoted
+
+
+@dataclass(frozen=True)
+class Variant:
+    """An experiment with some keys changed; `changes` holds dotted keys of the experiment file and their values."""
+
+    base: str
+    name: str
+    changes: dict[str, Any]
+
+    @property
+    def experiment(self) -> str:
+        """Return the name that the variant has among the experiments."""
+        return f"{self.base}-{self.name}"
+
+
+def variants_of(run: Mapping[str, Any]) -> list[Variant]:
+    """Return the variants of a run configuration, in its order.
+
+    Snakemake leaves 1e-4 in a file, and every number below the top of `--config`, as text: it is read once more here.
+    """
+    return [
+        Variant(
+            base, name, {key: plain_value(value, f"variants.{base}.{name}.{key}") for key, value in changes.items()}
+        )
+        for base, named in run["variants"].items()
+        for name, changes in named.items()
+    ]
+
+
+def refuse_ambiguous(run: Mapping[str, Any], where: str) -> None:
+    """Refuse a variant of an experiment that the run does not name, or whose name another result of the run has."""
+    variants = variants_of(run)
+    for variant in variants:
+        if variant.base not in run["experiments"]:
+            raise UserError(
+                f"{where}: variants: found {variant.base!r}; allowed: {', '.join(run['experiments']) or 'none'}, "
+                "the run's `experiments`"
+            )
+    names = [*run["experiments"], *baselines(), *(f"tuned-{study}" for study in run["tuning"])]
+    names += [variant.experiment for variant in variants]
+    for variant in variants:
+        if names.count(variant.experiment) > 1:
+            raise UserError(
+                f"{where}: variants.{variant.base}.{variant.name}: another result is named {variant.experiment!r} "
+                "as well: rename one of them"
+            )
+
+
+def checked_name(name: str, where: str) -> str:
+    """Return the name of a result if paths, tables and pages can hold it as it is; `where` says where it was given."""
+    pattern = read_schema("config")["properties"]["dataset"]["pattern"]
+    return validated({"name": name}, {"properties": {"name": {"type": "string", "pattern": pattern}}}, where)["name"]
+
+
+def changes_from(text: str) -> dict[str, Any]:
+    """Return the changes that a `--set` argument writes down: KEY=VALUE with a YAML value, or one JSON object."""
+    where = f"--set {quoted(text)}"
+    if text.startswith("{"):
+        changes = parse_yaml(text, where)
+    else:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UserError(f"{where}: there is no value: write KEY=VALUE, for example model.skip=none")
+        changes = {key: parse_yaml(value, where)}
+    schema = read_schema("config")["properties"]["variants"]["additionalProperties"]["additionalProperties"]
+    return validated(changes, schema, where)
+
+
+def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of an experiment file with dotted keys set to the values of `changes`."""
+    result = copy.deepcopy(dict(document))
+    for key, value in changes.items():
+        section, name = key.split(".")
+        result.setdefault(section, {})[name] = value
+    return result
+
+
+def written(value: Any) -> str:
+    """Return a value as an experiment file has it."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,76 @@
+"""Rows of one image that an encoder computed in different batches: rounding is averaged, real difference refused."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from frozenalign.data.pair_index import PairIndex
+from frozenalign.data.rows import RowFile
+from frozenalign.system.errors import UserError, quoted
+
+logger = logging.getLogger(__name__)
+# Rows of one image that an encoder computed in different batches differ by the rounding of 16 bits, which leaves more.
+SAME_COSINE = 0.999
+# Embeddings with a large common mean have such a cosine whatever they show: rows of one image are also nearer to each
+# other than this share of the mean squared distance of all images from their mean.
+SAME_SPREAD = 0.25
+SPREAD_IMAGES = 1000
+
+
+def with_further_rows(images: RowFile, digests: np.ndarray, index: PairIndex) -> PairIndex:
+    """Return the index with all rows of the images whose rows differ by rounding; really different rows are refused.
+
+    digests: of each of the N rows, which belong to the N pairs.
+    """
+    differing = digests != digests[index.image_rows[index.pair_image]]
+    if not differing.any():
+        return index
+    uneven = np.unique(index.pair_image[differing])
+    rows = np.flatnonzero(np.isin(index.pair_image, uneven))
+    lowest = _lowest_cosine(images, index, uneven, rows)
+    logger.warning(
+        "%s: the rows of %d of %d images differ by rounding (lowest cosine %.6f): each is taken as one image, the mean "
+        "of its rows",
+        images.path,
+        len(uneven),
+        len(index.image_ids),
+        lowest,
+    )
+    further = rows[rows != index.image_rows[index.pair_image[rows]]]
+    return replace(index, further_rows=further, further_image=index.pair_image[further])
+
+
+def _lowest_cosine(images: RowFile, index: PairIndex, uneven: np.ndarray, rows: np.ndarray) -> float:
+    """Return the lowest cosine between the rows and the first row of their image; rows that are too far are refused.
+
+    uneven: ascending images. rows: all rows of these.
+    """
+    first = torch.cat([chunk.float() for _, chunk in images.select(index.image_rows[uneven])])
+    image = np.searchsorted(uneven, index.pair_image[rows])
+    cosines, distances = (np.empty(len(rows), dtype=np.float32) for _ in range(2))
+    for where, chunk in images.select(rows):
+        own = first[image[where]]
+        cosines[where] = functional.cosine_similarity(chunk.float(), own).numpy()
+        distances[where] = (chunk.float() - own).square().sum(1).numpy()
+    other = np.flatnonzero((cosines <= SAME_COSINE) | (distances > SAME_SPREAD * _spread(images, index)))
+    if len(other):
+        row = rows[other[0]]
+        image_id = str(index.image_ids[index.pair_image[row]])
+        raise UserError(
+            f"{images.path}: rows {index.image_rows[index.pair_image[row]]} and {row} belong to image id "
+            f"{quoted(image_id)} but differ (cosine {cosines[other[0]]:.4f}, {len(other)} such rows), as much as rows "
+            "of other images: correct `image_ids` where they show different images, encode the image once where not"
+        )
+    return float(cosines.min())
+
+
+def _spread(images: RowFile, index: PairIndex) -> float:
+    """Return the mean squared distance of images from their mean, without bound where there are too few to tell."""
+    rows = index.image_rows[:: -(-len(index.image_rows) // SPREAD_IMAGES)]
+    if len(rows) < 3:
+        return float("inf")
+    sample = torch.cat([chunk.float() for _, chunk in images.select(rows)])
+    return float((sample - sample.mean(0)).square().sum(1).mean())

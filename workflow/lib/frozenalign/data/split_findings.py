@@ -1,0 +1,181 @@
+"""Warnings about a finished split: leaks, copies, sets too small to mean anything, missing ids."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frozenalign.data.copies import copy_counts
+from frozenalign.data.embeddings import CheckedSet
+from frozenalign.data.pair_index import PairIndex
+from frozenalign.data.pairs import PairFiles, spread
+from frozenalign.data.row_checks import row_digests
+from frozenalign.data.splits import SPLITS, UNUSED, Division, SplitIndex, every_row
+
+# With at most so many images the match of every caption is among the first ten.
+NO_RECALL_AT_10 = 10
+# One image of fewer than these moves a recall by more than two points.
+FEW_IMAGES = 50
+# Some captions fit several images in any data set; from this share on they decide the numbers.
+SHARED_CAPTIONS = 0.2
+ROWS_AT_ONCE = 1024
+CENTRE_IMAGES = 4096
+
+
+@dataclass(frozen=True)
+class Findings:
+    """The result of the leak check, sentences that belong beside every number, and what the extra sets hold.
+
+    extra: images, pairs, hashes and warnings of each extra evaluation set by name.
+    """
+
+    leak_check: str
+    warnings: list[str]
+    extra: dict[str, dict[str, Any]]
+
+
+def find(
+    checked: CheckedSet, division: Division, splits: Mapping[str, SplitIndex], extra: Mapping[str, CheckedSet]
+) -> Findings:
+    """Look through a split and the extra evaluation sets beside it."""
+    pairs = {name: PairFiles(checked.images, checked.texts, splits[name]) for name in SPLITS}
+    leaks, copies = _copies(pairs)
+    apart = identical_images_apart(checked.image_content, division.names)
+    if apart:
+        leaks = [f"{apart} groups of identical images stand in two splits, as assigned", *leaks]
+    small = [*_few("val", splits["val"]), *_few("test", splits["test"])]
+    warnings = [*leaks, *copies, *checked.warnings, *small, *_missing(division), *_shared_captions(pairs["test"])]
+    described = {
+        name: {
+            "images": len(found.index.image_ids),
+            "pairs": len(found.index.pair_image),
+            "hashes": found.hashes,
+            "warnings": extra_doubts(found, checked.index, pairs["train"], pairs["val"]),
+        }
+        for name, found in extra.items()
+    }
+    return Findings("; ".join(leaks) or "passed", warnings, described)
+
+
+def identical_images_apart(image_content: np.ndarray, names: np.ndarray) -> int:
+    """Return how many groups of bit-identical images stand in more than one of train, val and test."""
+    used = names != UNUSED
+    pairs = {(int(content), name) for content, name in zip(image_content[used], names[used], strict=True)}
+    contents = np.array([content for content, _ in pairs])
+    return int((np.unique(contents, return_counts=True)[1] > 1).sum())
+
+
+def _copies(pairs: Mapping[str, PairFiles]) -> tuple[list[str], list[str]]:
+    """Return warnings about copies of test and val images: in other splits, and in the same one."""
+    rows = {name: _image_rows(pairs[name]) for name in ("test", "val")}
+    centre = _centre(pairs["train"])
+    in_train = copy_counts(torch.cat(list(rows.values())), _image_chunks(pairs["train"]), centre).split(
+        [len(own) for own in rows.values()]
+    )
+    elsewhere = {
+        "test": ("train or val", in_train[0] + copy_counts(rows["test"], rows["val"].split(ROWS_AT_ONCE), centre)),
+        "val": ("train", in_train[1]),
+    }
+    leaks, copies = [], []
+    for name, own in rows.items():
+        others, counts = elsewhere[name]
+        within = copy_counts(own, own.split(ROWS_AT_ONCE), centre) - 1
+        of = f"of the {len(own)} {name} images have a copy under another id"
+        if count := int((counts > 0).sum()):
+            leaks.append(
+                f"{count} {of} in {others} (identical, or different by rounding), so that {name} does not measure "
+                "unseen images: give all captions of an image one id"
+            )
+        if count := int((within > 0).sum()):
+            copies.append(
+                f"{count} {of} in {name} (identical, or different by rounding), so that R@1 is low whatever a head "
+                "finds: give all captions of an image one id"
+            )
+    return leaks, copies
+
+
+def _image_rows(pairs: PairFiles) -> Tensor:
+    """Return the images of a split, (n, D) in float32."""
+    return torch.cat([chunk.float() for chunk in _image_chunks(pairs)])
+
+
+def _image_chunks(pairs: PairFiles) -> Iterator[Tensor]:
+    return (chunk.clone() for _, chunk in pairs.images.select(pairs.split.image_rows))
+
+
+def _centre(train: PairFiles) -> Tensor:
+    """Return the median of each dimension over training images, (D,), which a few absurd rows do not move."""
+    rows = spread(train.split.image_rows, CENTRE_IMAGES)
+    return torch.cat([chunk.float() for _, chunk in train.images.select(rows)]).median(0).values
+
+
+def _few(name: str, split: SplitIndex) -> list[str]:
+    """Return a warning if a set has few images; for a small test set the intervals show the rest."""
+    images = len(split.image_rows)
+    if images <= NO_RECALL_AT_10:
+        return [f"{name} has few images, {images}: T2I R@10 is 100 % whatever a head does; give it more"]
+    if name == "val" and images < FEW_IMAGES:
+        return [
+            f"val has few images, {images}: one is worth {100 / images:.1f} points of a recall, so that what is chosen "
+            "by it is mostly luck; give it more"
+        ]
+    return []
+
+
+def _missing(division: Division) -> list[str]:
+    """Return a warning if assigned ids are missing from the data set."""
+    by_split = ", ".join(f"{name} {count}" for name, count in division.missing.items() if count)
+    if not by_split:
+        return []
+    total = sum(division.missing.values())
+    return [
+        f"{total} assigned ids are not in the data set ({by_split}): results do not compare with those of the whole "
+        "assignment"
+    ]
+
+
+def _shared_captions(pairs: PairFiles) -> list[str]:
+    """Return a warning if many captions have the same embedding as a caption of another image."""
+    digests = row_digests(chunk for _, chunk in pairs.texts.select(pairs.split.text_rows))
+    _, content = np.unique(digests, return_inverse=True)
+    images_of = np.unique(np.stack([content, pairs.split.text_image]), axis=1)[0]
+    shared = int((np.bincount(images_of)[content] > 1).sum())
+    if shared < SHARED_CAPTIONS * len(content):
+        return []
+    return [
+        f"{shared} of the {len(content)} captions have the text embedding of a caption of another image, so that "
+        "T2I R@1 cannot reach 100 %"
+    ]
+
+
+def extra_doubts(extra: CheckedSet, index: PairIndex, train: PairFiles, val: PairFiles) -> list[str]:
+    """Return warnings about an extra evaluation set: images seen before, copies, few images, shared captions.
+
+    index: of the set that was split, of which one part trains and another chooses.
+    """
+    pairs = PairFiles(extra.images, extra.texts, every_row(extra.index))
+    own, centre, images = _image_rows(pairs), _centre(train), len(extra.index.image_ids)
+    said = []
+    for name, seen in (("train", train), ("val", val)):
+        ids = index.image_ids[np.isin(index.image_rows, seen.split.image_rows)]
+        if count := int(np.isin(extra.index.image_ids, ids).sum()):
+            said.append(f"{count} of its {images} image ids are ids of {name} images")
+        if count := int((copy_counts(own, _image_chunks(seen), centre) > 0).sum()):
+            said.append(
+                f"{count} of its {images} images are in {name} (identical, or different by rounding), so that it does "
+                "not measure unseen images"
+            )
+    if count := int((copy_counts(own, own.split(ROWS_AT_ONCE), centre) > 1).sum()):
+        said.append(f"{count} of its {images} images have a copy under another id, so that R@1 is low")
+    return [*said, *extra.warnings, *_few("it", pairs.split), *_shared_captions(pairs)]
+
+
+def warning_lines(findings: Findings) -> Sequence[str]:
+    """Return every warning as one line, those of an extra set with its name."""
+    return [
+        *findings.warnings,
+        *(f"{name}: {text}" for name, found in findings.extra.items() for text in found["warnings"]),
+    ]

@@ -1,0 +1,104 @@
+"""Metrics of retrieval ranks, and their registry. Recalls and means of shares are percentages."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from frozenalign.evaluation.ranks import Ranks
+
+METRICS: dict[str, tuple[Callable[[Ranks, np.ndarray], float], tuple[str, ...]]] = {}
+DIRECTIONS = ("i2t", "t2i")
+RECALLS = ("R@1", "R@5", "R@10")
+# What else a model's retrieval is measured with, by key of metrics.json, and its name on the board.
+SECOND_RANKINGS = {"reranked": "re-ranked", "hubness_corrected": "hubness-corrected"}
+
+
+def register_metric(name: str, directions: tuple[str, ...] = DIRECTIONS) -> Callable:
+    """Register a metric of (ranks, the 0-based ranks of one direction's queries) under its name in metrics.json."""
+
+    def register(metric: Callable[[Ranks, np.ndarray], float]) -> Callable[[Ranks, np.ndarray], float]:
+        if name in METRICS:
+            raise ValueError(f"the metric {name!r} is registered twice")
+        METRICS[name] = (metric, directions)
+        return metric
+
+    return register
+
+
+def recall(queries: np.ndarray, k: int) -> float:
+    """Return the share of queries (Q,) whose match ranks among the first k, in percent."""
+    return 100.0 * float((queries < k).mean())
+
+
+@register_metric("R@1")
+def recall_at_1(ranks: Ranks, queries: np.ndarray) -> float:
+    """Return the share of queries whose match comes first, in percent."""
+    return recall(queries, 1)
+
+
+@register_metric("R@5")
+def recall_at_5(ranks: Ranks, queries: np.ndarray) -> float:
+    """Return the share of queries whose match is among the first five, in percent."""
+    return recall(queries, 5)
+
+
+@register_metric("R@10")
+def recall_at_10(ranks: Ranks, queries: np.ndarray) -> float:
+    """Return the share of queries whose match is among the first ten, in percent."""
+    return recall(queries, 10)
+
+
+@register_metric("MedR")
+def median_rank(ranks: Ranks, queries: np.ndarray) -> float:
+    """Return the median rank, rounded down, 1-based."""
+    return float(np.floor(np.median(queries)) + 1)
+
+
+@register_metric("MeanR")
+def mean_rank(ranks: Ranks, queries: np.ndarray) -> float:
+    """Return the mean rank, 1-based."""
+    return float(queries.mean() + 1)
+
+
+@register_metric("MRR")
+def mean_reciprocal_rank(ranks: Ranks, queries: np.ndarray) -> float:
+    """Return the mean of one over the 1-based rank, in percent."""
+    return 100.0 * float((1.0 / (queries + 1)).mean())
+
+
+@register_metric("mAP@R", directions=("i2t",))
+def mean_average_precision_at_r(ranks: Ranks, queries: np.ndarray) -> float:
+    """Return mAP@R in percent: of an image with R captions, the precision at each own caption ranked within R, over R.
+
+    Musgrave et al. 2020, A Metric Learning Reality Check.
+    """
+    owner = ranks.caption_image
+    captions = np.bincount(owner)
+    order = np.lexsort((ranks.captions, owner))
+    first = np.cumsum(captions) - captions
+    place = np.arange(len(owner)) - first[owner[order]]
+    position = ranks.captions[order]
+    precision = np.where(position < captions[owner[order]], (place + 1) / (position + 1), 0.0)
+    return 100.0 * float((np.bincount(owner[order], precision) / captions).mean())
+
+
+def summarize(ranks: Ranks) -> dict:
+    """Return every metric of both directions and RSUM, the sum of their R@1, R@5 and R@10."""
+    queries = {"i2t": ranks.i2t, "t2i": ranks.t2i}
+    summary: dict = {
+        direction: {
+            name: metric(ranks, queries[direction]) for name, (metric, where) in METRICS.items() if direction in where
+        }
+        for direction in DIRECTIONS
+    }
+    summary["RSUM"] = sum(summary[direction][name] for direction in DIRECTIONS for name in RECALLS)
+    return summary
+
+
+def mean_of_folds(folds: list[dict]) -> dict:
+    """Return the mean of several summaries, metric by metric; the RSUM is the mean of the folds' RSUMs."""
+    mean = {
+        direction: {name: float(np.mean([fold[direction][name] for fold in folds])) for name in folds[0][direction]}
+        for direction in DIRECTIONS
+    }
+    return {"folds": len(folds), **mean, "RSUM": float(np.mean([fold["RSUM"] for fold in folds]))}

@@ -1,0 +1,81 @@
+"""Embeddings of a split projected by a model, and their retrieval ranks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frozenalign.data.pairs import PairFiles, ResidentPairs
+from frozenalign.data.rows import AveragedRows, RowFile
+from frozenalign.evaluation.ranks import Ranks, retrieval_ranks
+from frozenalign.models.dual_encoder import DualEncoder, unit
+from frozenalign.system.memory import halved_until_it_fits
+
+ROWS_AT_ONCE = 4096
+SMALLEST_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Projections:
+    """Unit vectors of images (n, D) and texts (m, D); text_image (m,) indexes the images."""
+
+    images: Tensor
+    texts: Tensor
+    text_image: Tensor
+
+    def ranks(self) -> Ranks:
+        """Return the exact retrieval ranks."""
+        return retrieval_ranks(self.images, self.texts, self.text_image)
+
+    def of_images(self, start: int, stop: int) -> "Projections":
+        """Return images start to stop - 1 with their texts."""
+        texts = (self.text_image >= start) & (self.text_image < stop)
+        return Projections(self.images[start:stop], self.texts[texts], self.text_image[texts] - start)
+
+
+@torch.no_grad()
+def project_standardized(model: DualEncoder, pairs: ResidentPairs) -> Projections:
+    """Project standardised rows as training holds them; the towers compute in the pairs' number format."""
+    model.eval()
+    images, texts = (
+        _in_fitting_parts(tower, rows, pairs.compute)
+        for tower, rows in ((model.image_tower, pairs.images), (model.text_tower, pairs.texts))
+    )
+    return Projections(images, texts, pairs.text_image)
+
+
+def _in_fitting_parts(tower: torch.nn.Module, rows: Tensor, compute: torch.dtype) -> Tensor:
+    """Return unit vectors (N, D_out) of rows (N, D), as many at once as the device's memory holds."""
+
+    def project(size: int) -> Tensor:
+        return torch.cat([_tower_output(tower, part.to(compute)) for part in rows.split(size)])
+
+    projected, _ = halved_until_it_fits(
+        project, ROWS_AT_ONCE, SMALLEST_ROWS, "rows to project", "choose a smaller head, or `device: cpu`"
+    )
+    return projected
+
+
+def _tower_output(tower: torch.nn.Module, rows: Tensor) -> Tensor:
+    with torch.autocast(rows.device.type, dtype=rows.dtype, enabled=rows.dtype == torch.bfloat16):
+        return unit(tower(rows))
+
+
+def project_files(model: DualEncoder, files: PairFiles, device: torch.device) -> Projections:
+    """Project the raw rows of a split in float32 on a device, reading a few MB at a time."""
+    model.to(device)
+    return Projections(
+        map_rows(model.encode_images, files.images, files.split.image_rows, device),
+        map_rows(model.encode_texts, files.texts, files.split.text_rows, device),
+        torch.from_numpy(files.split.text_image).to(device),
+    )
+
+
+@torch.no_grad()
+def map_rows(
+    function: Callable[[Tensor], Tensor], file: RowFile | AveragedRows, rows: np.ndarray, device: torch.device
+) -> Tensor:
+    """Return `function` of the given rows of a file, (len(rows), …), computed chunk by chunk."""
+    return torch.cat([function(chunk.to(device)) for _, chunk in file.select(rows)])

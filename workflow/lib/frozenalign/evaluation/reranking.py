@@ -1,0 +1,82 @@
+"""Two-stage retrieval: the dual towers propose candidates, the pair scorer puts them in a new order."""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from frozenalign.evaluation.projections import Projections
+from frozenalign.evaluation.ranks import Ranks, top_candidates
+from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.products import blocks
+
+QUERIES_AT_ONCE = 64
+
+
+@torch.no_grad()
+def reranked_ranks(
+    model: DualEncoder, projections: Projections, image_tokens: Tensor, text_tokens: Tensor, dual: Ranks, rerank_k: int
+) -> Ranks:
+    """Return the ranks after the scorer has ordered each query's best `rerank_k` candidates of the dual retrieval.
+
+    image_tokens (n, tokens, width), text_tokens (m, tokens, width). A match that is not among the candidates keeps its
+    dual rank; candidates are found without knowing the match, and a tie counts against it.
+    """
+    ranks, _ = halved_until_it_fits(
+        lambda queries: _reranked(model, projections, image_tokens, text_tokens, dual, rerank_k, queries),
+        QUERIES_AT_ONCE,
+        1,
+        "queries to re-rank",
+        "lower model.rerank_k",
+    )
+    return ranks
+
+
+def _reranked(
+    model: DualEncoder,
+    projections: Projections,
+    image_tokens: Tensor,
+    text_tokens: Tensor,
+    dual: Ranks,
+    rerank_k: int,
+    queries: int,
+) -> Ranks:
+    images, texts = model.scorer.image_parts(image_tokens), model.scorer.text_parts(text_tokens)
+    text_image = projections.text_image
+    t2i, captions = torch.from_numpy(dual.t2i.copy()), torch.from_numpy(dual.captions.copy())
+    for rows, candidates, similarity in _candidates(projections.texts, projections.images, rerank_k, queries):
+        scores = model.scorer(images.rows(candidates), texts.rows(_query_numbers(rows, candidates)), similarity)
+        _place(t2i, _query_numbers(rows, candidates), candidates == text_image[rows][:, None], scores)
+    for rows, candidates, similarity in _candidates(projections.images, projections.texts, rerank_k, queries):
+        scores = model.scorer(images.rows(_query_numbers(rows, candidates)), texts.rows(candidates), similarity)
+        _place(captions, candidates, text_image[candidates] == _query_numbers(rows, candidates), scores)
+    return Ranks(t2i.numpy(), captions.numpy(), dual.caption_image)
+
+
+def _candidates(queries: Tensor, gallery: Tensor, k: int, at_once: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+    """Yield (query rows, candidate indices (Q, k), their similarities (Q, k))."""
+    for rows in blocks(len(queries), at_once):
+        similarity, candidates = top_candidates(queries[rows], gallery, k)
+        yield rows, candidates, similarity
+
+
+def _query_numbers(rows: slice, candidates: Tensor) -> Tensor:
+    """Return the number of each candidate's query, (Q, k)."""
+    return torch.arange(rows.start, rows.stop, device=candidates.device)[:, None].expand_as(candidates)
+
+
+def _place(ranks: Tensor, entries: Tensor, own: Tensor, scores: Tensor) -> None:
+    """Overwrite the ranks of the matches among the candidates.
+
+    own, scores: (Q, k) which candidates are matches, and what the scorer gives them. entries: (Q, k) the entry of
+    `ranks` that a match stands for.
+    """
+    # A match whose dual rank lies beyond the candidates only stands among them by a tie, which must not help it.
+    placed = own & (ranks.to(own.device)[entries] < own.shape[1])
+    query, slot = torch.nonzero(placed, as_tuple=True)
+    score = scores[query, slot][:, None]
+    rivals_above = (~own[query] & (scores[query] >= score)).sum(1)
+    earlier = entries[query] < entries[query, slot][:, None]
+    own_above = (own[query] & ((scores[query] > score) | ((scores[query] == score) & earlier))).sum(1)
+    ranks[entries[query, slot].cpu()] = (rivals_above + own_above).cpu()

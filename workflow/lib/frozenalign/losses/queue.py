@@ -1,0 +1,146 @@
+"""Losses that compare features with the keys of a momentum copy, in the batch and in a queue."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from frozenalign.configuration.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
+from frozenalign.losses.registry import ContrastiveLoss, register_loss
+
+
+class QueueLoss(ContrastiveLoss):
+    """A loss that compares features with keys of a momentum copy, those of the batch and those of a queue.
+
+    The queue starts with random unit vectors that belong to no image, holds its capacity whatever the batch size, and
+    is made anew when the feature width changes.
+    """
+
+    def __init__(self, queue_size: int, momentum: float | None) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.queue_size = queue_size
+        self.register_buffer("image_queue", torch.empty(queue_size, 0))
+        self.register_buffer("text_queue", torch.empty(queue_size, 0))
+        self.register_buffer("queue_index", torch.full((queue_size,), -1))
+        self.register_buffer("position", torch.zeros((), dtype=torch.long))
+
+    def prepare_queue(self, width: int, device: torch.device) -> None:
+        """Make a queue of random unit vectors unless there is one of this width."""
+        if self.image_queue.shape[1] != width:
+            for name in ("image_queue", "text_queue"):
+                random = torch.randn(self.queue_size, width, device=device)
+                setattr(self, name, functional.normalize(random, dim=1))
+            self.queue_index = torch.full((self.queue_size,), -1, device=device)
+            self.position = torch.zeros((), dtype=torch.long, device=device)
+
+    @torch.no_grad()
+    def enqueue(self, image_keys: Tensor, text_keys: Tensor, image_index: Tensor) -> None:
+        """Put the newest keys (B, D) over the oldest, wrapping at the end; of a batch beyond capacity the last stay."""
+        kept = slice(max(0, len(image_index) - self.queue_size), None)
+        image_keys, text_keys, image_index = image_keys[kept], text_keys[kept], image_index[kept]
+        steps = torch.arange(len(image_index), device=image_index.device)
+        slots = (self.position + steps) % self.queue_size
+        self.image_queue[slots] = image_keys
+        self.text_queue[slots] = text_keys
+        self.queue_index[slots] = image_index
+        self.position.copy_((self.position + len(image_index)) % self.queue_size)
+
+
+@register_loss("queue")
+class MoCoLoss(QueueLoss):
+    """Each feature against its own key and a queue of other keys: CE([q·k⁺, q·queue] / T, 0), mean of both directions.
+
+    He et al. 2020, Momentum Contrast for Unsupervised Visual Representation Learning. Queue entries of the anchor's
+    own image are left out of the sum.
+
+    temperature: T, not learned.
+    queue_size: keys held of each modality.
+    momentum: share of its old weights that the momentum copy keeps in a step; null takes the head's, or 0.999.
+    """
+
+    default_momentum = 0.999
+
+    def __init__(
+        self,
+        *,
+        temperature: PositiveFloat = 0.07,
+        queue_size: PositiveInt = 65536,
+        momentum: Probability | None = None,
+    ) -> None:
+        super().__init__(queue_size, momentum)
+        self.temperature = temperature
+
+    def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
+        """Return the loss of features (B, D) against keys (B, D) and the queue."""
+        self.prepare_queue(x.shape[1], x.device)
+        own = image_index[:, None] == self.queue_index[None, :]
+        return (
+            self._one_way(x, text_keys, self.text_queue, own) + self._one_way(y, image_keys, self.image_queue, own)
+        ) / 2
+
+    def _one_way(self, anchors: Tensor, keys: Tensor, queue: Tensor, own: Tensor) -> Tensor:
+        positive = (anchors * keys).sum(1, keepdim=True)
+        negative = (anchors @ queue.T).masked_fill(own, -torch.inf)
+        logits = torch.cat([positive, negative], dim=1) / self.temperature
+        return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+
+
+@register_loss("blip")
+class BLIPLoss(QueueLoss):
+    """Image-text contrast with soft targets: targets are α softmax(momentum similarities) + (1 - α) T.
+
+    T spreads each row evenly over the keys of the same image, in the batch and in the queue. Li et al. 2021, Align
+    before Fuse, and Li et al. 2022, BLIP.
+
+    temperature: start of the learned temperature, kept in [0.001, 0.5].
+    queue_size: keys held of each modality.
+    momentum: share of its old weights that the momentum copy keeps in a step; null takes the head's, or 0.995.
+    alpha: weight of the momentum copy's own similarities in the targets, reached linearly over the first epoch.
+    """
+
+    default_momentum = 0.995
+
+    def __init__(
+        self,
+        *,
+        temperature: PositiveFloat = 0.07,
+        queue_size: PositiveInt = 57600,
+        momentum: Probability | None = None,
+        alpha: NonNegativeFloat = 0.4,
+    ) -> None:
+        super().__init__(queue_size, momentum)
+        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
+        self.alpha = alpha
+        self.ramp = 0.0
+
+    def start_step(self, epochs_done: float) -> None:
+        """Raise α linearly over the first epoch."""
+        self.ramp = min(1.0, epochs_done)
+
+    def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
+        """Return the loss of features (B, D) against keys (B, D) and the queue."""
+        self.prepare_queue(x.shape[1], x.device)
+        all_images = torch.cat([image_keys, self.image_queue])
+        all_texts = torch.cat([text_keys, self.text_queue])
+        same = (image_index[:, None] == torch.cat([image_index, self.queue_index])[None, :]).float()
+        hard = same / same.sum(1, keepdim=True)
+        return (self._one_way(x, image_keys, all_texts, hard) + self._one_way(y, text_keys, all_images, hard)) / 2
+
+    def _one_way(self, anchors: Tensor, anchor_keys: Tensor, keys: Tensor, hard: Tensor) -> Tensor:
+        alpha = self.alpha * self.ramp
+        with torch.no_grad():
+            soft = torch.softmax(anchor_keys @ keys.T / self.temperature, dim=1)
+            target = alpha * soft + (1 - alpha) * hard
+        return -(target * torch.log_softmax(anchors @ keys.T / self.temperature, dim=1)).sum(1).mean()
+
+    def after_step(self) -> None:
+        """Keep the temperature in [0.001, 0.5]."""
+        self.temperature.data.clamp_(0.001, 0.5)
+
+    def terms(self) -> dict[str, Tensor]:
+        """Return the temperature."""
+        return {"temperature": self.temperature}
+
+    def freeze_temperature(self) -> None:
+        """Keep the temperature where it starts."""
+        self.temperature.requires_grad_(False)

@@ -1,0 +1,105 @@
+"""Softmax losses: each feature chooses its partner among the batch."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from frozenalign.configuration.parameters import PositiveFloat, Probability
+from frozenalign.losses.registry import ContrastiveLoss, register_loss
+from frozenalign.losses.tiled import SoftmaxPairs
+
+
+class SoftmaxLoss(ContrastiveLoss):
+    """A loss of the cross-entropies of both directions over the batch, with smoothed labels."""
+
+    label_smoothing = 0.0
+
+    def _cross_entropies(self, x: Tensor, y: Tensor, image_index: Tensor, scale: Tensor) -> Tensor:
+        """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
+        total = SoftmaxPairs.apply(x, y, scale, image_index if self.mask_same_image else None)
+        if self.label_smoothing:
+            matches = (x * y).sum()
+            mean_of_each_row = x.sum(0) @ y.sum(0) / len(x)
+            total = total + 2 * self.label_smoothing * scale * (matches - mean_of_each_row)
+        return total / len(x)
+
+
+@register_loss("clip")
+class CLIPLoss(SoftmaxLoss):
+    """Symmetric softmax loss with a learned scale: ½ (CE_row(s S) + CE_col(s S)).
+
+    Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision.
+
+    temperature: start of 1 / s; s is kept in [1, 100].
+    label_smoothing: share of the target spread over the whole batch.
+    """
+
+    def __init__(self, *, temperature: PositiveFloat = 0.07, label_smoothing: Probability = 0.0) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+
+    def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
+        """Return the loss of features (B, D) and (B, D)."""
+        return self._cross_entropies(x, y, image_index, self.logit_scale.exp()) / 2
+
+    def after_step(self) -> None:
+        """Keep the logarithm of the scale in [0, ln 100]."""
+        self.logit_scale.data.clamp_(0.0, math.log(100.0))
+
+    def terms(self) -> dict[str, Tensor]:
+        """Return the temperature."""
+        return {"temperature": (-self.logit_scale).exp()}
+
+    def freeze_temperature(self) -> None:
+        """Keep the scale where it starts."""
+        self.logit_scale.requires_grad_(False)
+
+
+@register_loss("infonce")
+class InfoNCELoss(SoftmaxLoss):
+    """Symmetric softmax loss with a fixed temperature: ½ (CE_row(S / T) + CE_col(S / T)).
+
+    van den Oord et al. 2018, Representation Learning with Contrastive Predictive Coding.
+
+    temperature: T, not learned.
+    label_smoothing: share of the target spread over the whole batch.
+    """
+
+    def __init__(self, *, temperature: PositiveFloat = 0.05, label_smoothing: Probability = 0.0) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.label_smoothing = label_smoothing
+
+    def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
+        """Return the loss of features (B, D) and (B, D)."""
+        return self._cross_entropies(x, y, image_index, x.new_tensor(1 / self.temperature)) / 2
+
+
+@register_loss("align")
+class ALIGNLoss(SoftmaxLoss):
+    """Softmax losses of both directions, added up: CE_row(S / τ) + CE_col(S / τ), with label smoothing.
+
+    Jia et al. 2021, Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision.
+
+    temperature: start of τ, learned without bounds.
+    label_smoothing: share of the target spread over the whole batch.
+    """
+
+    def __init__(self, *, temperature: PositiveFloat = 1.0, label_smoothing: Probability = 0.1) -> None:
+        super().__init__()
+        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
+        self.label_smoothing = label_smoothing
+
+    def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
+        """Return the loss of features (B, D) and (B, D)."""
+        return self._cross_entropies(x, y, image_index, 1 / self.temperature)
+
+    def terms(self) -> dict[str, Tensor]:
+        """Return the temperature."""
+        return {"temperature": self.temperature}
+
+    def freeze_temperature(self) -> None:
+        """Keep τ where it starts."""
+        self.temperature.requires_grad_(False)

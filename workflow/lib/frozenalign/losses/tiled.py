@@ -1,0 +1,129 @@
+"""Sums over all pairs of a batch, with their gradients, tile by tile: the (B, B) matrix of logits never exists.
+
+Where image indices (B,) are given, other pairs of an anchor's own image are left out of its sum: they are no negatives.
+
+The gradient of a tile is taken while the tile is there: memory grows with B, tiles stay in the cache, and a backward
+pass only scales what is known.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.products import SMALLEST_TILE, add_product, product, tile_size, tiles
+
+
+class SigmoidPairs(torch.autograd.Function):
+    """-Σij log σ(z_ij l_ij) with l = scale x yᵀ + bias, z = 1 for i = j and -1 elsewhere."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, image_index: Tensor | None = None
+    ) -> Tensor:
+        """Return the sum for features (B, D) and (B, D)."""
+        total, gradients = _in_fitting_tiles(lambda size: _sigmoid_sum(x, y, scale, bias, image_index, size), x.device)
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, y, scale and bias."""
+        return *(upstream * gradient for gradient in ctx.saved_tensors), None
+
+
+class SoftmaxPairs(torch.autograd.Function):
+    """Σi (lse_j l_ij + lse_j l_ji - 2 l_ii) with l = scale x yᵀ: the cross-entropies of both directions, added up."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None = None) -> Tensor:
+        """Return the sum for features (B, D) and (B, D)."""
+        total, gradients = _in_fitting_tiles(lambda size: _softmax_sum(x, y, scale, image_index, size), x.device)
+        ctx.save_for_backward(*gradients)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x, y and scale."""
+        return *(upstream * gradient for gradient in ctx.saved_tensors), None
+
+
+Sum = tuple[Tensor, tuple[Tensor, ...]]
+
+
+def _in_fitting_tiles(compute: Callable[[int], Sum], device: torch.device) -> Sum:
+    """Return a sum and its gradients, in tiles that the device's memory holds."""
+    advice = "lower training.batch_size"
+    result, _ = halved_until_it_fits(compute, tile_size(device), SMALLEST_TILE, "rows and columns of the loss", advice)
+    return result
+
+
+def _sigmoid_sum(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, image_index: Tensor | None, size: int) -> Sum:
+    pairs = _ScaledPairs(x, y, scale, image_index, size)
+    total, slope_sum = x.new_zeros(()), x.new_zeros(())
+    for rows, columns in pairs.tiles():
+        logits = pairs.logits(rows, columns).add_(bias)
+        total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
+        slopes = logits.sigmoid_()
+        _diagonal(slopes, rows, columns).sub_(1)
+        pairs.add_slopes(rows, columns, slopes)
+        slope_sum += slopes.sum()
+    return total, (*pairs.gradients(), slope_sum)
+
+
+def _softmax_sum(x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None, size: int) -> Sum:
+    pairs = _ScaledPairs(x, y, scale, image_index, size)
+    by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
+    total = x.new_zeros(())
+    for rows, columns in pairs.tiles():
+        logits = pairs.logits(rows, columns)
+        by_row[rows] = torch.logaddexp(by_row[rows], logits.logsumexp(1))
+        by_column[columns] = torch.logaddexp(by_column[columns], logits.logsumexp(0))
+        total -= 2 * _diagonal(logits, rows, columns).sum()
+    for rows, columns in pairs.tiles():
+        logits = pairs.logits(rows, columns)
+        slopes = (logits - by_row[rows, None]).exp_()
+        slopes += logits.sub_(by_column[None, columns]).exp_()
+        _diagonal(slopes, rows, columns).sub_(2)
+        pairs.add_slopes(rows, columns, slopes)
+    return total + by_row.sum() + by_column.sum(), pairs.gradients()
+
+
+class _ScaledPairs:
+    """Tiles of scale x yᵀ, and what the slopes of a sum over them mean for x (B, D), y (B, D) and scale."""
+
+    def __init__(self, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None, size: int) -> None:
+        self.x, self.y, self.scale = x * scale, y, scale
+        self.image_index, self.size = image_index, size
+        self.x_gradient, self.y_gradient = torch.zeros_like(x), torch.zeros_like(y)
+
+    def tiles(self) -> Iterator[tuple[slice, slice]]:
+        """Yield (rows, columns) of every tile."""
+        return tiles(len(self.x), len(self.y), self.size)
+
+    def logits(self, rows: slice, columns: slice) -> Tensor:
+        """Return the logits of a tile, minus infinity where a pair is left out."""
+        logits = product(self.x[rows], self.y[columns].T)
+        if self.image_index is None:
+            return logits
+        same = self.image_index[rows, None] == self.image_index[None, columns]
+        _diagonal(same, rows, columns).fill_(False)
+        return logits.masked_fill_(same, -torch.inf)
+
+    def add_slopes(self, rows: slice, columns: slice, slopes: Tensor) -> None:
+        """Take in the derivatives of the sum by the logits of a tile."""
+        add_product(self.x_gradient[rows], slopes, self.y[columns])
+        add_product(self.y_gradient[columns], slopes.T, self.x[rows])
+
+    def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the gradients of x, y and scale once every tile is in."""
+        by_scale = (self.x_gradient * self.x).sum() / self.scale
+        return self.x_gradient.mul_(self.scale), self.y_gradient, by_scale
+
+
+def _diagonal(tile: Tensor, rows: slice, columns: slice) -> Tensor:
+    """Return the part of the whole matrix's diagonal that lies in a tile, as a view; off the diagonal it is empty."""
+    return tile.diagonal() if rows.start == columns.start else tile[:0, 0]

@@ -1,0 +1,114 @@
+"""A model as one file of tensors and plain values."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from frozenalign.data.archives import ArchiveKind, open_archive
+from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.models.registry import HEADS
+from frozenalign.system.errors import UserError, one_line, quoted
+from frozenalign.system.files import replacing
+
+FORMAT = 2
+TRAIN_AGAIN = "delete it and train again"
+# Whose file it is cannot be told: nobody is to delete embeddings for having named them as a model.
+ANOTHER_FILE = f"give the path of a best_model.pt; if this is one, {TRAIN_AGAIN}"
+CHECKPOINT = ArchiveKind(
+    # The history of a training stands there, which grows with its epochs.
+    description_bytes=64 << 20,
+    verified=True,
+    missing="run the training step first",
+    foreign="is damaged or not a model of this project",
+    otherwise=ANOTHER_FILE,
+)
+
+
+def save_heads(path: str | Path, model: DualEncoder, facts: Mapping[str, Any]) -> None:
+    """Write a model with plain facts about it (settings, hashes, epoch) so that `load_heads` needs no other file."""
+    state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+    described = {"format": FORMAT, "model": model.settings, "input_dims": model.dims, "facts": dict(facts)}
+    write_checkpoint(path, described | {"state": state})
+
+
+def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
+    """Rebuild a saved model for use and return it with the facts saved beside it.
+
+    It is on the CPU, in evaluation mode, and nothing of it is learned any more: what it computes has no graph.
+    """
+    content = read_checkpoint(path)
+    if content.get("format") != FORMAT:
+        raise UserError(
+            f"{path} has format {quoted(content.get('format'))}, this version reads {FORMAT}: train it again"
+        )
+    if not isinstance(model := content.get("model"), dict) or not isinstance(head := model.get("type"), str):
+        raise UserError(f"{path} does not say which head it holds, it is not a whole model: {TRAIN_AGAIN}")
+    if head not in HEADS:
+        raise UserError(f"{path} holds the head {quoted(head)}, which is not registered: add it back")
+    for key in ("input_dims", "facts", "state"):
+        if not isinstance(content.get(key), dict):
+            raise UserError(f"{path} has no {key!r}, it is not a whole model: {TRAIN_AGAIN}")
+    _refuse_other_state(path, content)
+    rebuilt = _rebuilt(content, "cpu")
+    rebuilt.load_state_dict(content["state"])
+    return rebuilt.requires_grad_(False).eval(), content["facts"]
+
+
+def _rebuilt(content: Mapping[str, Any], device: str) -> DualEncoder:
+    """Build the model of a file, its weights still to come, in float32 on a device, whatever the defaults are now."""
+    default = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.device(device):
+            return DualEncoder(content["model"], content["input_dims"]["image"], content["input_dims"]["text"])
+    finally:
+        torch.set_default_dtype(default)
+
+
+def _refuse_other_state(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Refuse settings that make no model, and a state that is not of that model or not finite."""
+    try:
+        # Without memory for its weights: settings that ask for more than the file holds cost nothing.
+        expected = _rebuilt(content, "meta").state_dict()
+    except Exception as error:
+        raise UserError(
+            f"{path} describes a model that cannot be built ({one_line(str(error))}): {TRAIN_AGAIN}"
+        ) from error
+    state = content["state"]
+    for name in [*expected, *state]:
+        own = state.get(name)
+        if name not in expected or not isinstance(own, Tensor) or own.shape != expected[name].shape:
+            raise UserError(f"{path}: the weights {quoted(name)} are not those of its settings: {TRAIN_AGAIN}")
+        if own.layout != torch.strided or own.dtype != expected[name].dtype or own.device.type != "cpu":
+            raise UserError(f"{path}: the weights {quoted(name)} are not plain {expected[name].dtype}: {TRAIN_AGAIN}")
+        if not own.isfinite().all():
+            raise UserError(f"{path}: the weights {quoted(name)} are not finite: {TRAIN_AGAIN}")
+
+
+def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write tensors and plain values atomically; the same content gives the same bytes."""
+    # Given a path, torch.save would write the temporary file's random name into the archive.
+    with replacing(path, needed=_tensor_bytes(content)) as temporary, temporary.open("wb") as stream:
+        torch.save(dict(content), stream)
+
+
+def _tensor_bytes(content: Any) -> int:
+    """Return the bytes of all tensors in nested mappings and sequences."""
+    if isinstance(content, Tensor):
+        return content.numel() * content.element_size()
+    if isinstance(content, Mapping):
+        return sum(_tensor_bytes(value) for value in content.values())
+    if isinstance(content, list | tuple):
+        return sum(_tensor_bytes(value) for value in content)
+    return 0
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a file of tensors and plain values; no object is ever unpickled, and tensors are mapped from the file."""
+    content, _ = open_archive(Path(path), CHECKPOINT)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a model of this project: {ANOTHER_FILE}")
+    return content

@@ -1,0 +1,61 @@
+"""The pair scorer of the cross-modal head."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+@dataclass(frozen=True)
+class ProjectedTokens:
+    """Tokens of one modality as attention sees them, each (N, tokens, width)."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+
+    def rows(self, which: Tensor) -> "ProjectedTokens":
+        """Return the rows `which`; an index of any shape (…,) gives (…, tokens, width)."""
+        return ProjectedTokens(self.queries[which], self.keys[which], self.values[which])
+
+
+class TokenProjection(nn.Module):
+    """Maps tokens to queries, keys and values once an item, so that scoring a pair costs only the attention itself."""
+
+    def __init__(self, token_dim: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(token_dim)
+        self.to_parts = nn.Linear(token_dim, 3 * token_dim)
+
+    def forward(self, tokens: Tensor) -> ProjectedTokens:
+        """Map tokens (N, tokens, width) to their attention parts."""
+        return ProjectedTokens(*self.to_parts(self.norm(tokens)).chunk(3, dim=-1))
+
+
+class CrossModalScorer(nn.Module):
+    """Scores (image, text) pairs: image tokens attend to text tokens and back, the pooled results are compared.
+
+    The score is a correction of the scaled dual similarity and starts at zero, so that an untrained scorer keeps the
+    order of the dual retrieval.
+    """
+
+    def __init__(self, token_dim: int) -> None:
+        super().__init__()
+        self.image_parts = TokenProjection(token_dim)
+        self.text_parts = TokenProjection(token_dim)
+        self.compare = nn.Sequential(
+            nn.LayerNorm(4 * token_dim), nn.Linear(4 * token_dim, 2 * token_dim), nn.GELU(), nn.Linear(2 * token_dim, 1)
+        )
+        self.similarity_scale = nn.Parameter(torch.tensor(10.0))
+        self.bias = nn.Parameter(torch.tensor(0.0))
+        nn.init.zeros_(self.compare[-1].weight)
+        nn.init.zeros_(self.compare[-1].bias)
+
+    def forward(self, image: ProjectedTokens, text: ProjectedTokens, similarity: Tensor) -> Tensor:
+        """Return the logits (…,) that pairs match, from tokens (…, tokens, width) and dual similarities (…,)."""
+        to_image = functional.scaled_dot_product_attention(text.queries, image.keys, image.values).mean(-2)
+        to_text = functional.scaled_dot_product_attention(image.queries, text.keys, text.values).mean(-2)
+        own_image, own_text = image.values.mean(-2), text.values.mean(-2)
+        compared = self.compare(torch.cat([to_image, to_text, own_image * own_text, to_image * to_text], dim=-1))
+        return compared.squeeze(-1).float() + self.similarity_scale * similarity + self.bias

@@ -1,0 +1,51 @@
+"""Results that do not belong together, and stay out of one report."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from frozenalign.configuration.result_files import read_result
+from frozenalign.reporting.leaderboard import RunResult
+from frozenalign.system.errors import UserError, quoted
+
+
+def refuse_other_split(runs: Sequence[RunResult], manifest: Mapping[str, Any], path: object) -> None:
+    """Refuse runs that were evaluated on other rows or other files than those of the split that a report describes."""
+    # Captions and pictures, the rest of the metadata, may have changed since the split.
+    made_from = {name: value for name, value in manifest["hashes"].items() if not name.endswith("metadata.json")}
+    for run in runs:
+        protocol = run.metrics["protocol"]
+        rows = manifest["rows"].get(protocol["split"])
+        if protocol["rows"] != rows or not made_from.items() <= run.metrics["inputs"].items():
+            raise UserError(
+                f"{run.folder} was not evaluated on the split of {path}: evaluate it again, or give the manifest of "
+                "its own split"
+            )
+
+
+def refuse_other_members(runs: Sequence[RunResult]) -> None:
+    """Refuse an ensemble of other models than those that stand beside it as its members."""
+    beside = {(run.experiment, run.seed): run for run in runs}
+    for run in runs:
+        members = run.settings["ensemble"]["members"] if run.settings["kind"] == "ensemble" else []
+        for name, seed in ((member["experiment"], member["seed"]) for member in members):
+            member = beside.get((name, seed))
+            if member and set(member.facts["models"]).isdisjoint(run.facts["models"]):
+                raise UserError(
+                    f"{run.folder} was put together from another model of {quoted(name)}, seed {seed}, than "
+                    f"{member.folder}: run the ensemble step again"
+                )
+
+
+def refuse_other_studies(folders: Iterable[Path], manifest: Mapping[str, Any], path: object) -> None:
+    """Refuse studies of other embeddings or other rows than those of the split that a report describes."""
+    images, texts = (manifest["hashes"].get(f"train2017_{modality}_embeddings.pt") for modality in ("image", "text"))
+    rows = manifest["rows"]
+    for folder in folders:
+        found = read_result(folder / "study.json")["inputs"]
+        fixed = (found["images"], found["texts"], found["val"])
+        if fixed != (images, texts, rows["val"]) or found["train"] not in (rows["train"], rows["train_tuning"]):
+            raise UserError(
+                f"{folder} is a study of other embeddings or of another split than {path} describes: give the studies "
+                "of this data set, or run the study again"
+            )

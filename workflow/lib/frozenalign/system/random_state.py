@@ -1,0 +1,27 @@
+"""Seeds, and the state of PyTorch's random number generators, taken and brought back."""
+
+import torch
+from torch import Tensor
+
+from frozenalign.system.errors import UserError
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """Return the state of the CPU's generator and of the device's own."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type in ("cuda", "mps"):
+        state[device.type] = getattr(torch, device.type).get_rng_state()
+    return state
+
+
+def restore_random_state(state: dict[str, Tensor]) -> None:
+    """Bring the generators to a state that `random_state` returned."""
+    torch.set_rng_state(state["cpu"])
+    for kind in state.keys() - {"cpu"}:
+        getattr(torch, kind).set_rng_state(state[kind])
+
+
+def refuse_negative_seed(seed: int) -> None:
+    """Refuse a `--seed` below 0, which no random generator takes."""
+    if seed < 0:
+        raise UserError(f"--seed is {seed}: take 0 or a larger whole number")

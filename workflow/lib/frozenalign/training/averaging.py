@@ -1,0 +1,94 @@
+"""Averages of the weights that training passes through; they are what is validated and kept."""
+
+import copy
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import Tensor, nn
+
+from frozenalign.models.dual_encoder import DualEncoder
+
+Kept = Callable[[int], float]
+
+
+def exponential(decay: float) -> Kept:
+    """Return the share of the old average that a step keeps: `decay`, less in the first steps so that they fade.
+
+    Polyak and Juditsky 1992, Acceleration of Stochastic Approximation by Averaging.
+    """
+    return lambda step: min(decay, (1 + step) / (10 + step))
+
+
+def uniform(first_step: int) -> Kept:
+    """Return the share that makes the average the plain mean of all weights from a step on.
+
+    Izmailov et al. 2018, Averaging Weights Leads to Wider Optima and Better Generalization.
+    """
+    return lambda step: max(0, step - first_step) / (max(0, step - first_step) + 1)
+
+
+class WeightAverage(nn.Module):
+    """A copy of a model whose weights and floating-point buffers are an average over the steps of training.
+
+    kept: share of its old value that the average keeps in a step, by the steps taken before.
+    """
+
+    def __init__(self, model: DualEncoder, kept: Kept) -> None:
+        super().__init__()
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.kept = kept
+
+    @torch.no_grad()
+    def update(self, model: DualEncoder, step: int) -> None:
+        """Take in the weights after a step; counters are copied."""
+        own, other = self.model.state_dict(), model.state_dict()
+        floating = [name for name, value in own.items() if value.is_floating_point()]
+        share = 1.0 - self.kept(step)
+        torch._foreach_lerp_([own[name] for name in floating], [other[name] for name in floating], share)
+        for name in own.keys() - set(floating):
+            own[name].copy_(other[name])
+
+
+@torch.no_grad()
+def renew_batch_norm(model: DualEncoder, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Replace running means and variances by those of standardised images (B, D_image) and texts (B, D_text).
+
+    Averaged weights make other activations than the weights whose statistics were averaged with them.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    # Dropout stays off: it would draw random numbers, and leave other activations than validation sees.
+    model.eval()
+    for norm in norms:
+        norm.train()
+    for images, texts in batches:
+        model.image_tower(images)
+        model.text_tower(texts)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+
+
+class MomentumCopy(nn.Module):
+    """A copy of a model's towers that follows them slowly: copy = m copy + (1 - m) towers, buffers included."""
+
+    def __init__(self, model: DualEncoder, momentum: float) -> None:
+        super().__init__()
+        self.momentum = momentum
+        self.image_tower = copy.deepcopy(model.image_tower).requires_grad_(False)
+        self.text_tower = copy.deepcopy(model.text_tower).requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: DualEncoder) -> None:
+        """Move towards the model's present weights and floating-point buffers; counters are copied."""
+        for own, other in ((self.image_tower, model.image_tower), (self.text_tower, model.text_tower)):
+            sources = other.state_dict()
+            for name, value in own.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(sources[name], 1.0 - self.momentum)
+                else:
+                    value.copy_(sources[name])

@@ -1,0 +1,45 @@
+"""The pairs that a training sees."""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+
+from frozenalign.closed_forms.baselines import Candidate
+from frozenalign.data.controls import altered
+from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, load_pairs, row_statistics
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Standardised pairs to train on and to choose by, with the statistics that standardised them.
+
+    closed_forms: their regularised CCA by the width of its maps, kept for the next head that starts from it.
+    """
+
+    train: ResidentPairs
+    val: ResidentPairs
+    image: Statistics
+    text: Statistics
+    closed_forms: dict[int, Candidate] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "TrainingData":
+        """Return the same data on a device."""
+        return TrainingData(self.train.to(device), self.val.to(device), self.image, self.text)
+
+    def under(self, control: str, seed: int) -> "TrainingData":
+        """Return the data with training pairs altered by a control, and no closed form of the true ones."""
+        if control == "none":
+            return self
+        return replace(self, train=altered(self.train, control, seed), closed_forms={})
+
+
+def load_training_data(train: PairFiles, val: PairFiles, compute: torch.dtype) -> TrainingData:
+    """Read the training and validation pairs, standardised by the training rows, for steps in `compute`.
+
+    Rows are held in 16 bits either way: standardised values need little range, so that float16 keeps 11 bits of each.
+    """
+    image = row_statistics(train.images, train.split.image_rows)
+    text = row_statistics(train.texts, train.split.text_rows)
+    held = torch.float16 if compute == torch.float32 else compute
+    train_pairs, val_pairs = (load_pairs(files, image, text, held, compute) for files in (train, val))
+    return TrainingData(train_pairs, val_pairs, image, text)

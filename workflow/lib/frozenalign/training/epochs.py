@@ -1,0 +1,117 @@
+"""The steps of one epoch: which pairs go into each, and where an interruption may fall."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from frozenalign.configuration.experiments import TrainingSettings
+from frozenalign.data.batches import batch_count, deal_pairs, false_negative_rate, shuffle_pairs
+from frozenalign.data.pairs import ResidentPairs
+from frozenalign.losses.queue import QueueLoss
+from frozenalign.system.signals import held_back
+from frozenalign.training.divergence import refuse_divergence, sound_steps
+from frozenalign.training.steps import Fit, train_step
+
+# Batches of less than this share of what `batch_size` would give are worth a word.
+SMALLER = 0.9
+
+
+def steps_of_epoch(train: ResidentPairs, settings: TrainingSettings) -> int:
+    """Return the number of batches of an epoch."""
+    if settings.same_image == "apart":
+        return batch_count(train.text_image.cpu().numpy(), settings.batch_size)
+    return -(-len(train) // settings.batch_size)
+
+
+def batch_warnings(train: ResidentPairs, settings: TrainingSettings) -> list[str]:
+    """Return a warning if one image has so many captions that batches stay smaller than `batch_size`."""
+    pairs, fullest = len(train), int(train.text_image.bincount().max())
+    steps, without = steps_of_epoch(train, settings), -(-pairs // settings.batch_size)
+    if steps * SMALLER <= without:
+        return []
+    held = pairs / steps
+    return [
+        f"training.batch_size asks for {settings.batch_size} pairs but batches hold {held:.4g}: an image has {fullest} "
+        f"of the {pairs} captions, and `same_image: apart` gives each its own batch; set training.same_image: masked "
+        "to have full batches, or leave captions of that image out"
+    ]
+
+
+def train_epoch(
+    state: Fit,
+    train: ResidentPairs,
+    settings: TrainingSettings,
+    seed: int,
+    between_steps: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Take the steps of an epoch that are not yet done, and return its record; `end_epoch` closes it.
+
+    The seed and the number of the epoch decide its batches. between_steps is called after every step; a signal takes
+    effect there as well, never within a step.
+    """
+    generator = np.random.default_rng([seed, state.epoch])
+    batches = _epoch_batches(train, settings, generator)
+    pairs_of_epoch = _uploaded(np.concatenate(batches), train.images.device).split([len(pairs) for pairs in batches])
+    shares = state.augmentation.shares(len(batches), generator)
+    state.model.train()
+    began, done_before = time.perf_counter(), state.batch
+    left = range(state.batch, len(batches))
+    for number in tqdm(left, f"epoch {state.epoch + 1}", leave=False, disable=None, unit="batch"):
+        with held_back():
+            if len(pairs_of_epoch[number]) > 1:
+                state.loss.start_step(state.epoch + number / len(batches))
+                train_step(state, train.batch(pairs_of_epoch[number]), shares[number], settings)
+            state.batch += 1
+        if train.images.device.type == "cpu":
+            _refuse_broken_loss(state, train, pairs_of_epoch)
+        between_steps()
+    _refuse_broken_loss(state, train, pairs_of_epoch)
+    return {
+        "epoch": state.epoch + 1,
+        "loss": state.loss_sum.item() / len(train),
+        "learning_rate": state.learning_rate(state.first_step),
+        "false_negative_rate": _false_negative_rate(state, train, batches, settings),
+        "pairs_per_second": sum(map(len, batches[done_before:])) / (time.perf_counter() - began),
+    }
+
+
+def end_epoch(state: Fit) -> None:
+    """Count an epoch as finished."""
+    state.epoch += 1
+    state.batch, state.first_step = 0, state.step
+    state.loss_sum = torch.zeros_like(state.loss_sum)
+
+
+def _refuse_broken_loss(state: Fit, train: ResidentPairs, pairs_of_epoch: Sequence[Tensor]) -> None:
+    """Stop at a loss that is not finite; a GPU is asked once an epoch, for asking means waiting for it."""
+    if not state.loss_sum.isfinite():
+        images, texts, _ = train.batch(pairs_of_epoch[sound_steps(state) - state.first_step])
+        refuse_divergence(state, len(pairs_of_epoch), images, texts)
+
+
+def _false_negative_rate(
+    state: Fit, train: ResidentPairs, batches: list[np.ndarray], settings: TrainingSettings
+) -> float:
+    """Return the share of an epoch's pairs that a pair of their own image served as a negative."""
+    if settings.same_image != "negative" or isinstance(state.loss, QueueLoss):
+        return 0.0
+    return false_negative_rate(train.text_image.cpu().numpy(), batches)
+
+
+def _epoch_batches(
+    train: ResidentPairs, settings: TrainingSettings, generator: np.random.Generator
+) -> list[np.ndarray]:
+    """Return the pairs of each batch of an epoch, by what `same_image` says of captions of one image."""
+    divide = deal_pairs if settings.same_image == "apart" else shuffle_pairs
+    return list(divide(train.text_image.cpu().numpy(), settings.batch_size, generator))
+
+
+def _uploaded(pairs: np.ndarray, device: torch.device) -> Tensor:
+    """Return an epoch's pairs (M,) on the device, in one copy that the GPU need not wait for."""
+    indices = torch.from_numpy(pairs)
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)

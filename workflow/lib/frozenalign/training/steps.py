@@ -1,0 +1,159 @@
+"""One step of training: what an interruption must not lose, and what a batch changes in it."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from frozenalign.configuration.experiments import TrainingSettings
+from frozenalign.losses.matching import matching_loss
+from frozenalign.losses.structure import structure_loss
+from frozenalign.models.dual_encoder import DualEncoder, unit
+from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.products import blocks
+from frozenalign.system.random_state import random_state, restore_random_state
+from frozenalign.training.augmentation import Augmentation
+from frozenalign.training.averaging import MomentumCopy, WeightAverage
+from frozenalign.training.micro_batches import backward
+from frozenalign.training.optimizer import AdamW
+
+SMALLEST_PART = 16
+
+
+@dataclass
+class Fit:
+    """A training in progress: everything that an interruption must not lose.
+
+    epoch: epochs that are finished. step: steps taken. batch: batches done of the epoch in progress. first_step: the
+    step it began with. loss_sum: sum of its losses over pairs. part: rows whose activations memory holds at once.
+    """
+
+    model: DualEncoder
+    loss: nn.Module
+    momentum_copy: MomentumCopy | None
+    average: WeightAverage | None
+    augmentation: Augmentation
+    optimizer: AdamW
+    learning_rate: Callable[[int], float]
+    part: int
+    loss_sum: Tensor
+    epoch: int = 0
+    step: int = 0
+    batch: int = 0
+    first_step: int = 0
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    best_value: float = -math.inf
+    best_state: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def kept_model(self) -> DualEncoder:
+        """Return the model that validation sees and the best epoch keeps: the averaged one if there is one."""
+        return self.average.model if self.average else self.model
+
+
+def train_step(
+    state: Fit, batch: tuple[Tensor, Tensor, Tensor], mixed_share: float, settings: TrainingSettings
+) -> None:
+    """Take one optimiser step on images (B, D_image), texts (B, D_text), image indices (B,), and add up its loss.
+
+    mixed_share: λ of the step, where pairs are mixed. From a loss on that is not finite the weights stay as they are.
+    """
+    images, texts, image_index = batch
+    images, texts = state.augmentation(images, texts, mixed_share)
+    if state.momentum_copy:
+        state.momentum_copy.update(state.model)
+    value, keys = _gradients(state, images, texts, image_index, settings.structure)
+    state.loss_sum += len(images) * value
+    broken = ~state.loss_sum.isfinite()
+    state.optimizer.step(state.learning_rate(state.step), settings.gradient_clip, skip=broken)
+    if state.average:
+        state.average.update(state.model, state.step)
+    state.step += 1
+    state.loss.after_step()
+    if keys:
+        state.loss.enqueue(*keys, image_index)
+
+
+def _gradients(
+    state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the loss and the momentum keys of a batch, gradients in place, in parts where memory is short."""
+    random = random_state(images.device)
+
+    def gradients(part: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        restore_random_state(random)
+        state.optimizer.zero_grad()
+        keys = _keys(state.momentum_copy, images, texts, part)
+        value = backward(
+            lambda rows: tower_outputs(state.model, images[rows], texts[rows]),
+            lambda outputs: _loss(state, images, texts, image_index, outputs, keys, structure),
+            len(images),
+            part,
+            images.device,
+        )
+        return value, keys
+
+    whole = min(state.part, len(images))
+    smallest = len(images) if _has_batch_norm(state.model) else min(SMALLEST_PART, whole)
+    result, part = halved_until_it_fits(gradients, whole, smallest, "rows of a batch", "lower training.batch_size")
+    if part < whole:
+        state.part = part
+    return result
+
+
+def _has_batch_norm(model: nn.Module) -> bool:
+    """Say whether a row's output depends on the rest of its batch, which then cannot be taken in parts."""
+    return any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
+
+
+def _keys(copy: MomentumCopy | None, images: Tensor, texts: Tensor, part: int) -> tuple[Tensor, ...]:
+    """Return the momentum copy's unit vectors (B, D) of images and texts, or none without a copy."""
+    if copy is None:
+        return ()
+    with torch.no_grad():
+        by_part = [_features(copy, images[rows], texts[rows]) for rows in blocks(len(images), part)]
+    return tuple(torch.cat(vectors) for vectors in zip(*by_part, strict=True))
+
+
+def _autocast(rows: Tensor) -> torch.autocast:
+    return torch.autocast(rows.device.type, dtype=rows.dtype, enabled=rows.dtype == torch.bfloat16)
+
+
+def _features(model: DualEncoder | MomentumCopy, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the unit vectors (B, D) of standardised images and texts."""
+    with _autocast(images):
+        return unit(model.image_tower(images)), unit(model.text_tower(texts))
+
+
+def tower_outputs(model: DualEncoder, images: Tensor, texts: Tensor) -> tuple[Tensor, ...]:
+    """Return unit vectors (B, D) of both modalities, and their tokens where a pair scorer asks for them."""
+    if model.scorer is None:
+        return _features(model, images, texts)
+    with _autocast(images):
+        x, image_tokens = model.image_tower.with_tokens(images)
+        y, text_tokens = model.text_tower.with_tokens(texts)
+        return unit(x), unit(y), image_tokens, text_tokens
+
+
+def _loss(
+    state: Fit,
+    images: Tensor,
+    texts: Tensor,
+    image_index: Tensor,
+    outputs: Sequence[Tensor],
+    keys: tuple[Tensor, ...],
+    structure: float,
+) -> Tensor:
+    """Return the contrastive loss, with the structure penalty and the matching loss where the head has them."""
+    x, y, *tokens = outputs
+    value = state.loss(x, y, image_index, *keys)
+    if structure:
+        value = value + structure * (structure_loss(images, x) + structure_loss(texts, y))
+    if tokens:
+        with _autocast(images):
+            value = value + matching_loss(state.model.scorer, *tokens, x @ y.T, image_index)
+    return value
