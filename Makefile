@@ -70,4 +70,5 @@ audit: setup
 
 clean:
 	@! find results/ -name '*2017_*' 2> /dev/null | grep . || { echo "error: results/ holds the embeddings above, which no step makes again: move or delete them first" >&2; exit 1; }
-	rm -rf results
+	@test ! -L results || { echo "error: results is a link: empty the folder that it points to by hand" >&2; exit 1; }
+	test ! -d results || find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

@@ -7,7 +7,7 @@ from snakemake.utils import min_version
 # As a module of another workflow this file stands elsewhere than the workflow's base folder.
 sys.path.insert(0, f"{workflow.current_basedir}/workflow/lib")
 
-from frozenalign.configuration.runs import RESERVED, checked_files, checked_run
+from frozenalign.configuration.runs import RESERVED, checked_run
 
 min_version("9.20")
 
@@ -24,7 +24,7 @@ include: "workflow/rules/targets.smk"
 
 with told_by_snakemake():
     config.update(checked_run(config, "configuration"))
-    checked_files(config, Path("config"))
+    RUN = checked_files(config, CONFIGURATIONS)
 
 
 onstart:
@@ -48,6 +48,7 @@ include: "workflow/rules/split.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/draw.smk"
 include: "workflow/rules/report.smk"
 
 

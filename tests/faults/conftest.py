@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.scripts import baseline, ensemble, evaluate, report, split, train, tune
+from workflow.scripts import baselines, ensemble, evaluate, report, split, train, tune
 
 EXPERIMENT = """
 model: {type: mlp, output_dim: 8, hidden_dim: 16}
@@ -62,7 +62,7 @@ def chain(data_dir, tmp_path_factory) -> Chain:
     steps = {
         "split": Step(split.main, ("--dataset", "small", *data, "--counts", counts, "--tuning-pairs", "45")),
         "train": Step(train.main, ("--experiment", str(folder / "small.yaml"), *inputs, "--device", "cpu")),
-        "baseline": Step(baseline.main, ("--baseline", "ridge", *inputs)),
+        "baselines": Step(baselines.main, ("--baselines", "ridge", *inputs)),
         "evaluate": Step(evaluate.main, ("--model", model, *inputs, "--device", "cpu")),
         "ensemble": Step(ensemble.main, ("--name", "both", "--models", model, *inputs, "--device", "cpu")),
         "tune": Step(tune.main, ("--study", str(folder / "study.yaml"), *inputs, "--device", "cpu")),

@@ -1,4 +1,4 @@
-"""Names, texts and pictures that a shell, a template, a path, a table or a page could take for more than that."""
+"""Names, texts and pictures with a meaning of their own in a shell, a template, a path, a table or a page."""
 
 from pathlib import Path
 
@@ -76,7 +76,6 @@ NAMES = [
     "1e4",
     "2026-13-45",
 ]
-OTHER_VALUES = [None, True, 0, -1, 1.5, float("nan"), [], ["a"], {}, {"a": 1}]
 SCRIPT = "<script>alert(1)</script>"
 INJECTIONS = [
     SCRIPT,
@@ -112,7 +111,7 @@ FILES = [
 
 
 def write_pictures(folder: Path) -> None:
-    """Write a picture, and beside it what must never be on a page: one outside the folder, a link to it, a vector."""
+    """Write a picture, and what must never be on a page: one outside the folder, a link to it, a vector graphic."""
     folder.mkdir(parents=True)
     for path in (folder / "photo.png", folder.parent / "secret.png"):
         Image.new("RGB", (300, 200), (200, 30, 30)).save(path)

@@ -135,11 +135,12 @@ def altered(document: Any) -> st.SearchStrategy[Any]:
     """Return a strategy for `document` with one of its values replaced, or left out."""
     paths = list(places(document))
     return st.tuples(st.sampled_from(paths), st.one_of(values, st.just(Ellipsis))).map(
-        lambda drawn: _replaced(document, *drawn)
+        lambda drawn: replaced(document, *drawn)
     )
 
 
-def _replaced(document: Any, path: tuple, value: Any) -> Any:
+def replaced(document: Any, path: tuple, value: Any) -> Any:
+    """Return `document` with the value at a path replaced, or left out where `value` is an ellipsis."""
     if not path:
         return None if value is Ellipsis else value
     document = copy.deepcopy(document)

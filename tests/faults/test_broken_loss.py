@@ -102,7 +102,7 @@ def test_a_start_that_is_not_finite_has_no_best_weights_to_keep(data_dir, split_
     def broken_start(model, *arguments) -> None:
         torch.nn.init.constant_(next(model.image_tower.parameters()), float("nan"))
 
-    monkeypatch.setattr(training, "start_from_closed_form", broken_start)
+    monkeypatch.setattr(training, "whiten", broken_start)
     (tmp_path / "mine.yaml").write_text(EXPERIMENT)
     where = ["--experiment", tmp_path / "mine.yaml", "--data-dir", data_dir, "--split-dir", split_dir]
     with pytest.raises(UserError, match=r"NaN or infinite values before the first step: start from random weights"):

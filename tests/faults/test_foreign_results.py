@@ -18,7 +18,7 @@ SPLIT = ("train.npz", "val.npz", "test.npz", "train_tuning.npz", "manifest.json"
 WRITTEN = {
     "split": SPLIT,
     "train": ("best_model.pt", "loss_history.json", "resolved_config.yaml", "run.json"),
-    "baseline": ("best_model.pt", "resolved_config.yaml", "run.json"),
+    "baselines": tuple(f"ridge/seed0/{name}" for name in ("best_model.pt", "resolved_config.yaml", "run.json")),
     "evaluate": EVALUATION,
     "ensemble": ("resolved_config.yaml", "run.json", *(f"evaluation_results/{name}" for name in EVALUATION)),
     "tune": ("best_config.yaml", "trials.csv"),
@@ -77,7 +77,7 @@ def test_a_step_replaces_its_own_results(step, chain, tmp_path):
 @pytest.mark.parametrize(("step", "name"), CASES)
 def test_a_result_that_was_cut_off_may_be_replaced(step, name, chain, tmp_path):
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     whole = (chain.results / step / name).read_bytes()
     for length in (0, len(whole) // 2):
         path.write_bytes(whole[:length])

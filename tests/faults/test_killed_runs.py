@@ -92,7 +92,6 @@ def test_a_training_killed_a_few_times_ends_bit_for_bit(undisturbed, data_dir, s
         "loss_history.json",
         "resolved_config.yaml",
         "run.json",
-        "training_curves.png",
     ]
 
 

@@ -21,7 +21,7 @@ READERS = {
     "a run and its files": (
         "from pathlib import Path; from frozenalign.configuration.runs import checked_files, checked_run; "
         "from frozenalign.configuration.yaml_text import read_yaml; "
-        "checked_files(checked_run(read_yaml('config/ablation.yaml'), ''), Path('config'))"
+        "checked_files(checked_run(read_yaml('config/ablation.yaml'), ''), [Path('config')])"
     ),
     "the modules of every script": (
         "from pathlib import Path; from frozenalign.system.fingerprints import import_closure; "

@@ -17,7 +17,7 @@ FORMATS = {
     "train/run.json": 2,
     "train/loss_history.json": 1,
     "train/resolved_config.yaml": 1,
-    "tune/study.json": 1,
+    "tune/study.json": 2,
     "evaluate/metrics.json": 2,
     "evaluate/examples.json": 2,
     "evaluate/worst_queries.json": 1,

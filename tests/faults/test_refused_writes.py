@@ -30,7 +30,7 @@ from frozenalign.training.fit import start
 from tests.faults.conftest import Chain, SmallDisk, contents
 from tests.small_training import experiment, raw, rotated_pairs
 
-STEPS = ["split", "train", "baseline", "evaluate", "ensemble", "tune", "report"]
+STEPS = ["split", "train", "baselines", "evaluate", "ensemble", "tune", "report"]
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
@@ -54,7 +54,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
     "json": lambda path: write_json(path, ["ab"] * 1000),
     "yaml": lambda path: write_yaml(path, ["ab"] * 1000),
     "arrays": lambda path: write_arrays(path, a=np.random.default_rng(0).random(1000)),
-    "figure": lambda path: save_figure(path, figure()),
+    "figure": lambda path: save_figure(path, figure(), {}),
     "checkpoint": lambda path: write_checkpoint(path, {"state": {"a": torch.zeros(1000)}}),
     "large checkpoint": lambda path: write_checkpoint(path, {"state": {"a": torch.zeros(1_000_000)}}),
     "model": lambda path: save_heads(path, DualEncoder({"type": "linear", "output_dim": 30}, 30, 30), {}),
@@ -194,7 +194,7 @@ def test_a_read_only_folder_is_refused_by_name_and_left_as_it_is(name, chain: Ch
     shutil.copytree(chain.results / name, output)
     before = contents(output)
     small_disk.remount("ro")
-    with pytest.raises(UserError, match=rf"cannot write {output}: the file system is read-only: mount it for writing"):
+    with pytest.raises(UserError, match=rf"cannot write {output}\S*: the file system is read-only: mount it"):
         chain.steps[name].run(output)
     assert contents(output) == before
 

@@ -3,32 +3,42 @@
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
+from frozenalign.evaluation import projections, reranking
 from frozenalign.evaluation import ranks as retrieval
+from frozenalign.evaluation.projections import project_standardized
 from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.losses import tiled
-from frozenalign.losses.tiled import SigmoidPairs, SoftmaxPairs
+from frozenalign.losses.registry import build_loss
 from frozenalign.models.dual_encoder import DualEncoder
-from frozenalign.system import memory
+from frozenalign.models.heads import MLPTower
 from frozenalign.system.errors import UserError, is_out_of_memory, run
-from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import product
 from frozenalign.system.random_state import random_state, restore_random_state
+from frozenalign.training.checkpoints import Checkpoint
 from frozenalign.training.fit import fit
-from frozenalign.training.micro_batches import backward
+from frozenalign.training.micro_batches import BatchFeatures
 from tests.small_training import STATEFUL, experiment
 
 ROOT = Path(__file__).parents[2]
 WITHOUT_DROPOUT = [(head, loss) for head, loss in [*STATEFUL, ("linear", {"type": "infonce"})] if head != "align"]
 
 
+NO_ROOM = "CUDA out of memory. Tried to allocate 2.00 GiB"
+CPU = torch.device("cpu")
+
+
 @pytest.fixture(autouse=True)
-def _every_warning_is_new() -> None:
-    memory._warn_once.cache_clear()
+def _found_sizes_end_with_a_test() -> Iterator[None]:
+    yield
+    for sizes in (retrieval.score_tiles, projections.projected_rows, reranking.reranked_queries):
+        sizes.found.clear()
 
 
 def limited_to(rows: int, function):
@@ -36,17 +46,44 @@ def limited_to(rows: int, function):
 
     def limited(self, x):
         if self.training and len(x) > rows:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+            raise torch.OutOfMemoryError(NO_ROOM)
         return function(self, x)
 
     return limited
 
 
-def small_product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Multiply as a device would that has no memory for more than 200 rows."""
-    if len(x) > 200:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    return product(x, y)
+class SmallTiles:
+    """Products as on a device that has no memory for more than some rows; refused counts those that were too large."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.refused = rows, 0
+
+    def __call__(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if len(x) > self.rows:
+            self.refused += 1
+            raise torch.OutOfMemoryError(NO_ROOM)
+        return product(x, y)
+
+
+class CrowdedDevice:
+    """A device on which the activations of more than some rows leave no room for a tile of a loss, however small."""
+
+    def __init__(self, rows: int, monkeypatch) -> None:
+        self.rows, self.held, self.refused = rows, 0, 0
+        forward = MLPTower.forward
+
+        def counted(tower: MLPTower, x: torch.Tensor) -> torch.Tensor:
+            self.held = len(x) if torch.is_grad_enabled() else 0
+            return forward(tower, x)
+
+        monkeypatch.setattr(MLPTower, "forward", counted)
+        monkeypatch.setattr(tiled, "product", self.product)
+
+    def product(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        if self.held > self.rows:
+            self.refused += 1
+            raise torch.OutOfMemoryError(NO_ROOM)
+        return product(x, y)
 
 
 @pytest.mark.parametrize(
@@ -76,21 +113,72 @@ def test_a_lack_that_nothing_works_around_ends_a_script_with_a_sentence(error):
         run(main)
 
 
-def test_a_size_is_halved_until_it_fits_said_once_and_given_up_in_words(caplog):
-    tried = []
+def fits(most: int, tried: list[int]):
+    """Return a computation that memory holds at this size and below; it writes down what it was tried with."""
 
     def compute(size: int) -> int:
         tried.append(size)
-        if size > 20:
+        if size > most:
             raise MemoryError
         return 7
 
-    assert halved_until_it_fits(compute, 100, 4, "rows", "lower x") == (7, 12)
+    return compute
+
+
+def test_a_size_is_halved_until_it_fits_and_kept_for_the_next_computation(caplog):
+    tried, sizes = [], FittingSize("rows", 4, "lower x")
+    assert sizes.run(fits(20, tried), 100, CPU) == 7
     assert tried == [100, 50, 25, 12]
-    halved_until_it_fits(compute, 100, 4, "rows", "lower x")
+    assert sizes.run(fits(20, tried), 100, CPU) == 7
+    assert sizes.run(fits(20, tried), 5, CPU) == 7
+    assert tried[4:] == [12, 5]
     assert caplog.text.count("out of memory: going on with 12 rows at once") == 1
+
+
+def test_a_size_is_kept_for_the_device_that_was_short_of_memory():
+    tried, sizes = [], FittingSize("rows", 4, "lower x")
+    sizes.run(fits(50, tried), 100, CPU)
+    sizes.run(fits(100, tried), 100, torch.device("meta"))
+    assert tried == [100, 50, 100]
+    assert sizes.found == {"cpu": 50}
+
+
+def test_the_smallest_size_is_given_up_in_words():
     with pytest.raises(UserError, match="out of memory even with 30 rows at once: lower x"):
-        halved_until_it_fits(compute, 60, 30, "rows", "lower x")
+        FittingSize("rows", 30, "lower x").run(fits(20, []), 60, CPU)
+
+
+def test_a_smaller_size_gives_the_inner_one_its_room_back():
+    """Parts of 8 leave room for tiles of 4, larger parts for none."""
+    tried, tiles = [], FittingSize("tiles", 2, "lower y")
+    parts = FittingSize("parts", 4, "lower x", inner=tiles)
+
+    def compute(part: int) -> tuple[int, int]:
+        return part, tiles.run(fits_beside, 8, CPU, part)
+
+    def fits_beside(tile: int, part: int) -> int:
+        tried.append((part, tile))
+        if part > 8 or tile > 4:
+            raise MemoryError
+        return tile
+
+    assert parts.run(compute, 16, CPU) == (8, 4)
+    assert tried == [(16, 8), (16, 4), (16, 2), (8, 8), (8, 4)]
+    assert parts.run(compute, 16, CPU) == (8, 4)
+    assert tried[5:] == [(8, 4)]
+
+
+def test_a_second_attempt_draws_the_random_numbers_of_the_first():
+    def compute(size: int) -> float:
+        drawn = torch.rand(()).item()
+        if size > 5:
+            raise MemoryError
+        return drawn
+
+    torch.manual_seed(0)
+    expected = torch.rand(2).tolist()
+    torch.manual_seed(0)
+    assert [FittingSize("rows", 1, "lower x").run(compute, 20, CPU), torch.rand(()).item()] == expected
 
 
 def test_another_error_is_not_taken_for_a_lack_of_memory():
@@ -98,7 +186,7 @@ def test_another_error_is_not_taken_for_a_lack_of_memory():
         raise RuntimeError("a mistake")
 
     with pytest.raises(RuntimeError, match="a mistake"):
-        halved_until_it_fits(broken, 100, 4, "rows", "lower x")
+        FittingSize("rows", 4, "lower x").run(broken, 100, CPU)
 
 
 @pytest.mark.parametrize(("head", "loss"), WITHOUT_DROPOUT, ids=str)
@@ -112,8 +200,8 @@ def test_a_training_in_parts_of_batches_ends_where_one_in_whole_batches_does(hea
         if hasattr(tower, "with_tokens"):
             patched.setattr(tower, "with_tokens", limited_to(20, tower.with_tokens))
         in_parts = fit(settings, data, seed=0)
-    assert (whole.part, in_parts.part) == (32, 16)
-    assert "going on with 16 rows of a batch at once" in caplog.text
+    assert (whole.part, in_parts.part) == ({}, {"cpu": 16})
+    assert caplog.text.count("going on with 16 rows of a batch at once") == 1
     assert [record["loss"] for record in in_parts.history[1:]] == pytest.approx(
         [record["loss"] for record in whole.history[1:]], rel=2e-3
     )
@@ -127,13 +215,13 @@ def test_gradients_in_parts_are_those_of_the_whole_batch_in_float64():
         torch.manual_seed(0)
         tower = torch.nn.Sequential(torch.nn.Linear(12, 8), torch.nn.GELU(), torch.nn.Linear(8, 4)).double()
 
-        def features(where: slice, tower=tower) -> tuple:
-            return torch.nn.functional.normalize(tower(rows[where]), dim=1), tower(rows[where] ** 2)
+        def function(rows: torch.Tensor, tower=tower) -> tuple:
+            return torch.nn.functional.normalize(tower(rows), dim=1), tower(rows**2)
 
-        def loss(outputs) -> torch.Tensor:
-            return torch.nn.functional.cross_entropy(outputs[0] @ outputs[1].T, torch.arange(50))
-
-        value = backward(features, loss, 50, part, rows.device)
+        features = BatchFeatures(function, [rows], part)
+        value = torch.nn.functional.cross_entropy(features.outputs[0] @ features.outputs[1].T, torch.arange(50))
+        value.backward()
+        features.backward()
         found[part] = [value, *(parameter.grad for parameter in tower.parameters())]
     for part in (16, 7):
         for whole, split in zip(found[50], found[part], strict=True):
@@ -145,7 +233,10 @@ def test_dropout_has_the_same_masks_when_a_part_is_taken_again():
     dropout = torch.nn.Dropout(0.5)
     torch.manual_seed(3)
     before = random_state(rows.device)
-    value = backward(lambda where: [dropout(rows[where]) * weight], lambda x: x[0].sum(), 40, 16, rows.device)
+    features = BatchFeatures(lambda rows: [dropout(rows) * weight], [rows], 16)
+    value = features.outputs[0].sum()
+    value.backward()
+    features.backward()
     after = random_state(rows.device)
     restore_random_state(before)
     masks = torch.cat([dropout(rows[start : start + 16]) for start in (0, 16, 32)])
@@ -161,31 +252,112 @@ def test_a_head_that_normalises_over_the_batch_says_what_to_lower(data, monkeypa
         fit(experiment("align", {"type": "align"}), data, seed=0)
 
 
-def test_losses_and_ranks_are_the_same_in_smaller_tiles(monkeypatch, caplog):
+@pytest.mark.parametrize("loss", [{"type": "siglip"}, {"type": "clip"}], ids=str)
+def test_rows_are_halved_where_their_activations_leave_no_room_for_the_smallest_tile(loss, data, monkeypatch, caplog):
+    """After one step, AdamW's running means are a tenth of its gradients."""
+    one_step = {"batch_size": len(data.train), "num_epochs": 1, "same_image": "masked"}
+    settings = experiment("mlp", loss, model={"dropout": 0.0}, **one_step)
+    whole = fit(settings, data, seed=0)
+    device = CrowdedDevice(60, monkeypatch)
+    in_parts = fit(settings, data, seed=0)
+    assert in_parts.part == {"cpu": 60}
+    assert in_parts.loss.tiles.found == {}
+    assert device.refused == 4  # Tiles of 512, 256, 128 and 64, all of 120 rows.
+    assert "going on with 60 rows of a batch at once" in caplog.text
+    assert whole.step == in_parts.step == 1
+    for mine, expected in zip(in_parts.optimizer.means, whole.optimizer.means, strict=True):
+        assert expected.abs().max() > 0
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_sizes_that_were_found_are_kept_for_the_next_steps(data, monkeypatch):
+    device = CrowdedDevice(16, monkeypatch)
+    settings = experiment("mlp", model={"dropout": 0.0}, batch_size=60, num_epochs=3, same_image="masked")
+    trained = fit(settings, data, seed=0)
+    assert trained.step == 6
+    assert trained.part == {"cpu": 30}
+    assert device.refused == 4
+
+
+def test_a_resumed_training_goes_on_in_the_parts_that_were_found(data, tmp_path, monkeypatch):
+    settings = experiment("mlp", model={"dropout": 0.0}, batch_size=60, num_epochs=3, same_image="masked")
+    checkpoint = Checkpoint(tmp_path / "checkpoint.pt", "mine", seconds=1000.0)
+
+    def interrupt(record: dict) -> None:
+        if record["epoch"] == 1:
+            raise KeyboardInterrupt
+
+    device = CrowdedDevice(16, monkeypatch)
+    with pytest.raises(KeyboardInterrupt):
+        fit(settings, data, 0, on_epoch=interrupt, checkpoint=checkpoint)
+    device.refused = 0
+    resumed = fit(settings, data, 0, checkpoint=checkpoint)
+    assert (resumed.step, resumed.part, device.refused) == (6, {"cpu": 30}, 0)
+
+
+def test_tiles_that_fit_are_kept_for_the_next_steps(data, monkeypatch):
+    small = SmallTiles(64)
+    monkeypatch.setattr(tiled, "product", small)
+    settings = experiment("mlp", batch_size=120, num_epochs=3, same_image="masked")
+    trained = fit(settings, data, seed=0)
+    assert trained.part == {}
+    assert trained.loss.tiles.found == {"cpu": 64}
+    assert small.refused == 3
+
+
+def test_only_the_smallest_rows_beside_the_smallest_tile_end_a_training(data, monkeypatch):
+    monkeypatch.setattr(tiled, "product", SmallTiles(0))
+    with pytest.raises(UserError, match=r"even with 16 rows of a batch at once: lower training\.batch_size"):
+        fit(experiment("mlp"), data, seed=0)
+
+
+def test_losses_and_ranks_are_the_same_in_smaller_tiles_which_are_found_once(monkeypatch, caplog):
     caplog.set_level(logging.WARNING)
     generator = torch.Generator().manual_seed(0)
     x, y = (torch.nn.functional.normalize(torch.randn(700, 8, generator=generator), dim=1) for _ in "xy")
-    scale, bias = torch.tensor(10.0), torch.tensor(-5.0)
+    losses = [build_loss({"type": name}, 700) for name in ("siglip", "clip")]
 
-    def all_results() -> list:
+    def all_results() -> tuple:
         results = []
-        for sums, others in ((SigmoidPairs, (scale, bias)), (SoftmaxPairs, (scale,))):
+        for loss in losses:
             leaf = x.clone().requires_grad_()
-            total = sums.apply(leaf, y, *others, None)
-            total.backward()
-            results += [total.detach(), leaf.grad]
+            value = loss(leaf, y, torch.arange(700))
+            value.backward()
+            results += [value.detach(), leaf.grad]
         ranks = retrieval_ranks(x, y, torch.arange(700))
         return results, (ranks.t2i.tolist(), ranks.i2t.tolist())
 
     expected, expected_ranks = all_results()
+    small = SmallTiles(200)
     for module in (tiled, retrieval):
-        monkeypatch.setattr(module, "product", small_product)
-    found, ranks = all_results()
-    for one, other in zip(expected, found, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
-    assert ranks == expected_ranks
-    assert "going on with 128 rows and columns of the loss at once" in caplog.text
-    assert "going on with 128 rows and columns of the scores at once" in caplog.text
+        monkeypatch.setattr(module, "product", small)
+    for _ in range(2):
+        found, ranks = all_results()
+        for one, other in zip(expected, found, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+        assert ranks == expected_ranks
+    assert small.refused == 3 * 2  # Tiles of 512 and 256.
+    assert caplog.text.count("going on with 128 rows and columns of the loss at once") == 2
+    assert caplog.text.count("going on with 128 rows and columns of the scores at once") == 1
+
+
+def test_projections_are_the_same_from_fewer_rows_which_are_found_once(data, monkeypatch):
+    model = DualEncoder(experiment().model, 12, 9)
+    expected = project_standardized(model, data.train)
+    refused, forward = [], MLPTower.forward
+
+    def limited(tower: MLPTower, x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 64:
+            refused.append(len(x))
+            raise torch.OutOfMemoryError(NO_ROOM)
+        return forward(tower, x)
+
+    monkeypatch.setattr(MLPTower, "forward", limited)
+    for _ in range(2):
+        found = project_standardized(model, data.train)
+        torch.testing.assert_close(found.texts, expected.texts)
+    assert len(data.train) == 120
+    assert refused == [120] * 6  # 4096 to 128 rows at once.
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address space is limited this way on Linux alone")
@@ -194,6 +366,7 @@ def test_a_training_that_the_machine_has_no_memory_for_goes_on_in_parts():
     program = """
 import resource, torch
 from tests.small_training import experiment, raw, rotated_pairs
+from frozenalign.training.checkpoints import Checkpoint
 from frozenalign.training.fit import fit
 torch.set_num_threads(1)
 wide = {"hidden_dim": 4096, "dropout": 0.0}
@@ -203,7 +376,7 @@ for room in (None, 200 << 20):
         held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (held + room, -1))
     trained = fit(settings, raw(rotated_pairs(4096)), 0)
-    print(trained.part, trained.history[-1]["loss"])
+    print(trained.part.get("cpu", 4096), trained.history[-1]["loss"])
 """
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr

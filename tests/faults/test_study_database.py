@@ -95,7 +95,7 @@ def trained(monkeypatch) -> Callable[[Callable[[], None]], None]:
     """Put three epochs of nothing in the place of training, and a function to be called before each."""
 
     def replace_fit(before_epoch: Callable[[], None] = lambda: None) -> None:
-        def pretend(experiment: Experiment, data: Any, seed: int, on_epoch: Callable[[dict], None]) -> None:
+        def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):
             for epoch in range(3):
                 before_epoch()
                 on_epoch({"epoch": epoch, "val": {"RSUM": 1e4 * experiment.training.learning_rate + epoch}})
@@ -255,7 +255,7 @@ def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, threads
     """Stand in for a worker process, on a slow disk, with an SQLite that refuses at once; a training takes 0.1 s."""
     study_storage.ASKING_SECONDS, study_storage.LONGEST_WAIT_SECONDS = 0.0, 0.5
 
-    def pretend(experiment: Experiment, data: Any, seed: int, on_epoch: Callable[[dict], None]) -> None:
+    def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):
         for epoch in range(3):
             time.sleep(0.03)
             on_epoch({"epoch": epoch, "val": {"RSUM": 1e4 * experiment.training.learning_rate + epoch}})

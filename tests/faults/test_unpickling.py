@@ -212,7 +212,8 @@ def small_study(folder: Path) -> StudyRun:
 class NoData:
     """Data that fail as soon as a trial asks for them."""
 
-    def under(self, *_):
+    @property
+    def train(self):
         raise UserError("there are no data")
 
 

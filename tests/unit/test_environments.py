@@ -17,7 +17,13 @@ ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "matplotlib": "matplotlib-base"}
 REQUIREMENTS = ["requirements-pip.txt", "requirements.txt", "requirements-dev.txt", "constraints.txt"]
-IMPORT_NAMES = {"yaml": "pyyaml", "sklearn": "scikit-learn", "PIL": "pillow"}
+OWN = {"workflow", "frozenalign", "snakemake_logger_plugin_frozenalign"}
+IMPORT_NAMES = {
+    "snakemake_interface_logger_plugins": "snakemake-interface-logger-plugins",
+    "yaml": "pyyaml",
+    "sklearn": "scikit-learn",
+    "PIL": "pillow",
+}
 
 
 @dataclass(frozen=True)
@@ -107,9 +113,7 @@ def test_every_package_that_the_code_imports_is_a_direct_one():
                 imported |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.partition(".")[0])
-    foreign = {
-        IMPORT_NAMES.get(name, name) for name in imported - sys.stdlib_module_names - {"workflow", "frozenalign"}
-    }
+    foreign = {IMPORT_NAMES.get(name, name) for name in imported - sys.stdlib_module_names - OWN}
     assert "torch" in foreign
     assert foreign <= set(direct())
 

@@ -16,10 +16,12 @@ from frozenalign.system.signals import Terminated
 ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sorted((ROOT / "workflow" / "scripts").glob("[!_]*.py"))}
 MISTAKES = {
-    "baseline": "--baseline ridge --data-dir absent --split-dir absent --output-dir out",
+    "baselines": "--baselines ridge --data-dir absent --split-dir absent --output-dir out",
+    "curves": "--runs absent",
     "demo_data": "--images 1 --output-dir out",
     "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
+    "figures": "--evaluations absent",
     "report": "--dataset-name demo --data-dir absent --manifest absent.json --runs absent/seed0 --output-dir out",
     "split": '--dataset demo --data-dir absent --counts {"train":1,"val":1,"test":1} --output-dir out',
     "train": "--experiment absent.yaml --data-dir absent --split-dir absent --output-dir out",

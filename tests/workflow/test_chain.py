@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from workflow.scripts.report import main as report
 
 pytestmark = pytest.mark.slow
 
+DRAWN = {"curves": 1, "figures": 1, "report": 1}
+TRAINED = {"tune": 1, "train": 5, "evaluate": 5, "ensemble": 1} | DRAWN
 YEAR = 365 * 24 * 3600
 
 RUN = "results/demo"
@@ -76,7 +79,7 @@ def test_a_variant_stands_in_the_ablation_and_a_control_below_the_board(finished
 
 def test_a_variant_runs_again_when_what_it_changes_does(finished):
     variants = '{"quick_test": {"skip": {"model.hidden_dim": 192}}}'
-    assert finished.stale_jobs("--config", f"variants={variants}") == {"train": 1, "evaluate": 1, "report": 1}
+    assert finished.stale_jobs("--config", f"variants={variants}") == {"train": 1, "evaluate": 1} | DRAWN
 
 
 def test_a_control_that_learned_something_is_a_warning_on_the_page(finished, tmp_path):
@@ -161,9 +164,9 @@ def test_machines_whose_clocks_differ_rerun_nothing(finished, seconds):
 @pytest.mark.parametrize(
     ("name", "rules"),
     [
-        ("config/experiments/quick_test.yaml", {"train": 3, "evaluate": 3, "ensemble": 1, "report": 1}),
-        ("config/tuning/short.yaml", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1, "report": 1}),
-        ("workflow/lib/frozenalign/models/ensemble.py", {"ensemble": 1, "report": 1}),
+        ("config/experiments/quick_test.yaml", {"train": 3, "evaluate": 3, "ensemble": 1} | DRAWN),
+        ("config/tuning/short.yaml", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
+        ("workflow/lib/frozenalign/models/ensemble.py", {"ensemble": 1, "figures": 1, "report": 1}),
         ("workflow/report/report.css", {"report": 1}),
     ],
 )
@@ -178,26 +181,69 @@ def test_a_change_that_kept_its_old_time_is_not_missed(finished, name, rules):
     assert finished.stale_jobs() == {}
 
 
+EVALUATED = {"evaluate": 7, "ensemble": 1, "figures": 1, "report": 1}
+FITTED = {"baselines": 1, "evaluate": 7, "tune": 1, "train": 5, "ensemble": 1} | DRAWN
+
+
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
-        ("lib/frozenalign/reporting/page.py", {"report": 1}),
         ("report/report.css", {"report": 1}),
-        ("lib/frozenalign/evaluation/reranking.py", {"evaluate": 7, "ensemble": 1, "report": 1}),
-        ("lib/frozenalign/reporting/ablation.py", {"report": 1}),
-        ("lib/frozenalign/models/ensemble.py", {"ensemble": 1, "report": 1}),
-        ("lib/frozenalign/losses/softmax.py", {"tune": 1, "train": 5, "evaluate": 5, "ensemble": 1, "report": 1}),
-        ("lib/frozenalign/tuning/study.py", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1, "report": 1}),
+        ("reporting/page", {"report": 1}),
+        ("plots/leaderboard", {"report": 1}),
+        ("plots/maps", {"figures": 1, "report": 1}),
+        ("plots/tuning", {"curves": 1, "report": 1}),
+        ("plots/figures", DRAWN),
+        ("tuning/study", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
+        ("training/fit", TRAINED),
+        ("losses/softmax", TRAINED),
+        ("closed_forms/baselines", FITTED),
+        ("evaluation/reranking", EVALUATED),
+        ("models/ensemble", {"ensemble": 1, "figures": 1, "report": 1}),
+        ("models/heads", FITTED),
+        ("data/splits", {"split": 1} | FITTED),
+        ("demo/scenes", {"demo_data": 1, "split": 1} | FITTED),
+        ("configuration/search_space", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
+        ("system/locks", {"demo_data": 1, "split": 1} | FITTED),
     ],
 )
 def test_an_edited_module_reruns_the_rules_that_use_it_until_the_edit_is_taken_back(finished, module, rules):
-    before = finished.read(f"workflow/{module}")
+    path = f"workflow/{module}" if "." in module else f"workflow/lib/frozenalign/{module}.py"
+    before = finished.read(path)
     try:
-        finished.write(f"workflow/{module}", before + "\n")
+        finished.write(path, before + "\n")
         assert finished.stale_jobs() == rules
     finally:
-        finished.write(f"workflow/{module}", before)
+        finished.write(path, before)
     assert finished.stale_jobs() == {}
+
+
+def test_the_reason_names_the_module_that_changed(finished):
+    path = "workflow/lib/frozenalign/plots/maps.py"
+    before = finished.read(path)
+    try:
+        finished.write(path, before + "\n")
+        said = finished.snakemake("-n")
+    finally:
+        finished.write(path, before)
+    (reason,) = re.findall(r"Params have changed since last execution: (.*)", said)
+    rows = re.findall(r"'([^']*)'", reason)
+    assert [row.split()[0] for row in rows] == ["lib/frozenalign/plots/maps.py"] * 2
+
+
+def test_steps_that_compute_import_no_plots(finished):
+    """A process of them starts seconds sooner without matplotlib and scikit-learn, and no plot decides its results."""
+    for name in ("split", "baselines", "train", "evaluate", "ensemble", "tune"):
+        command = f"import sys; import workflow.scripts.{name}; print({{'matplotlib', 'sklearn'}} & set(sys.modules))"
+        assert finished.run(sys.executable, "-c", command).stdout == "set()\n", name
+
+
+def test_one_more_baseline_trains_no_head(finished):
+    assert finished.stale_jobs("--config", "baselines=[raw_cosine,cca,ridge]") == {
+        "evaluate": 1,
+        "figures": 1,
+        "report": 1,
+    }
 
 
 def test_another_folder_of_pictures_reruns_the_report_alone(finished):
@@ -209,12 +255,13 @@ def test_another_folder_of_pictures_reruns_the_report_alone(finished):
 def test_one_more_experiment_trains_that_one_only(finished):
     finished.write("config/experiments/another.yaml", finished.read("config/experiments/quick_test.yaml"))
     jobs = finished.stale_jobs("--config", "experiments=[quick_test,pairs,another]")
-    assert jobs == {"train": 1, "evaluate": 1, "report": 1}
+    assert jobs == {"train": 1, "evaluate": 1} | DRAWN
 
 
 def test_rulegraph_summary_and_report_work(finished):
     graph = finished.snakemake("--rulegraph")
-    for rule in ("demo_data", "split", "tune", "train", "baseline", "evaluate", "ensemble", "report"):
+    rules = ("demo_data", "split", "baselines", "tune", "train", "evaluate", "ensemble", "curves", "figures", "report")
+    for rule in rules:
         assert f'label = "{rule}"' in graph
     assert "metrics.json" in finished.snakemake("--summary")
     finished.snakemake("--report", "report.zip")

@@ -15,7 +15,7 @@ from tests.workflow.conftest import Project, copy_of_the_project, write_with_its
 pytestmark = pytest.mark.slow
 
 MTIME = ("--rerun-triggers", "mtime")
-ALL = {"split": 1, "baseline": 1, "evaluate": 1, "report": 1}
+ALL = {"split": 1, "baselines": 1, "evaluate": 1, "figures": 1, "report": 1}
 # Nothing is made of the second data set, nor by a rule all that lies in results/: neither hides a change.
 CONFIGURATION = """
 dataset: mine
@@ -61,8 +61,10 @@ def encoded_anew(project: Project, name: str, keep_time: bool) -> Iterator[None]
     write_sets(other, seed=1)
     write = write_with_its_old_time if keep_time else Path.write_bytes
     write(path, (other / name).read_bytes())
-    yield
-    write(path, before)
+    try:
+        yield
+    finally:
+        write(path, before)
 
 
 @pytest.mark.parametrize("trigger", ["mtime", "params"])
@@ -76,9 +78,13 @@ def test_captions_and_pictures_train_nothing_again(finished_with_mine, trigger):
     try:
         for name, value in more.items():
             path.write_text(json.dumps(metadata | {name: value}))
-            assert set(finished_with_mine.stale_jobs("--rerun-triggers", trigger)) == {"evaluate", "report"}, name
+            assert set(finished_with_mine.stale_jobs("--rerun-triggers", trigger)) == {
+                "evaluate",
+                "figures",
+                "report",
+            }, name
         path.write_text(json.dumps(metadata | {"image_ids": metadata["image_ids"][::-1]}))
-        assert {"split", "baseline"} <= set(finished_with_mine.stale_jobs("--rerun-triggers", trigger))
+        assert {"split", "baselines"} <= set(finished_with_mine.stale_jobs("--rerun-triggers", trigger))
     finally:
         path.write_bytes(whole)
     assert finished_with_mine.stale_jobs() == {}
@@ -99,7 +105,7 @@ def test_embeddings_that_were_touched_or_copied_with_their_results_rerun_nothing
 @pytest.mark.parametrize("keep_time", [False, True], ids=["new time", "old time"])
 @pytest.mark.parametrize(
     ("name", "jobs"),
-    [("train2017_text_embeddings.pt", ALL), ("val2017_text_embeddings.pt", {"evaluate": 1, "report": 1})],
+    [("train2017_text_embeddings.pt", ALL), ("val2017_text_embeddings.pt", {"evaluate": 1, "figures": 1, "report": 1})],
 )
 @pytest.mark.parametrize("triggers", [(), MTIME], ids=" ".join)
 def test_embeddings_encoded_anew_are_missed_with_no_triggers(finished_with_mine, name, jobs, keep_time, triggers):
@@ -123,7 +129,7 @@ def test_results_of_other_embeddings_are_made_again_once(finished_with_mine, tmp
     write_sets(copy.folder / "data/mine", seed=2)
     copy.snakemake("splits", *MTIME)
     evaluation = "results/mine/cca/seed0/evaluation_results/metrics.json"
-    assert copy.stale_jobs(evaluation, *MTIME) == {"baseline": 1, "evaluate": 1}
+    assert copy.stale_jobs(evaluation, *MTIME) == {"baselines": 1, "evaluate": 1}
     copy.snakemake(evaluation, *MTIME)
     assert copy.stale_jobs(evaluation, *MTIME) == copy.stale_jobs(evaluation) == {}
 
@@ -132,7 +138,7 @@ def test_an_extra_set_that_comes_or_goes_is_evaluated_anew(finished_with_mine):
     extra = sorted((finished_with_mine.folder / "data/mine").glob("val2017_*"))
     for path in extra:
         path.rename(path.with_suffix(".away"))
-    assert finished_with_mine.stale_jobs(*MTIME) == {"evaluate": 1, "report": 1}
+    assert finished_with_mine.stale_jobs(*MTIME) == {"evaluate": 1, "figures": 1, "report": 1}
     for path in extra:
         path.with_suffix(".away").rename(path)
     assert finished_with_mine.stale_jobs(*MTIME) == {}
@@ -153,3 +159,16 @@ def test_a_missing_file_is_named_though_results_of_earlier_ones_lie_there(finish
     assert done.returncode == 1
     assert f"{missing} not found: check `datasets.mine.{key}`, or put the file there" in done.stdout + done.stderr
     assert "Nothing to be done" not in done.stdout + done.stderr
+
+
+def test_a_moved_folder_of_data_reruns_nothing(finished_with_mine):
+    folder = finished_with_mine.folder
+    before = finished_with_mine.read("config/config.yaml")
+    (folder / "data/mine").rename(folder / "data/moved")
+    finished_with_mine.write("config/config.yaml", before.replace("data/mine", "data/moved"))
+    try:
+        assert finished_with_mine.stale_jobs() == {}
+    finally:
+        (folder / "data/moved").rename(folder / "data/mine")
+        finished_with_mine.write("config/config.yaml", before)
+    assert finished_with_mine.stale_jobs() == {}

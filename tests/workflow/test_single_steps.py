@@ -10,7 +10,7 @@ import torch
 from frozenalign.models.model_file import load_heads
 from frozenalign.system.errors import UserError
 from tests.conftest import related_embeddings, write_set
-from workflow.scripts.baseline import main as baseline
+from workflow.scripts.baselines import main as baselines
 from workflow.scripts.evaluate import main as evaluate
 from workflow.scripts.report import main as report
 from workflow.scripts.split import main as split
@@ -63,7 +63,7 @@ def test_a_head_is_trained_evaluated_and_reported(folder_with_extra_set, split_d
 def report_of_a_baseline(data: Path, split_dir: Path, folder: Path) -> str:
     run = folder / "cca" / "seed0"
     folders = arguments("--data-dir", data, "--split-dir", split_dir)
-    baseline([*folders, *arguments("--baseline", "cca", "--output-dir", run)])
+    baselines([*folders, *arguments("--baselines", "cca", "--output-dir", folder)])
     where = arguments("--model", run / "best_model.pt", "--output-dir", run / "evaluation_results", "--device", "cpu")
     evaluate([*where, *folders])
     manifest = arguments("--dataset-name", "small", "--data-dir", data, "--manifest", split_dir / "manifest.json")
@@ -112,11 +112,11 @@ def test_the_two_number_formats_agree(data_dir, split_dir, tmp_path):
 def test_a_model_of_other_widths_is_refused_in_words(data_dir, split_dir, tmp_path):
     images, texts, ids = related_embeddings(60, 3)
     write_set(tmp_path / "wide", torch.cat([images, images], 1), texts, {"image_ids": ids})
-    folders = arguments("--data-dir", data_dir, "--split-dir", split_dir, "--output-dir", tmp_path / "run")
-    baseline([*folders, "--baseline", "ridge"])
+    folders = arguments("--data-dir", data_dir, "--split-dir", split_dir, "--output-dir", tmp_path)
+    baselines([*folders, "--baselines", "ridge"])
     counts = json.dumps({"train": 40, "val": 10, "test": 10})
     wide = arguments("--data-dir", tmp_path / "wide")
     split([*wide, *arguments("--dataset", "wide", "--output-dir", tmp_path / "split", "--counts", counts)])
     others = [*wide, *arguments("--split-dir", tmp_path / "split", "--output-dir", tmp_path / "out")]
     with pytest.raises(UserError, match="the model takes image embeddings of 12 dimensions but got 24"):
-        evaluate([*arguments("--model", tmp_path / "run" / "best_model.pt"), *others])
+        evaluate([*arguments("--model", tmp_path / "ridge" / "seed0" / "best_model.pt"), *others])

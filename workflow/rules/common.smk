@@ -11,19 +11,30 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from frozenalign.system.fingerprints import content_hash
+from frozenalign.configuration.registrations import baselines
+from frozenalign.configuration.runs import checked_files, settings_file
+from frozenalign.configuration.variants import variants_of
+from frozenalign.data.given_files import (
+    PAIRS,
+    given_path,
+    link_to,
+    made_from_others,
+    pairs_hash,
+    present_hashes,
+    write_witness,
+)
+from frozenalign.data.tensor_header import matrix_width
+from frozenalign.demo.made_files import refuse_foreign
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_size
-from frozenalign.data.given_files import PAIRS, made_from_others, pairs_hash, present_hashes, write_witness
-from frozenalign.demo.made_files import refuse_foreign
+from frozenalign.system.fingerprints import content_rows, import_closure
 from frozenalign.system.refusals import refuse_unwritable
-from frozenalign.configuration.registrations import baselines
-from frozenalign.system.fingerprints import import_closure
-from frozenalign.data.tensor_header import matrix_width
-from frozenalign.configuration.variants import variants_of
 
 WORKFLOW = Path(workflow.current_basedir).parent
 SCRIPTS = WORKFLOW / "scripts"
+LIBRARY = WORKFLOW / "lib"
+# What is not in the user's own folder comes from the workflow's.
+CONFIGURATIONS = [Path("config"), WORKFLOW.parent / "config"]
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # config.schema.yaml holds the names of a configuration to this
 SPLITS = ["train", "train_tuning", "val", "test"]
 TUNED = "tuned-"
@@ -32,29 +43,47 @@ READ = {
     "train": ["schemas/experiment.schema.yaml"],
     "evaluate": ["schemas/results.schema.yaml"],
     "ensemble": ["schemas/results.schema.yaml"],
+    "curves": ["schemas/results.schema.yaml"],
+    "figures": ["schemas/results.schema.yaml"],
     "report": [
         "schemas/results.schema.yaml",
         *(f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")),
     ],
 }
 KNOWN_HASHES = Path(".snakemake/content_hashes.json")
-WITNESSES = ".snakemake/inputs"
+GIVEN = Path(".snakemake/inputs")
 BEST_CONFIGURATION = rf"results/{NAME}/tuning/{NAME}/best_config\.yaml"
 
 
 def step(script):
-    """Return the beginning of the command that runs a script, for a shell directive.
+    """Return the words that a shell command runs a script with; where they stand is no reason to run it again.
 
     Its Python is that of the conda environment, where there is one, else the one that runs Snakemake.
     """
     python = "python" if workflow.deployment_settings.deployment_method else sys.executable
-    return " ".join(shlex.quote(str(word)).replace("{", "{{").replace("}", "}}") for word in (python, SCRIPTS, script))
+    words = [python, str(SCRIPTS), script]
+    # A function of the input is no part of what Snakemake remembers of a job.
+    return lambda wildcards, input: words
 
 
 def code(script):
-    """Return the files whose change reruns a script: itself, all it imports, and what else of workflow/ it reads."""
-    found = import_closure(SCRIPTS / f"{script}.py", WORKFLOW / "lib")
-    return [os.path.relpath(path) for path in [*found, *(WORKFLOW / name for name in READ.get(script, []))]]
+    """Return a parameter for each file that decides what a script does, `name hash`: itself, its imports, what it reads."""
+    found = import_closure(SCRIPTS / f"{script}.py", LIBRARY)
+    return content_rows([*found, *(WORKFLOW / name for name in READ.get(script, []))], WORKFLOW)
+
+
+def content(*sources):
+    """Return a function that gives `name hash` of files that users put there, whatever their times.
+
+    A source is a function of the wildcards that returns a path or a list; what rules make is left out.
+    """
+
+    def rows(wildcards):
+        found = [source(wildcards) for source in sources]
+        paths = [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
+        return content_rows([path for path in paths if not is_made(path)], known=KNOWN_HASHES)
+
+    return rows
 
 
 @contextmanager
@@ -70,26 +99,6 @@ def refuse_unwritable_results():
     """Stop where the results folder takes no file, in one sentence that a full disk keeps no job's log from telling."""
     with told_by_snakemake():
         refuse_unwritable("results")
-
-
-def data_dir(wildcards):
-    """Return the folder of a data set."""
-    return config["datasets"][wildcards.dataset]["dir"]
-
-
-def content(script, *sources):
-    """Return a parameter that changes when a script's code or a file given to it does, whatever the clocks say.
-
-    A source is a function of the wildcards that returns a path or a list; what rules make is left out.
-    """
-    modules = code(script)
-
-    def hashed(wildcards):
-        found = [source(wildcards) for source in sources]
-        paths = [path for paths in found for path in ([paths] if isinstance(paths, str) else paths)]
-        return content_hash([*modules, *(path for path in paths if not is_made(path))], KNOWN_HASHES)
-
-    return hashed
 
 
 def is_made(path):
@@ -124,10 +133,9 @@ def refuse_foreign_demo_data():
         refuse_foreign(config["datasets"][config["dataset"]]["dir"], remedy, KNOWN_HASHES)
 
 
-def given(paths):
-    """Mark the files that a user has put there; `content` says whether they changed, not their time."""
-    made = demo_files()
-    return [path if path in made else ancient(path) for path in paths]
+def given(dataset, path, name=None):
+    """Return a link to a user's file that stays the same input when its folder moves; `content` knows if it changed."""
+    return local(ancient(link_to(path, GIVEN / dataset / (name or os.path.basename(path)))))
 
 
 def witness(result, key, relevant):
@@ -143,10 +151,10 @@ def witness(result, key, relevant):
         read = {name: sha256 for name, sha256 in present.items() if relevant(name)}
         stale = made_from_others(result.format(**wildcards), key, read)
         # In a folder of its own: Snakemake lists one once, perhaps before this file is there.
-        path = f"{WITNESSES}/{wildcards.dataset}/hashes.json"
+        path = f"{GIVEN}/{wildcards.dataset}/hashes.json"
         if not any(files.values()) or not write_witness(path, present, anew=stale):
             return []
-        return path if stale else ancient(path)
+        return local(path) if stale else local(ancient(path))
 
     return found
 
@@ -174,13 +182,19 @@ def embedding_files(wildcards):
 
 def data_files(wildcards):
     """Return the embedding and metadata files of a data set."""
-    return given(set_files(wildcards.dataset, "train2017"))
+    return inputs_of(wildcards.dataset, "train2017")
 
 
 def extra_files(wildcards):
     """Return the files of the extra evaluation set, or none."""
     found = set_files(wildcards.dataset, "val2017")
-    return given(found) if os.path.exists(found[0]) else []
+    return inputs_of(wildcards.dataset, "val2017") if os.path.exists(found[0]) else []
+
+
+def inputs_of(dataset, prefix):
+    """Return the files of a set as a rule takes them."""
+    made = demo_files()
+    return [path if path in made else given(dataset, path) for path in set_files(dataset, prefix)]
 
 
 def set_files(dataset, prefix):
@@ -191,8 +205,23 @@ def set_files(dataset, prefix):
 
 def user_files(wildcards):
     """Return the files of both sets that no rule makes, whether they are there or not."""
-    files = [path for prefix in ("train2017", "val2017") for path in set_files(wildcards.dataset, prefix)]
+    files = [path for prefix in ("train2017", "val2017") for path in inputs_of(wildcards.dataset, prefix)]
     return [path for path in files if path not in demo_files()]
+
+
+def data_dir(wildcards, input):
+    """Return the folder of the embeddings among a job's inputs."""
+    return given_path(input.data[0]).parent
+
+
+def split_dir(wildcards, input):
+    """Return the folder of the split among a job's inputs."""
+    return os.path.dirname(input.manifest)
+
+
+def data_mb(wildcards):
+    """Return the megabytes of a data set's embeddings that lie there."""
+    return sum(os.path.getsize(path) for path in embedding_files(wildcards) if os.path.exists(path)) // 10**6
 
 
 def equally_wide(dataset):
@@ -209,29 +238,20 @@ def split_settings(wildcards):
 
 def assignment_file(wildcards):
     """Return the assignment file of a data set, or none."""
-    return split_settings(wildcards).get("assignments", [])
+    path = split_settings(wildcards).get("assignments")
+    return given(wildcards.dataset, path, f"assignments{Path(path).suffix}") if path else []
 
 
-def split_dir(wildcards):
-    """Return the folder of a data set's split."""
-    return f"results/{wildcards.dataset}/split"
-
-
-def run_dir(wildcards):
-    """Return the folder of an experiment or baseline and a seed."""
-    return f"results/{wildcards.dataset}/{wildcards.experiment}/seed{wildcards.seed}"
-
-
-def study_dir(wildcards):
-    """Return the folder of a study."""
-    return f"results/{wildcards.dataset}/tuning/{wildcards.study}"
+def assignment_arguments(wildcards, input):
+    """Return the command-line argument that names the assignment file, or none."""
+    return [f"--assignments={given_path(input.assignments)}"] if input.get("assignments") else []
 
 
 def division_arguments(wildcards):
-    """Return the command-line arguments that say how images are divided."""
+    """Return the command-line arguments that say how images are divided, besides the assignment file."""
     split = split_settings(wildcards)
     if split.get("assignments"):
-        how = [f"--assignments={split['assignments']}", "--missing", split["missing"]]
+        how = ["--missing", split["missing"]]
     elif split.get("counts"):
         how = ["--counts", json.dumps(split["counts"])]
     else:
@@ -252,31 +272,30 @@ def change_arguments(wildcards):
 
 def study_file(wildcards):
     """Return the file of a study."""
-    return f"config/tuning/{wildcards.study}.yaml"
+    return local(str(settings_file("tuning", wildcards.study, CONFIGURATIONS)))
 
 
 def experiment_file(wildcards):
     """Return an experiment's file: of a variant its base's, of tuned-STUDY the best configuration, else its own."""
-    if variant := variant_of(wildcards):
-        return f"config/experiments/{variant.base}.yaml"
     if wildcards.experiment.startswith(TUNED):
         study = wildcards.experiment.removeprefix(TUNED)
         return f"results/{wildcards.dataset}/tuning/{study}/best_config.yaml"
-    return f"config/experiments/{wildcards.experiment}.yaml"
+    variant = variant_of(wildcards)
+    return local(str(settings_file("experiments", variant.base if variant else wildcards.experiment, CONFIGURATIONS)))
+
+
+def start_file(wildcards):
+    """Return the CCA that an experiment or study starts from, or none."""
+    name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)
+    return f"results/{wildcards.dataset}/cca/seed0/best_model.pt" if RUN.takes_a_start(name) else []
+
+
+def start_arguments(wildcards, input):
+    """Return the command-line argument that names the CCA to start from, or none."""
+    return [f"--start={input.start}"] if input.get("start") else []
 
 
 def gpus():
     """Return 1 where a job will take a GPU of this machine, so that two never share it; profiles ask for more."""
     there = shutil.which("nvidia-smi") is not None
     return int(config["device"] == "cuda" or (config["device"] == "auto" and there))
-
-
-def evaluation_figure(name):
-    """Return a picture of an evaluation, flagged for `snakemake --report`."""
-    return report(
-        f"results/{{dataset}}/{{experiment}}/seed{{seed}}/evaluation_results/{name}.png",
-        caption=f"../report/{name}.rst",
-        category="Evaluation",
-        subcategory="{experiment}",
-        labels={"experiment": "{experiment}", "seed": "{seed}", "figure": name.replace("_", " ")},
-    )

@@ -7,8 +7,6 @@ else:
     DEMO = config["datasets"][config["dataset"]]
 
     rule demo_data:
-        input:
-            code=code("demo_data"),
         output:
             images=f"{DEMO['dir']}/train2017_image_embeddings.pt",
             texts=f"{DEMO['dir']}/train2017_text_embeddings.pt",
@@ -18,6 +16,7 @@ else:
             f"results/{config['dataset']}/logs/demo_data.log",
         benchmark:
             f"results/{config['dataset']}/benchmarks/demo_data.tsv"
+        localrule: True
         conda:
             "../../envs/environment.yaml"
         threads: 2
@@ -25,11 +24,12 @@ else:
             mem_mb=2000,
             runtime=10,
         params:
-            content=content("demo_data"),
+            *code("demo_data"),
+            step=step("demo_data"),
             dir=lambda wildcards, output: os.path.dirname(output.metadata),
             images=DEMO["generate"]["images"],
             captions=DEMO["generate"]["captions"],
             seed=DEMO["generate"]["seed"],
         shell:
-            step("demo_data") + " --output-dir={params.dir:q} --images {params.images}"
+            "{params.step:q} --output-dir={params.dir:q} --images {params.images}"
             " --captions {params.captions} --seed {params.seed} > {log:q} 2>&1"

@@ -1,11 +1,11 @@
-"""Exact retrieval metrics, examples and pictures of a head, a baseline or an ensemble."""
+"""Exact retrieval metrics and examples of a head, a baseline or an ensemble."""
 
 METRICS = "results/{dataset}/{experiment}/seed{seed}/evaluation_results/metrics.json"
+EVALUATION = "results/{dataset}/{experiment}/seed{seed}/evaluation_results"
 
 
 rule evaluate:
     input:
-        code=code("evaluate"),
         model="results/{dataset}/{experiment}/seed{seed}/best_model.pt",
         data=data_files,
         extra=extra_files,
@@ -14,13 +14,10 @@ rule evaluate:
         manifest="results/{dataset}/split/manifest.json",
     output:
         metrics=METRICS,
-        ranks="results/{dataset}/{experiment}/seed{seed}/evaluation_results/ranks.npz",
-        examples="results/{dataset}/{experiment}/seed{seed}/evaluation_results/examples.json",
-        worst_queries="results/{dataset}/{experiment}/seed{seed}/evaluation_results/worst_queries.json",
-        recall=evaluation_figure("recall_at_k"),
-        similarity=evaluation_figure("similarity_histogram"),
-        pca=evaluation_figure("embedding_pca"),
-        tsne=evaluation_figure("embedding_tsne"),
+        ranks=f"{EVALUATION}/ranks.npz",
+        samples=f"{EVALUATION}/samples.npz",
+        examples=f"{EVALUATION}/examples.json",
+        worst_queries=f"{EVALUATION}/worst_queries.json",
     log:
         "results/{dataset}/logs/evaluate-{experiment}-seed{seed}.log",
     benchmark:
@@ -33,14 +30,16 @@ rule evaluate:
         runtime=60,
         gpu=gpus(),
     params:
-        content=content("evaluate", data_files, extra_files),
+        *code("evaluate"),
+        content=content(data_files, extra_files),
+        step=step("evaluate"),
         data_dir=data_dir,
         split_dir=split_dir,
-        output_dir=lambda wildcards: f"{run_dir(wildcards)}/evaluation_results",
+        output_dir=lambda wildcards, output: os.path.dirname(output.metrics),
         captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
         device=config["device"],
     shell:
-        step("evaluate") + " --model={input.model:q} --data-dir={params.data_dir:q}"
+        "{params.step:q} --model={input.model:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} --output-dir={params.output_dir:q}"
         " --captions-rule {params.captions_rule} --device {params.device} > {log:q} 2>&1"
 
@@ -52,7 +51,6 @@ if config["ensembles"]:
 
     rule ensemble:
         input:
-            code=code("ensemble"),
             models=member_files("best_model.pt"),
             facts=member_files("run.json"),
             data=data_files,
@@ -64,13 +62,10 @@ if config["ensembles"]:
             settings="results/{dataset}/{experiment}/seed{seed}/resolved_config.yaml",
             facts="results/{dataset}/{experiment}/seed{seed}/run.json",
             metrics=METRICS,
-            ranks="results/{dataset}/{experiment}/seed{seed}/evaluation_results/ranks.npz",
-            examples="results/{dataset}/{experiment}/seed{seed}/evaluation_results/examples.json",
-            worst_queries="results/{dataset}/{experiment}/seed{seed}/evaluation_results/worst_queries.json",
-            recall=evaluation_figure("recall_at_k"),
-            similarity=evaluation_figure("similarity_histogram"),
-            pca=evaluation_figure("embedding_pca"),
-            tsne=evaluation_figure("embedding_tsne"),
+            ranks=f"{EVALUATION}/ranks.npz",
+            samples=f"{EVALUATION}/samples.npz",
+            examples=f"{EVALUATION}/examples.json",
+            worst_queries=f"{EVALUATION}/worst_queries.json",
         log:
             "results/{dataset}/logs/ensemble-{experiment}-seed{seed}.log",
         benchmark:
@@ -86,14 +81,16 @@ if config["ensembles"]:
             runtime=60,
             gpu=gpus(),
         params:
-            content=content("ensemble", data_files, extra_files),
+            *code("ensemble"),
+            content=content(data_files, extra_files),
+            step=step("ensemble"),
             data_dir=data_dir,
             split_dir=split_dir,
-            output_dir=run_dir,
+            output_dir=lambda wildcards, output: os.path.dirname(output.settings),
             captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
             device=config["device"],
         shell:
-            step("ensemble") + " --name={wildcards.experiment:q} --models {input.models:q}"
+            "{params.step:q} --name={wildcards.experiment:q} --models {input.models:q}"
             " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
             " --output-dir={params.output_dir:q} --captions-rule {params.captions_rule}"
             " --device {params.device} > {log:q} 2>&1"

@@ -3,11 +3,13 @@
 
 rule report:
     input:
-        code=code("report"),
         manifest="results/{dataset}/split/manifest.json",
-        heads=head_files,
-        others=other_files,
-        studies=study_files,
+        settings=run_files("resolved_config.yaml", run_folders),
+        heads=run_files(["loss_history.json", "training_curves.png"], head_folders),
+        evaluations=run_files([*EVALUATED, *EVALUATION_FIGURES], run_folders),
+        studies=run_files("study.json", study_folders),
+        tuned=run_files(["best_config.yaml", "trials.csv", *STUDY_FIGURES], study_folders),
+        pictures=demo_pictures,
     output:
         page=report("results/{dataset}/report/index.html", caption="../report/index.rst", category="Results"),
         table=report(
@@ -17,6 +19,7 @@ rule report:
         "results/{dataset}/logs/report.log",
     benchmark:
         "results/{dataset}/benchmarks/report.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -24,13 +27,14 @@ rule report:
         mem_mb=2000,
         runtime=10,
     params:
-        content=content("report"),
-        data_dir=data_dir,
-        pictures=lambda wildcards: config["datasets"][wildcards.dataset].get("pictures", data_dir(wildcards)),
-        runs=run_folders,
-        studies=lambda wildcards: study_folders(wildcards.dataset),
-        output_dir=lambda wildcards: f"results/{wildcards.dataset}/report",
+        *code("report"),
+        step=step("report"),
+        pictures=picture_arguments,
+        data_dir=picture_dir,
+        runs=lambda wildcards, input: folders_of(input.settings),
+        studies=lambda wildcards, input: folders_of(input.studies),
+        output_dir=lambda wildcards, output: os.path.dirname(output.page),
     shell:
-        step("report") + " --dataset-name={wildcards.dataset:q} --data-dir={params.data_dir:q}"
-        " --pictures={params.pictures:q} --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
+        "{params.step:q} --dataset-name={wildcards.dataset:q} --data-dir={params.data_dir:q}"
+        " {params.pictures:q} --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
         " --output-dir={params.output_dir:q} > {log:q} 2>&1"

@@ -3,7 +3,6 @@
 
 rule split:
     input:
-        code=code("split"),
         data=data_files,
         witness=witness("results/{dataset}/split/manifest.json", "hashes", of_the_split),
         assignments=assignment_file,
@@ -21,11 +20,14 @@ rule split:
         mem_mb=1500,
         runtime=30,
     params:
-        content=content("split", embedding_files, assignment_file),
+        *code("split"),
+        content=content(embedding_files, assignment_file),
         pairs=pairs,
+        step=step("split"),
         data_dir=data_dir,
-        output_dir=split_dir,
+        output_dir=lambda wildcards, output: os.path.dirname(output.manifest),
+        assignments=assignment_arguments,
         division=division_arguments,
     shell:
-        step("split") + " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
-        " --output-dir={params.output_dir:q} {params.division:q} > {log:q} 2>&1"
+        "{params.step:q} --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
+        " --output-dir={params.output_dir:q} {params.assignments:q} {params.division:q} > {log:q} 2>&1"

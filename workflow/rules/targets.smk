@@ -1,12 +1,12 @@
 """What a run is made of: the folders of its heads, ensembles, baselines and studies, and the files read of them."""
 
 EVALUATED = [
-    "resolved_config.yaml",
     "run.json",
-    "evaluation_results/metrics.json",
-    "evaluation_results/ranks.npz",
-    "evaluation_results/worst_queries.json",
+    *(f"evaluation_results/{name}" for name in ("metrics.json", "ranks.npz", "worst_queries.json", "examples.json")),
 ]
+EVALUATION_PICTURES = ["recall_at_k", "similarity_histogram", "embedding_pca", "embedding_tsne"]
+EVALUATION_FIGURES = [f"evaluation_results/{name}.png" for name in EVALUATION_PICTURES]
+STUDY_FIGURES = ["optimization_history.png", "parameter_importance.png"]
 
 
 def head_folders(dataset):
@@ -37,39 +37,67 @@ def study_folders(dataset):
     return [f"results/{dataset}/tuning/{study}" for study in config["tuning"]]
 
 
-def baseline_folders(dataset):
-    """Return the folder of every baseline; raw_cosine counts only where both embeddings are equally wide."""
-    names = [name for name in config["baselines"] if name != "raw_cosine" or equally_wide(dataset)]
-    return [f"results/{dataset}/{name}/seed0" for name in names]
+def workers(wildcards):
+    """Return how many trials of a study run at the same time."""
+    return RUN.studies[wildcards.study].n_jobs if wildcards.study in RUN.studies else 1
 
 
-def run_folders(wildcards):
+def evaluated_baselines(dataset):
+    """Return the baselines of the leaderboard; raw_cosine counts only where both embeddings are equally wide."""
+    return [name for name in config["baselines"] if name != "raw_cosine" or equally_wide(dataset)]
+
+
+def fitted_baselines(dataset):
+    """Return the baselines that one job fits: all, the CCA only where a row or a head of the run needs it.
+
+    Were it only those of the leaderboard, one more would fit the CCA anew, and train every head that starts from it.
+    """
+    needed = "cca" in config["baselines"] or any(map(RUN.takes_a_start, [*RUN.experiments, *RUN.studies]))
+    left_out = {"cca"} if not needed else set()
+    return [name for name in baselines() if name not in left_out and (name != "raw_cosine" or equally_wide(dataset))]
+
+
+def run_folders(dataset):
     """Return the folder of every row of the leaderboard: heads, ensembles and baselines."""
-    return [
-        folder
-        for folders in (head_folders, ensemble_folders, baseline_folders)
-        for folder in folders(wildcards.dataset)
-    ]
+    baseline_folders = [f"results/{dataset}/{name}/seed0" for name in evaluated_baselines(config["dataset"])]
+    return [*head_folders(dataset), *ensemble_folders(dataset), *baseline_folders]
+
+
+def run_files(names, folders):
+    """Return a file or several of each of the folders that a function gives for a data set."""
+    names = [names] if isinstance(names, str) else names
+    return [f"{folder}/{name}" for folder in folders("{dataset}") for name in names]
+
+
+def folders_of(paths):
+    """Return the folder of each run or study among a job's inputs, of which `paths` gives one file each."""
+    return [str(Path(path).parent) for path in paths]
+
+
+def picture(path, kind, category):
+    """Return a picture that its job updates, flagged for `snakemake --report`. kind: names the caption."""
+    parts = Path(path).parts
+    labels = {"study": parts[3]} if parts[2] == "tuning" else {"experiment": parts[2], "seed": parts[3][len("seed") :]}
+    labels["figure"] = kind.replace("_", " ")
+    return report(update(path), caption=f"../report/{kind}.rst", category=category, labels=labels)
+
+
+def demo_pictures(wildcards):
+    """Return the folder of the generated pictures, or none; its time says nothing of what it holds."""
+    return ancient(f"{config['datasets'][wildcards.dataset]['dir']}/images") if demo_files() else []
+
+
+def picture_dir(wildcards, input):
+    """Return the folder that pictures are looked for in: that of the data."""
+    return Path(input.pictures).parent if demo_files() else config["datasets"][wildcards.dataset]["dir"]
+
+
+def picture_arguments(wildcards):
+    """Return the command-line argument that names another folder of pictures, or none."""
+    folder = config["datasets"][wildcards.dataset].get("pictures")
+    return [f"--pictures={folder}"] if folder else []
 
 
 def report_files(dataset):
     """Return the pages that a run ends with."""
     return [f"results/{dataset}/report/index.html", f"results/{dataset}/report/leaderboard.csv"]
-
-
-def head_files(wildcards):
-    """Return what the page reads of every head."""
-    names = [*EVALUATED, "loss_history.json", "training_curves.png"]
-    return [f"{folder}/{name}" for folder in head_folders(wildcards.dataset) for name in names]
-
-
-def other_files(wildcards):
-    """Return what the page reads of every ensemble and baseline."""
-    folders = [*ensemble_folders(wildcards.dataset), *baseline_folders(wildcards.dataset)]
-    return [f"{folder}/{name}" for folder in folders for name in EVALUATED]
-
-
-def study_files(wildcards):
-    """Return what the page reads of every study."""
-    names = ["study.json", "best_config.yaml", "trials.csv", "optimization_history.png", "parameter_importance.png"]
-    return [f"{folder}/{name}" for folder in study_folders(wildcards.dataset) for name in names]

@@ -1,13 +1,12 @@
-"""Train heads, and fit the closed-form baselines that they are held against."""
+"""Train heads, and fit the closed forms that they are held against and start from."""
 
-
-ruleorder: baseline > train
+FITTED = fitted_baselines(config["dataset"])
 
 
 rule train:
     input:
-        code=code("train"),
         experiment=experiment_file,
+        start=start_file,
         data=data_files,
         index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val"]],
         manifest="results/{dataset}/split/manifest.json",
@@ -16,12 +15,6 @@ rule train:
         history="results/{dataset}/{experiment}/seed{seed}/loss_history.json",
         settings="results/{dataset}/{experiment}/seed{seed}/resolved_config.yaml",
         facts="results/{dataset}/{experiment}/seed{seed}/run.json",
-        curves=report(
-            "results/{dataset}/{experiment}/seed{seed}/training_curves.png",
-            caption="../report/training_curves.rst",
-            category="Training",
-            labels={"experiment": "{experiment}", "seed": "{seed}"},
-        ),
     log:
         "results/{dataset}/logs/train-{experiment}-seed{seed}.log",
     benchmark:
@@ -30,41 +23,43 @@ rule train:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=lambda wildcards, attempt: (3000 + data_mb(wildcards)) * attempt,
         runtime=240,
         gpu=gpus(),
     params:
-        content=content("train", experiment_file, embedding_files),
+        *code("train"),
+        content=content(experiment_file, embedding_files),
+        step=step("train"),
         data_dir=data_dir,
         split_dir=split_dir,
-        output_dir=run_dir,
+        start=start_arguments,
+        output_dir=lambda wildcards, output: os.path.dirname(output.model),
         device=config["device"],
         precision=config["precision"],
         changes=change_arguments,
     shell:
-        step("train") + " --experiment={input.experiment:q} --name={wildcards.experiment:q}"
-        " {params.changes:q}"
+        "{params.step:q} --experiment={input.experiment:q} --name={wildcards.experiment:q} {params.changes:q}"
         " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
-        " --output-dir={params.output_dir:q} --seed {wildcards.seed}"
+        " {params.start:q} --output-dir={params.output_dir:q} --seed {wildcards.seed}"
         " --device {params.device} --precision {params.precision} > {log:q} 2>&1"
 
 
-rule baseline:
+ruleorder: baselines > train
+
+
+rule baselines:
     input:
-        code=code("baseline"),
         data=data_files,
         index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "val"]],
         manifest="results/{dataset}/split/manifest.json",
     output:
-        model="results/{dataset}/{experiment}/seed{seed}/best_model.pt",
-        settings="results/{dataset}/{experiment}/seed{seed}/resolved_config.yaml",
-        facts="results/{dataset}/{experiment}/seed{seed}/run.json",
+        models=[f"results/{{dataset}}/{name}/seed0/best_model.pt" for name in FITTED],
+        settings=[f"results/{{dataset}}/{name}/seed0/resolved_config.yaml" for name in FITTED],
+        facts=[f"results/{{dataset}}/{name}/seed0/run.json" for name in FITTED],
     log:
-        "results/{dataset}/logs/baseline-{experiment}-seed{seed}.log",
+        "results/{dataset}/logs/baselines.log",
     benchmark:
-        "results/{dataset}/benchmarks/baseline-{experiment}-seed{seed}.tsv"
-    wildcard_constraints:
-        experiment="|".join(baselines()),
+        "results/{dataset}/benchmarks/baselines.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -72,11 +67,14 @@ rule baseline:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
     params:
-        content=content("baseline", embedding_files),
+        *code("baselines"),
+        content=content(embedding_files),
+        step=step("baselines"),
+        names=FITTED,
         data_dir=data_dir,
         split_dir=split_dir,
-        output_dir=run_dir,
+        output_dir=lambda wildcards, output: Path(output.models[0]).parents[2],
     shell:
-        step("baseline") + " --baseline={wildcards.experiment:q} --dataset={wildcards.dataset:q}"
+        "{params.step:q} --baselines {params.names} --dataset={wildcards.dataset:q}"
         " --data-dir={params.data_dir:q} --split-dir={params.split_dir:q} --output-dir={params.output_dir:q}"
-        " --seed {wildcards.seed} > {log:q} 2>&1"
+        " > {log:q} 2>&1"

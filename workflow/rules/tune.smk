@@ -3,8 +3,8 @@
 
 rule tune:
     input:
-        code=code("tune"),
         study=study_file,
+        start=start_file,
         data=data_files,
         index=[f"results/{{dataset}}/split/{name}.npz" for name in ["train", "train_tuning", "val"]],
         manifest="results/{dataset}/split/manifest.json",
@@ -12,18 +12,6 @@ rule tune:
         best="results/{dataset}/tuning/{study}/best_config.yaml",
         trials="results/{dataset}/tuning/{study}/trials.csv",
         inputs="results/{dataset}/tuning/{study}/study.json",
-        history=report(
-            "results/{dataset}/tuning/{study}/optimization_history.png",
-            caption="../report/optimization_history.rst",
-            category="Tuning",
-            labels={"study": "{study}", "figure": "trials"},
-        ),
-        importance=report(
-            "results/{dataset}/tuning/{study}/parameter_importance.png",
-            caption="../report/parameter_importance.rst",
-            category="Tuning",
-            labels={"study": "{study}", "figure": "parameter importance"},
-        ),
     log:
         "results/{dataset}/logs/tune-{study}.log",
     benchmark:
@@ -32,17 +20,20 @@ rule tune:
         "../../envs/environment.yaml"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: 8000 * attempt,
+        mem_mb=lambda wildcards, attempt: (2000 + data_mb(wildcards) + 1000 * workers(wildcards)) * attempt,
         runtime=720,
         gpu=gpus(),
     params:
-        content=content("tune", study_file, embedding_files),
+        *code("tune"),
+        content=content(study_file, embedding_files),
+        step=step("tune"),
         data_dir=data_dir,
         split_dir=split_dir,
-        output_dir=study_dir,
+        start=start_arguments,
+        output_dir=lambda wildcards, output: os.path.dirname(output.best),
         device=config["device"],
         precision=config["precision"],
     shell:
-        step("tune") + " --study={input.study:q} --data-dir={params.data_dir:q}"
-        " --split-dir={params.split_dir:q} --output-dir={params.output_dir:q}"
+        "{params.step:q} --study={input.study:q} --data-dir={params.data_dir:q}"
+        " --split-dir={params.split_dir:q} {params.start:q} --output-dir={params.output_dir:q}"
         " --device {params.device} --precision {params.precision} > {log:q} 2>&1"

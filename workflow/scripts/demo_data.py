@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_foreign(arguments.output_dir, REMEDY)
     with only_writer(arguments.output_dir):
         write_made(arguments.output_dir, _demo_files(arguments), REMEDY)
-    made = f"{arguments.images} pictures with {arguments.images * arguments.captions} captions"
-    print(f"{made} written to {arguments.output_dir} in {time.perf_counter() - began:.1f} s")
+    print(f"written to {arguments.output_dir} in {time.perf_counter() - began:.1f} s")
+    print(f"found: {arguments.images} pictures with {arguments.images * arguments.captions} captions")
 
 
 def _demo_files(arguments: argparse.Namespace) -> dict[str, bytes]:

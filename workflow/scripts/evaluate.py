@@ -1,4 +1,4 @@
-"""Evaluate a trained head or a baseline: exact ranks, metrics, retrieval examples and pictures."""
+"""Evaluate a trained head or a baseline: exact ranks, metrics, retrieval examples, and what pictures are drawn from."""
 
 import argparse
 import logging
@@ -16,7 +16,7 @@ from frozenalign.system.locks import only_writer
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write metrics.json, ranks.npz, examples.json, worst_queries.json and four pictures."""
+    """Write metrics.json, ranks.npz, examples.json, worst_queries.json and samples.npz."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     device = choose_device(arguments.device)
@@ -35,7 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
     parser.add_argument("--split", default="test", choices=["test", "val"], help="split to evaluate on (test)")
     parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
-    parser.add_argument("--output-dir", required=True, type=Path, help="folder for metrics and pictures")
+    parser.add_argument("--output-dir", required=True, type=Path, help="folder for metrics and samples")
     parser.add_argument(
         "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"
     )

@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         refuse_foreign_results(arguments.output_dir, ("index.html", "leaderboard.csv"))
         write_text(arguments.output_dir / "index.html", render(source, runs))
         write_text(arguments.output_dir / "leaderboard.csv", table)
-    print(f"report written to {arguments.output_dir / 'index.html'}")
+    print(f"found: {arguments.output_dir / 'index.html'}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -60,6 +60,8 @@ def _write_split(arguments: argparse.Namespace) -> None:
     logger.info("leak check: %s", findings.leak_check)
     for line in warning_lines(findings):
         logger.warning("warning: %s", line)
+    images = ", ".join(f"{name} {content['splits'][name]['images']}" for name in SPLITS)
+    logger.info("found: images in %s", images)
 
 
 def _written_splits(arguments: argparse.Namespace, checked: CheckedSet, division: Division) -> dict[str, SplitIndex]:

@@ -14,10 +14,9 @@ from frozenalign.configuration.variants import changes_from, checked_name
 from frozenalign.data.manifests import Inputs, open_split
 from frozenalign.data.pairs import PairFiles
 from frozenalign.models.model_file import save_heads
-from frozenalign.plots.figures import training_curves
 from frozenalign.system.devices import choose_device, choose_precision
 from frozenalign.system.errors import UserError, run
-from frozenalign.system.files import save_figure, text_hash, write_json, write_yaml
+from frozenalign.system.files import file_hash, text_hash, write_json, write_yaml
 from frozenalign.system.fingerprints import code_hash
 from frozenalign.system.locks import only_writer
 from frozenalign.system.provenance import run_facts
@@ -27,6 +26,7 @@ from frozenalign.training.data import load_training_data
 from frozenalign.training.divergence import DivergenceError
 from frozenalign.training.epochs import batch_warnings
 from frozenalign.training.fit import Fit, choice_warnings, fit
+from frozenalign.training.starts import read_start
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class Description:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write best_model.pt, loss_history.json, training_curves.png, resolved_config.yaml and run.json."""
+    """Write best_model.pt, loss_history.json, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
     refuse_negative_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
@@ -82,17 +82,20 @@ def _train(arguments: argparse.Namespace) -> None:
     began = time.perf_counter()
     opened = open_split(arguments.data_dir, arguments.split_dir, [arguments.train_split, "val"])
     train, inputs = opened.pairs[arguments.train_split], opened.manifest.inputs(arguments.train_split)
+    canonical = read_start(arguments.start, inputs, opened.manifest.rows.values()) if arguments.start else None
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
     data = load_training_data(train, opened.pairs["val"], precision).to(device)
     warnings = [*_sample_warnings(arguments.train_split, train), *batch_warnings(data.train, experiment.training)]
     kind = _kind(experiment, changes)
     described = Description(arguments.dataset, name, kind, arguments.seed, experiment, inputs, warnings)
     _warn(described.warnings)
-    decisive = (experiment, arguments.seed, inputs, arguments.train_split, device, precision, code_hash(Path(__file__)))
+    begin = arguments.start and file_hash(arguments.start)
+    code = code_hash(Path(__file__))
+    decisive = (experiment, arguments.seed, inputs, arguments.train_split, begin, device, precision, code)
     path = arguments.output_dir / CHECKPOINT
     checkpoint = Checkpoint(path, text_hash(repr(decisive)), arguments.checkpoint_seconds)
     try:
-        trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint)
+        trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, canonical=canonical)
     except DivergenceError as error:
         if error.state.best_state:
             raise UserError(f"{error}; {_best_before(arguments.output_dir, described, error.state)}") from error
@@ -103,8 +106,9 @@ def _train(arguments: argparse.Namespace) -> None:
     parameters = sum(value.numel() for value in trained.model.parameters())
     how = run_facts(device, precision, seconds, parameters, [arguments.output_dir / "best_model.pt"])
     write_json(arguments.output_dir / "run.json", how)
-    logger.info("best epoch %d, val %s %.1f, %.1f s", trained.best_epoch, *_chosen_by(experiment, trained), seconds)
-    logger.info("written to %s", arguments.output_dir)
+    logger.info("written to %s, %.1f s", arguments.output_dir, seconds)
+    chosen_by = experiment.training.monitor, trained.best_value
+    logger.info("found: val %s %.1f, epoch %d of %d", *chosen_by, trained.best_epoch, trained.epoch)
 
 
 def _warn(warnings: Sequence[str]) -> None:
@@ -140,10 +144,6 @@ def _kind(experiment: Experiment, changes: Mapping[str, Any]) -> str:
     return "variant" if changes else "head"
 
 
-def _chosen_by(experiment: Experiment, trained: Fit) -> tuple[str, float]:
-    return experiment.training.monitor, trained.best_value
-
-
 def _base_and_changes(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return what resolved_config.yaml says of an experiment that `--set` has changed."""
     changes = _changes(arguments)
@@ -171,7 +171,6 @@ def _save(output: Path, described: Description, changed: Mapping[str, Any], trai
         "epochs": trained.history,
     }
     write_json(output / "loss_history.json", history)
-    save_figure(output / "training_curves.png", training_curves(history, f"{described.name}, seed {described.seed}"))
     (output / DIVERGED).unlink(missing_ok=True)
 
 
@@ -192,6 +191,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
     parser.add_argument(
         "--train-split", default="train", choices=["train", "train_tuning"], help="rows to train on (train)"
+    )
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="best_model.pt of the baseline cca, for heads that start from it (the CCA is fitted here)",
     )
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the model and its history")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and dropout (0)")

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from frozenalign.closed_forms.canonical_maps import CanonicalMaps
 from frozenalign.configuration.experiments import TrainingSettings, experiment_from
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.configuration.studies import Study, load_study
 from frozenalign.configuration.variants import checked_name
-from frozenalign.data.manifests import open_split
-from frozenalign.plots.tuning import optimization_history, parameter_importance
+from frozenalign.data.manifests import Manifest, open_split
 from frozenalign.system.devices import choose_device, choose_precision
 from frozenalign.system.errors import run
-from frozenalign.system.files import save_figure, write_json, write_text, write_yaml
+from frozenalign.system.files import write_json, write_text, write_yaml
 from frozenalign.system.locks import only_writer
-from frozenalign.training.data import load_training_data
+from frozenalign.training.data import TrainingData, load_training_data
 from frozenalign.training.epochs import batch_warnings
+from frozenalign.training.starts import fit_start, read_start
 from frozenalign.tuning.results import best_experiment, importances, trials_table
 from frozenalign.tuning.study import StudyRun, run_study
 from frozenalign.tuning.worker_pool import prepare_workers
@@ -26,7 +27,7 @@ logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write study.db, best_config.yaml, trials.csv, two pictures and study.json."""
+    """Write study.db, best_config.yaml, trials.csv and study.json."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("frozenalign.training.fit").setLevel(logging.WARNING)
@@ -47,16 +48,27 @@ def _tune(arguments: argparse.Namespace) -> None:
     for text in batch_warnings(data.train, _with_largest_batches(settings)):
         logger.warning("warning: %s", text)
     output, inputs = arguments.output_dir, opened.manifest.inputs(settings.data)
-    study = run_study(StudyRun(name, settings, output / "study.db", inputs.digest()), data)
-    table = trials_table(study)
-    write_text(output / "trials.csv", table.to_csv(index=False))
+    canonical = _canonical_maps(arguments, settings, opened.manifest, data)
+    study = run_study(StudyRun(name, settings, output / "study.db", inputs.digest(), canonical), data)
+    write_text(output / "trials.csv", trials_table(study).to_csv(index=False))
     best = best_experiment(study)
     write_yaml(output / "best_config.yaml", best)
-    save_figure(output / "optimization_history.png", optimization_history(table, name))
-    save_figure(output / "parameter_importance.png", parameter_importance(importances(study), name))
     # Last, so that what an interrupted run leaves is never said to be of these inputs while it is of older ones.
-    write_json(output / "study.json", {"format": 1, "inputs": asdict(inputs)})
+    described = {"format": 2, "study": name, "inputs": asdict(inputs), "importances": importances(study)}
+    write_json(output / "study.json", described)
     logger.info("%s Written to %s", best["description"], output)
+    logger.info("found: val RSUM %.1f, best of %d trials", study.best_value, len(study.trials))
+
+
+def _canonical_maps(
+    arguments: argparse.Namespace, settings: Study, manifest: Manifest, data: TrainingData
+) -> CanonicalMaps | None:
+    """Return the CCA that heads of a study start from, None where none does."""
+    if not settings.starts_from_cca:
+        return None
+    if arguments.start:
+        return read_start(arguments.start, manifest.inputs(settings.data), manifest.rows.values())
+    return fit_start(data)
 
 
 def _with_largest_batches(study: Study) -> TrainingSettings:
@@ -73,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--name", help="name of the study (the file's name)")
     parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
     parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
+    parser.add_argument(
+        "--start",
+        type=Path,
+        help="best_model.pt of the baseline cca, for heads that start from it (the CCA is fitted here)",
+    )
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the study and its results")
     parser.add_argument(
         "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"

@@ -11,7 +11,7 @@ import torch
 from frozenalign.data.given_files import PAIRS
 from frozenalign.data.splits import SplitIndex
 from frozenalign.system.files import file_hash
-from workflow.scripts.baseline import main as baseline
+from workflow.scripts.baselines import main as baselines
 from workflow.scripts.evaluate import main as evaluate
 from workflow.scripts.train import main as train
 from workflow.scripts.tune import main as tune
@@ -93,12 +93,12 @@ def test_another_seed_gives_other_weights(data_dir, run_on, tmp_path):
 
 @pytest.mark.parametrize("name", ["ridge", "procrustes", "cca"])
 def test_a_baseline_chooses_the_same_maps(name, data_dir, other_test_rows, run_on):
-    runs = [run_on(baseline, data, "--baseline", name) for data in (data_dir, other_test_rows)]
+    runs = [run_on(baselines, data, "--baselines", name) / name / "seed0" for data in (data_dir, other_test_rows)]
     assert equal_models(*runs)
 
 
 def test_an_evaluation_chooses_the_same_hubness_correction(data_dir, other_test_rows, run_on):
-    model = run_on(baseline, data_dir, "--baseline", "ridge") / "best_model.pt"
+    model = run_on(baselines, data_dir, "--baselines", "ridge") / "ridge" / "seed0" / "best_model.pt"
     runs = [run_on(evaluate, data, "--model", model, "--device", "cpu") for data in (data_dir, other_test_rows)]
     first, second = (json.loads((run / "metrics.json").read_text()) for run in runs)
     assert first["full"] != second["full"]

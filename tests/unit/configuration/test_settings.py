@@ -1,5 +1,9 @@
 """Configuration: numbers are numbers, defaults are filled, and every mistake is named with what is allowed."""
 
+import functools
+import itertools
+import json
+import operator
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from frozenalign.configuration.schemas import read_schema, with_plain_values
 from frozenalign.configuration.studies import load_study
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError
+from tests.faults.property import answer, places, replaced
 
 ROOT = Path(__file__).parents[3]
 VALID = """
@@ -34,7 +39,7 @@ def test_every_shipped_file_is_valid():
         load_study(path)
     for name in ("config", "coco", "ablation", "compare", "controls"):
         run = checked_run(read_yaml(ROOT / "config" / f"{name}.yaml"), name)
-        checked_files(run, ROOT / "config")
+        checked_files(run, [ROOT / "config"])
 
 
 def test_the_studies_have_the_promised_budgets():
@@ -88,7 +93,7 @@ def test_a_mistake_is_named_with_file_key_finding_and_remedy(tmp_path, old, new,
 
 
 def test_a_key_that_stands_twice_is_refused(tmp_path):
-    with pytest.raises(UserError, match=r"line 3: the key 'model' stands twice"):
+    with pytest.raises(UserError, match=r"line 3: the key 'model' appears twice"):
         experiment(tmp_path, "model: {type: mlp}\nloss: {type: clip}\nmodel: {type: clip}\n")
 
 
@@ -114,7 +119,7 @@ search_space:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("training.learning_rate", "training.learning_speed", "nothing takes the key 'training.learning_speed'"),
+        ("training.learning_rate", "training.learning_speed", "unknown key 'training.learning_speed'"),
         ("low: 1e-4", "low: -1.0", "`log` needs `low` above 0"),
         ("high: 1e-2", "high: 1e-9", "needs `low` ≤ `high`"),
         ("type: float, low: 1e-4, high: 1e-2, log: true", "type: categorical", "needs `choices`"),
@@ -165,23 +170,51 @@ def test_slashes_that_say_nothing_are_left_out_of_a_path(given, plain):
         ({"ensembles": {"a/b": ["clip"]}}, "a/b"),
         ({"device": "tpu"}, "device: found 'tpu'.*auto, cpu, cuda, mps"),
         ({"device": "1"}, r"device: found '1' \(text\)"),
-        ({"seeds": ["-1"]}, r"seeds.0: found -1 \(an integer\); allowed: an integer ≥ 0$"),
+        ({"seeds": ["-1"]}, r"seeds.0: found -1 \(an integer\); allowed: an integer ≥ 0"),
         ({"seeds": ["0", "1.5"]}, r"seeds.1: found 1.5 \(a number\)"),
         ({"seeds": ["0", "one"]}, r"seeds.1: found 'one' \(text\)"),
         ({"seeds": ["["]}, r"seeds.0: found '\[' \(text\); allowed: an integer"),
-        ({"seeds": ["9" * 30]}, r"seeds.0: found '9+' \(text\); allowed: an integer"),
+        ({"seeds": ["9" * 30]}, r"seeds.0: found 9+ \(an integer\); allowed: an integer ≥ 0 ≤ 9223372036854775807$"),
         ({"seeds": ["true"]}, r"seeds.0: found True \(true or false\)"),
-        ({"seeds": ["null"]}, r"seeds.0: found None \(nothing\)"),
-        ({"seeds": ["1", 1]}, "seeds: 1 stands twice: leave one out$"),
+        ({"seeds": ["null"]}, r"seeds.0: found nothing \(null\)"),
+        ({"seeds": ["1", 1]}, "seeds: 1 appears twice: remove one$"),
         ({"seeds": 1}, r"found 1 \(an integer\); allowed: a list .*: write seeds: \[1\], or --config 'seeds=\[1\]'$"),
         ({"experiments": "mlp"}, r"found 'mlp'.*: write experiments: \[mlp\], or --config 'experiments=\[mlp\]'$"),
         ({"ensembles": {"all": "mlp"}}, r"ensembles.all: found 'mlp'.*--config 'ensembles=\{all: \[mlp\]\}'$"),
-        ({"tuning": "a'b\n"}, r"""tuning: found "a'b\\n".*, or --config 'tuning=\[a'"'"'b\\n\]'$"""),
+        ({"datasets": {2017: {"dir": "x"}}}, r"datasets: found 2017 \(an integer\); allowed: a name: letters"),
+        ({"datasets": {"a": {"dir": "x", "split": {"shuffle_pairs": True}}}}, "unknown key 'shuffle_pairs'"),
+        (None, r"the document: found nothing \(null\); allowed: a mapping with the keys dataset, datasets"),
     ],
 )
 def test_mistakes_in_a_run(change, said):
     with pytest.raises(UserError, match=said):
-        checked_run(RUN | change, "configuration")
+        checked_run(change and RUN | change, "configuration")
+
+
+OTHERS = [None, True, 0, -1, 1.5, "text", [], ["a"], {}, {"a": 1}, ...]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("config.yaml", lambda path: checked_run(read_yaml(path), str(path))),
+        ("experiments/clip.yaml", load_experiment),
+        ("tuning/quick.yaml", load_study),
+    ],
+)
+def test_any_value_replaced_or_left_out_is_taken_or_refused_in_one_sentence(name, read, tmp_path):
+    path, document = tmp_path / "odd.yaml", read_yaml(ROOT / "config" / name)
+    for place, value in itertools.product(places(document), OTHERS):
+        path.write_text(json.dumps(replaced(document, place, value)))
+        answer(lambda: read(path), path.name)
+
+
+@pytest.mark.parametrize("name", ["config", "experiment", "tuning", "results"])
+def test_every_pattern_has_a_title_that_says_what_it_allows(name):
+    schema = read_schema(name)
+    for place in places(schema):
+        if place[-1:] == ("pattern",):
+            assert functools.reduce(operator.getitem, place[:-1], schema)["title"]
 
 
 def test_numbers_that_snakemake_passes_as_text_are_numbers_where_the_schema_wants_numbers():
@@ -235,7 +268,7 @@ def test_an_ensemble_takes_experiments_and_tuned_ones():
 def test_an_experiment_file_that_does_not_exist_is_named(tmp_path):
     run = checked_run(RUN | {"experiments": ["absent"]}, "configuration")
     with pytest.raises(UserError, match=r"absent.yaml not found"):
-        checked_files(run, tmp_path)
+        checked_files(run, [tmp_path])
 
 
 def test_the_studies_of_a_comparison_have_one_budget():

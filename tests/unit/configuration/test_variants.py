@@ -30,7 +30,7 @@ def folder(tmp_path) -> Path:
 def checked(variants: dict, folder: Path, **others) -> dict:
     document = {"dataset": "a", "datasets": {"a": {"dir": "data/a"}}, "experiments": ["base"], "variants": variants}
     run = checked_run(document | others, "configuration")
-    checked_files(run, folder)
+    checked_files(run, [folder])
     return run
 
 
@@ -146,7 +146,7 @@ def test_variants_that_a_run_cannot_hold(variants, others, said, folder):
 
 def test_a_variant_never_takes_the_folder_of_a_written_experiment(folder):
     (folder / "experiments" / "base-x.yaml").write_text(BASE)
-    with pytest.raises(UserError, match=r"where those of .*base-x.yaml do"):
+    with pytest.raises(UserError, match=r"would overwrite those of .*base-x.yaml"):
         checked({"base": {"x": {"model.skip": "cca"}}}, folder)
 
 

@@ -15,7 +15,7 @@ from frozenalign.reporting.leaderboard import read_run
 from frozenalign.system import fingerprints as content
 from frozenalign.system.errors import UserError
 from tests.conftest import related_embeddings, write_set
-from workflow.scripts import baseline, ensemble, evaluate, train, tune
+from workflow.scripts import baselines, ensemble, evaluate, train, tune
 from workflow.scripts.split import main as split
 
 EXPERIMENT = """
@@ -63,7 +63,7 @@ def run(script, folder: Path, output: str, *arguments: str, of: str = "split") -
 
 
 def trained(folder: Path, output: str = "ridge", of: str = "split") -> str:
-    return str(run(baseline, folder, output, "--baseline", "ridge", of=of) / "best_model.pt")
+    return str(run(baselines, folder, output, "--baselines", "ridge", of=of) / "ridge" / "seed0" / "best_model.pt")
 
 
 @pytest.mark.parametrize("modality", ["image", "text"])
@@ -73,7 +73,7 @@ def test_files_that_a_split_was_not_made_from_are_refused_by_every_step(divided,
     model = trained(divided)
     encode_again(divided, modality)
     steps = {
-        baseline: ["--baseline", "ridge"],
+        baselines: ["--baselines", "ridge"],
         train: ["--experiment", str(divided / "small.yaml")],
         tune: ["--study", str(divided / "study.yaml")],
         evaluate: ["--model", model],

@@ -135,11 +135,11 @@ def test_the_same_seed_writes_the_same_bytes_and_another_seed_others(written, tm
     assert not any(first[name] == other[name] for name in first)
 
 
-def test_one_closing_line_says_what_was_written(tmp_path, capsys):
+def test_two_closing_lines_say_where_and_what_was_written(tmp_path, capsys):
     generate(tmp_path)
-    printed = capsys.readouterr().out
-    assert printed.startswith(f"40 pictures with 120 captions written to {tmp_path} in ")
-    assert printed.count("\n") == 1
+    where, what = capsys.readouterr().out.splitlines()
+    assert where.startswith(f"written to {tmp_path} in ")
+    assert what == "found: 40 pictures with 120 captions"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.models.ensemble import Ensemble
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import read_json
-from workflow.scripts.baseline import main as baseline
+from workflow.scripts.baselines import main as baselines
 from workflow.scripts.ensemble import main as ensemble
 from workflow.scripts.evaluate import main as evaluate
 from workflow.scripts.report import main as report
@@ -71,8 +71,9 @@ def trained(data_dir, split_dir, tmp_path_factory):
     for seed in (0, 1):
         own = ["--experiment", folder / "small.yaml", "--seed", seed, "--device", "cpu"]
         train([str(value) for value in [*own, *places, "--output-dir", folder / f"small{seed}"]])
-    own = ["--baseline", "ridge", "--output-dir", folder / "ridge"]
-    baseline([str(value) for value in [*own, *places]])
+    own = ["--baselines", "ridge", "--output-dir", folder]
+    baselines([str(value) for value in [*own, *places]])
+    (folder / "ridge" / "seed0").rename(folder / "ridge0")
     return folder
 
 
@@ -90,8 +91,8 @@ def together(trained, data_dir, split_dir, tmp_path):
 
 
 def test_the_facts_are_those_of_the_members_added_up(together, trained):
-    folder = together("small0", "small1", "ridge")
-    members = [read_json(trained / name / "run.json") for name in ("small0", "small1", "ridge")]
+    folder = together("small0", "small1", "ridge0")
+    members = [read_json(trained / name / "run.json") for name in ("small0", "small1", "ridge0")]
     found = read_json(folder / "run.json")
     for name in ("parameters", "seconds"):
         assert found[name] == pytest.approx(sum(member[name] for member in members))
@@ -130,7 +131,7 @@ def test_an_ensemble_older_than_its_retrained_member_is_refused_beside_it(traine
         evaluate([str(value) for value in [*own, *places]])
 
     def put_together() -> None:
-        own = ["--name", "both", "--models", run / "best_model.pt", trained / "ridge" / "best_model.pt"]
+        own = ["--name", "both", "--models", run / "best_model.pt", trained / "ridge0" / "best_model.pt"]
         ensemble([str(value) for value in [*own, *places, "--output-dir", tmp_path / "both", "--device", "cpu"]])
 
     def write_report() -> None:

@@ -136,6 +136,29 @@ def test_a_name_is_registered_once():
         register_head("mlp")(nn.Identity)
 
 
+class PlainTower(nn.Sequential):
+    """A tower as a user writes one."""
+
+    def __init__(self, input_dim: int, output_dim: int) -> None:
+        super().__init__(nn.Linear(input_dim, output_dim))
+
+
+def test_a_plain_module_is_a_head_that_asks_nothing_of_training(monkeypatch):
+    monkeypatch.setitem(HEADS.data, "plain", PlainTower)
+    model = DualEncoder({"type": "plain", "output_dim": 16}, 20, 31)
+    assert (model.traits.learnable_temp, model.traits.momentum, model.scorer) == (True, None, None)
+    assert isinstance(model.head, PlainTower)
+
+
+@pytest.mark.parametrize("around", [{}, {"skip": "cca"}, {"skip": "cca", "whitening": "zca"}], ids=str)
+def test_what_a_head_asks_of_training_is_seen_through_what_surrounds_it(around):
+    for name, parameters in (("clip", {"learnable_temp": False}), ("blip", {"momentum": 0.5}), ("cross_modal", {})):
+        model = DualEncoder(model_section(name, **parameters, **around), 20, 31)
+        assert model.traits.learnable_temp is (name != "clip")
+        assert model.traits.momentum == (0.5 if name == "blip" else None)
+        assert (model.scorer is not None) is (name == "cross_modal")
+
+
 def test_the_momentum_copy_follows_weights_and_buffers():
     model = DualEncoder(model_section("align"), 20, 31)
     copy = MomentumCopy(model, 0.9)

@@ -86,19 +86,20 @@ def test_an_ensemble_of_another_model_than_its_member_has_is_refused(models):
 
 EMBEDDINGS = {"train2017_image_embeddings.pt": "1", "train2017_text_embeddings.pt": "2"}
 DIVIDED = {"rows": {"train": "t", "train_tuning": "u", "val": "v", "test": "abc"}, "hashes": EMBEDDINGS}
+STUDY = {"format": 2, "study": "quick", "importances": {}}
 STUDIED = {"images": "1", "texts": "2", "train": "u", "val": "v"}
 
 
 @pytest.mark.parametrize("train", ["t", "u"])
 def test_a_study_on_either_training_rows_of_the_split_is_taken(train, tmp_path):
-    write_json(tmp_path / "study.json", {"format": 1, "inputs": STUDIED | {"train": train}})
+    write_json(tmp_path / "study.json", STUDY | {"inputs": STUDIED | {"train": train}})
     refuse_other_studies([tmp_path], DIVIDED, Path("manifest.json"))
 
 
 @pytest.mark.parametrize("part", STUDIED)
 def test_a_study_of_other_embeddings_or_other_rows_is_refused(part, tmp_path):
-    write_json(tmp_path / "own" / "study.json", {"format": 1, "inputs": STUDIED})
-    write_json(tmp_path / "quick" / "study.json", {"format": 1, "inputs": STUDIED | {part: "other"}})
+    write_json(tmp_path / "own" / "study.json", STUDY | {"inputs": STUDIED})
+    write_json(tmp_path / "quick" / "study.json", STUDY | {"inputs": STUDIED | {part: "other"}})
     said = r"quick is a study of other embeddings or of another split than split/manifest.json describes: "
     with pytest.raises(UserError, match=said):
         refuse_other_studies([tmp_path / "own", tmp_path / "quick"], DIVIDED, Path("split/manifest.json"))

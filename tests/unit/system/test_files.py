@@ -106,7 +106,7 @@ def test_the_same_content_gives_the_same_bytes_at_any_time(tmp_path, monkeypatch
     for name, now in (("first", 1.7e9), ("second", 1.8e9)):
         monkeypatch.setattr(time, "time", lambda now=now: now)
         write_arrays(tmp_path / f"{name}.npz", a=np.arange(10))
-        save_figure(tmp_path / f"{name}.png", figure)
+        save_figure(tmp_path / f"{name}.png", figure, {"Source": "these"})
     for ending in ("npz", "png"):
         first, second = ((tmp_path / f"{name}.{ending}").read_bytes() for name in ("first", "second"))
         assert first == second

@@ -13,7 +13,7 @@ COUNTS = ["--counts", '{"train": 40, "val": 10, "test": 10}']
 SEEDED = {
     "split": ["--dataset", "small", *COUNTS],
     "train": ["--experiment", "absent.yaml", "--split-dir", "absent"],
-    "baseline": ["--baseline", "ridge", "--split-dir", "absent"],
+    "baselines": ["--baselines", "ridge", "--split-dir", "absent"],
 }
 
 

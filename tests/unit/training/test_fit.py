@@ -21,7 +21,7 @@ from frozenalign.training import fit as training
 from frozenalign.training.data import load_training_data
 from frozenalign.training.fit import choice_warnings, fit, monitored, start
 from frozenalign.training.optimizer import AdamW, decays, warmup_cosine
-from frozenalign.training.starts import closed_form, start_from_closed_form
+from frozenalign.training.starts import fit_start, start_from
 from tests.small_training import NAMED, SMALL, STATEFUL, assert_same, experiment, raw, rotated_pairs
 
 
@@ -81,7 +81,7 @@ def test_a_start_that_no_step_improves_is_what_comes_back(patience):
     trained = fit(settings, data, seed=0)
     torch.manual_seed(0)
     start = DualEncoder(settings.model, 6, 6)
-    start_from_closed_form(start, data.train, data.val)
+    start_from(start, fit_start(data).of_width(6).pair)
     assert trained.history[0]["val"]["RSUM"] == trained.best_value == 600.0
     assert (trained.best_epoch, trained.epoch) == (0, patience)
     assert_same(trained.model.state_dict(), start.state_dict())
@@ -251,7 +251,7 @@ def test_averaged_batch_norms_are_renewed_whatever_the_batch_size_leaves_over(da
 
 def test_automatic_noise_follows_the_ridges_that_validation_chose(data):
     state = start(experiment(noise="auto"), data, seed=0)
-    chosen = closed_form(state.model, data.train, data.val, {}).chosen
+    chosen = fit_start(data, [4]).of_width(4).chosen
     assert state.augmentation.image_noise == 0.5 * chosen["image_regularizer"] ** 0.25
     assert state.augmentation.text_noise == 0.5 * chosen["text_regularizer"] ** 0.25
 

@@ -7,17 +7,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from frozenalign.closed_forms.canonical_maps import (
+    CanonicalMaps,
+    choose_canonical_maps,
+    load_canonical_maps,
+    save_canonical_maps,
+)
 from frozenalign.closed_forms.choice import choose_maps, model_of
 from frozenalign.closed_forms.registry import BASELINES, Candidate, LinearPair
 from frozenalign.data import pairs as pairs_module
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import PairFiles, ResidentPairs, file_chunks, resident_chunks
+from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, file_chunks, resident_chunks
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.models.model_file import load_heads, save_heads
-from frozenalign.training import starts
-from frozenalign.training.starts import start_from_closed_form, whiten
+from frozenalign.system.errors import UserError
+from frozenalign.training.data import TrainingData
+from frozenalign.training.starts import fit_start, start_from, whiten
 from tests.conftest import related_embeddings
 
 
@@ -60,8 +67,8 @@ def test_chunks_of_files_are_the_raw_pairs_of_the_split(data_dir, split_dir, mon
 @pytest.mark.parametrize("name", ["ridge", "procrustes", "cca"])
 def test_validation_chooses_the_candidate(name, pairs):
     train, val = pairs
-    found = choose_maps(name, resident_chunks(train), val)
     moments = Moments.of_rows(train.images, train.texts, train.text_image)
+    found = choose_maps(name, moments, val)
     candidates = [
         (candidate.chosen, rsum(*candidate.pair.project(val.images, val.texts), val.text_image))
         for candidate in BASELINES[name](moments)
@@ -77,18 +84,18 @@ def test_of_equally_good_candidates_the_first_is_taken(pairs, monkeypatch):
     monkeypatch.setitem(
         BASELINES, "twice", lambda moments, output_dim=None: iter([Candidate({"number": 1}, maps), Candidate({}, maps)])
     )
-    assert choose_maps("twice", resident_chunks(train), val).candidate.chosen == {"number": 1}
+    assert choose_maps("twice", Moments.of(resident_chunks(train)), val).candidate.chosen == {"number": 1}
 
 
 def test_a_baseline_without_candidates_is_a_fault_that_is_named(pairs, monkeypatch):
     monkeypatch.setitem(BASELINES, "nothing", lambda moments, output_dim=None: iter([]))
     with pytest.raises(ValueError, match="'nothing' yields no candidate"):
-        choose_maps("nothing", resident_chunks(pairs[0]), pairs[1])
+        choose_maps("nothing", Moments.of(resident_chunks(pairs[0])), pairs[1])
 
 
 def test_a_baseline_as_a_model_computes_the_same_maps_of_raw_embeddings_also_from_its_file(pairs, tmp_path: Path):
     train, val = pairs
-    maps = choose_maps("cca", resident_chunks(train), val).candidate.pair
+    maps = choose_maps("cca", Moments.of(resident_chunks(train)), val).candidate.pair
     save_heads(tmp_path / "best_model.pt", model_of(maps), {})
     raw_images, raw_texts = 5 * val.images + 3, 2 * val.texts - 1
     expected_images = unit((raw_images - maps.image_mean) @ maps.image_map.T)
@@ -99,11 +106,18 @@ def test_a_baseline_as_a_model_computes_the_same_maps_of_raw_embeddings_also_fro
         assert not model.training
 
 
+def begin(model: DualEncoder, pairs: tuple[ResidentPairs, ResidentPairs]) -> None:
+    """Let a model start from the CCA of standardised pairs, whose statistics it does not know."""
+    output_dim = model.settings["output_dim"]
+    data = TrainingData(*pairs, *(Statistics(torch.zeros(width), torch.ones(width)) for width in (12, 9)))
+    start_from(model, fit_start(data, [output_dim]).of_width(output_dim).pair)
+
+
 def started(output_dim: int, pairs: tuple[ResidentPairs, ResidentPairs], init: str = "cca", kind: str = "linear"):
     torch.manual_seed(0)
     model = DualEncoder({"type": kind, "output_dim": output_dim, **({"init": init} if init else {})}, 12, 9)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    start_from_closed_form(model, *pairs)
+    begin(model, pairs)
     return model, before
 
 
@@ -111,7 +125,7 @@ def started(output_dim: int, pairs: tuple[ResidentPairs, ResidentPairs], init: s
 def test_a_linear_head_that_starts_from_cca_ranks_as_cca_does(output_dim, pairs):
     val = pairs[1]
     model, _ = started(output_dim, pairs)
-    maps = choose_maps("cca", resident_chunks(pairs[0]), val).candidate.pair
+    maps = choose_maps("cca", Moments.of(resident_chunks(pairs[0])), val).candidate.pair
     expected = maps.project(val.images, val.texts)
     found = model.encode_images(val.images), model.encode_texts(val.texts)
     torch.testing.assert_close(found[0] @ found[1].T, expected[0] @ expected[1].T, atol=1e-5, rtol=0)
@@ -146,13 +160,13 @@ def test_other_heads_keep_their_random_weights(kind, init, pairs):
 
 @pytest.mark.parametrize("head", ["mlp", "attention", "cross_modal", "siglip", "clip", "align", "blip"])
 def test_a_tower_beside_a_path_starts_as_the_closed_form_and_learns_both(pairs, head):
-    train, val = pairs
+    _, val = pairs
     sizes = {"hidden_dim": 16} if head != "siglip" else {}
     tokens = {"num_tokens": 2, "num_heads": 2} if head in ("attention", "cross_modal") else {}
     model = DualEncoder({"type": head, "output_dim": 9, "skip": "cca", **sizes, **tokens}, 12, 9).eval()
-    start_from_closed_form(model, train, val)
+    begin(model, pairs)
     linear = DualEncoder({"type": "linear", "output_dim": 9, "init": "cca"}, 12, 9).eval()
-    start_from_closed_form(linear, train, val)
+    begin(linear, pairs)
     for modality in ("image", "text"):
         rows = getattr(val, f"{modality}s")
         found, expected = (getattr(each, f"{modality}_tower")(rows) for each in (model, linear))
@@ -162,19 +176,76 @@ def test_a_tower_beside_a_path_starts_as_the_closed_form_and_learns_both(pairs, 
     assert model.image_tower.path.weight.grad.abs().sum() > 0
 
 
-def test_a_closed_form_is_computed_once_for_its_pairs_and_width(pairs, monkeypatch):
-    calls = []
-    choose = starts.choose_maps
-    monkeypatch.setattr(starts, "choose_maps", lambda *rest: calls.append(rest[-1]) or choose(*rest))
-    known, weights = {}, []
-    for width in (5, 5, 7):
-        model = DualEncoder({"type": "linear", "output_dim": width, "init": "cca"}, 12, 9)
-        torch.manual_seed(0)
-        start_from_closed_form(model, *pairs, known)
-        weights.append(model.text_tower.weight)
-    assert calls == [5, 7]
-    assert set(known) == {5, 7}
-    torch.testing.assert_close(*(functional.normalize(weight.flatten(), dim=0) for weight in weights[:2]))
+def test_maps_of_a_file_are_those_that_were_fitted(pairs, tmp_path):
+    train, val = pairs
+    moments = Moments.of(resident_chunks(train))
+    chosen = choose_canonical_maps(moments, val, [2, 5, 9, 20])
+    maps = CanonicalMaps.of(chosen)
+    save_canonical_maps(tmp_path / "best_model.pt", maps, {})
+    again, _ = load_canonical_maps(tmp_path / "best_model.pt")
+    assert set(again.narrower) == {2, 5}
+    for output_dim in (2, 5, 9, 20):
+        expected = choose_maps("cca", moments, val, output_dim).candidate
+        found = again.of_width(output_dim)
+        assert found.chosen == expected.chosen
+        assert torch.equal(found.pair.image_map, expected.pair.image_map)
+        assert torch.equal(found.pair.text_map, expected.pair.text_map)
+
+
+def test_a_width_that_nothing_was_chosen_for_takes_the_first_dimensions_of_the_next(pairs):
+    train, val = pairs
+    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(resident_chunks(train)), val, [5]))
+    for output_dim, source in ((3, maps.narrower[5]), (7, maps.widest)):
+        found = maps.of_width(output_dim)
+        assert found.chosen == source.chosen
+        assert torch.equal(found.pair.text_map, source.pair.text_map[:output_dim])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda maps: maps.pop("chosen"),
+        lambda maps: maps["chosen"].pop("text_regularizer"),
+        lambda maps: maps["narrower"].update({"wide": maps["narrower"][5]}),
+        lambda maps: maps["narrower"][5].update(image_map=torch.ones(5, 11)),
+        lambda maps: maps["narrower"][5].update(image_map=torch.ones(4, 12)),
+        lambda maps: maps["narrower"][5]["text_map"].fill_(torch.nan),
+        lambda maps: maps["narrower"][5].update(text_map="of text"),
+        lambda maps: maps.update(narrower=[1, 2]),
+    ],
+)
+def test_a_damaged_file_of_maps_is_refused_in_one_sentence(pairs, tmp_path, damage):
+    train, val = pairs
+    path = tmp_path / "best_model.pt"
+    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(resident_chunks(train)), val, [5]))
+    save_canonical_maps(path, maps, {})
+    content = torch.load(path, weights_only=True)
+    damage(content["canonical_maps"])
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"best_model\.pt holds no CCA: give best_model\.pt of the baseline cca"):
+        load_canonical_maps(path)
+
+
+def test_a_model_of_another_step_is_no_start(pairs, tmp_path):
+    save_heads(tmp_path / "best_model.pt", DualEncoder({"type": "mlp", "output_dim": 4}, 12, 9), {})
+    with pytest.raises(UserError, match="holds no CCA"):
+        load_canonical_maps(tmp_path / "best_model.pt")
+
+
+def test_heads_start_from_raw_maps_as_from_those_of_standardised_pairs(pairs):
+    """The statistics of a data set change what the towers see, not what a head that starts from the CCA computes."""
+    statistics = [Statistics(torch.randn(width), torch.rand(width) + 0.5) for width in (12, 9)]
+    data = TrainingData(*pairs, *statistics)
+    model = DualEncoder({"type": "linear", "output_dim": 9, "init": "cca"}, 12, 9)
+    for layer, each in zip((model.image_statistics, model.text_statistics), statistics, strict=True):
+        each.fill(layer)
+    maps = fit_start(data).widest.pair
+    start_from(model, maps)
+    rows = zip(statistics, (pairs[1].images, pairs[1].texts), strict=True)
+    images, texts = (each.mean + each.scale * standardised for each, standardised in rows)
+    expected = maps.project(images, texts)
+    found = model.encode_images(images), model.encode_texts(texts)
+    torch.testing.assert_close(found[0] @ found[1].T, expected[0] @ expected[1].T, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("kind", ["pca", "zca"])
@@ -190,10 +261,10 @@ def test_whitened_training_rows_vary_alike_in_every_direction(kind, pairs):
 
 
 def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_path):
-    train, val = pairs
+    train, _ = pairs
     settings = {"type": "clip", "output_dim": 4, "hidden_dim": 6, "whitening": "zca", "shrinkage": 0.1, "skip": "cca"}
     model = DualEncoder(settings, 12, 9).eval()
-    start_from_closed_form(model, train, val)
+    begin(model, pairs)
     whiten(model, train)
     save_heads(tmp_path / "model.pt", model, {})
     again, _ = load_heads(tmp_path / "model.pt")
@@ -203,9 +274,10 @@ def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_pa
 
 def test_a_validation_set_that_cannot_choose_is_said(pairs):
     train, val = pairs
-    assert choose_maps("ridge", resident_chunks(train), val).warnings == []
+    moments = Moments.of(resident_chunks(train))
+    assert choose_maps("ridge", moments, val).warnings == []
     two = ResidentPairs(train.images[:2], train.texts[train.text_image < 2], train.text_image[train.text_image < 2])
-    (said,) = choose_maps("ridge", resident_chunks(train), two).warnings
+    (said,) = choose_maps("ridge", moments, two).warnings
     assert said.startswith("validation RSUM is 600.0 for every regulariser, so that none was chosen")
 
 
@@ -213,5 +285,6 @@ def test_a_single_weight_starts_from_the_closed_form():
     rows = torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
     pairs = ResidentPairs(rows, 2 * rows, torch.arange(40))
     model = DualEncoder({"type": "linear", "output_dim": 1, "init": "cca"}, 1, 1)
-    start_from_closed_form(model, pairs, pairs)
+    maps = fit_start(TrainingData(pairs, pairs, *[Statistics(torch.zeros(1), torch.ones(1))] * 2))
+    start_from(model, maps.widest.pair)
     assert all(parameter.isfinite().all() for parameter in model.parameters())

@@ -18,6 +18,7 @@ from frozenalign.data.manifests import Inputs, Manifest
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import write_yaml
 from frozenalign.tuning.results import best_experiment, importances, trials_table
+from workflow.scripts.curves import main as curves
 from workflow.scripts.tune import main as tune
 
 RATE, DROPOUT = "training.learning_rate", "model.dropout"
@@ -153,5 +154,7 @@ def test_the_script_writes_every_result_and_needs_no_test_split(data_dir, split_
     assert best.training.learning_rate == trials[RATE][trials["value"].idxmax()]
     inputs = Inputs(**read_result(tmp_path / "out" / "study.json")["inputs"])
     assert inputs == Manifest.read(split_dir).inputs("train_tuning")
-    for name in ("study.db", "optimization_history.png", "parameter_importance.png"):
+    assert (tmp_path / "out" / "study.db").stat().st_size > 0
+    curves(["--studies", str(tmp_path / "out")])
+    for name in ("optimization_history.png", "parameter_importance.png"):
         assert (tmp_path / "out" / name).stat().st_size > 0

@@ -65,7 +65,7 @@ def trained(monkeypatch) -> Callable[[Training], list[Experiment]]:
     def replace_fit(training: Training) -> list[Experiment]:
         asked = []
 
-        def pretend(experiment: Experiment, data: Any, seed: int, on_epoch: Callable[[dict], None]) -> None:
+        def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):
             asked.append(experiment)
             for epoch, rsum in enumerate(training(experiment)):
                 on_epoch({"epoch": epoch, "loss": 1e6 * epoch, "val": {"RSUM": rsum}})
@@ -414,7 +414,9 @@ def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, th
         death.touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def sum_rows(experiment: Experiment, data: TrainingData, seed: int, on_epoch: Callable[[dict], None]) -> None:
+    def sum_rows(
+        experiment: Experiment, data: TrainingData, seed: int, canonical: Any, on_epoch: Callable[[dict], None]
+    ):
         while not death.exists():
             time.sleep(0.01)
         time.sleep(2.5 * tuning.WATCH_SECONDS)

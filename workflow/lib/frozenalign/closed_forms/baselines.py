@@ -4,7 +4,7 @@ A baseline yields candidates over its hyperparameters; the caller keeps the one 
 Regularisers are relative to the mean eigenvalue of the covariance, so that one grid serves any width and scale.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -67,22 +67,23 @@ def cca(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
     Hotelling 1936, Relations Between Two Sets of Variates; ridge form: Vinod 1976, Canonical Ridge and Econometrics of
     Joint Production; weighting: Gong et al. 2014, A Multi-View Embedding Space for Modeling Internet Images.
     """
+    for _, candidate in cca_by_width(moments, [output_dim]):
+        yield candidate
+
+
+def cca_by_width(moments: Moments, output_dims: Sequence[int | None]) -> Iterator[tuple[int | None, Candidate]]:
+    """Yield each of `output_dims` with its candidates of the CCA, which share the decompositions."""
     image, text = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
     rotated = image.vectors.T @ moments.cross_covariance @ text.vectors
-    most = _most_dimensions(moments, output_dim)
     for image_regularizer, text_regularizer in product(IMAGE_REGULARIZERS, TEXT_REGULARIZERS):
         canonical = canonical_directions(image, text, rotated, image_regularizer, text_regularizer)
-        for power, part in CORRELATION_WEIGHTINGS:
-            width = max(1, most // part)
+        regularizers = {"image_regularizer": image_regularizer, "text_regularizer": text_regularizer}
+        for output_dim, (power, part) in product(output_dims, CORRELATION_WEIGHTINGS):
+            width = max(1, _most_dimensions(moments, output_dim) // part)
             weights = canonical.correlations[:width, None] ** power
-            chosen = {
-                "image_regularizer": image_regularizer,
-                "text_regularizer": text_regularizer,
-                "power": power,
-                "width": width,
-            }
             image_map, text_map = weights * canonical.image[:width], weights * canonical.text[:width]
-            yield Candidate(chosen, _pair(moments, image_map, text_map))
+            chosen = regularizers | {"power": power, "width": width}
+            yield output_dim, Candidate(chosen, _pair(moments, image_map, text_map))
 
 
 @dataclass(frozen=True)

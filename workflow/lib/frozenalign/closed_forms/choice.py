@@ -1,11 +1,12 @@
 """The choice of a baseline's hyperparameters by validation, and its maps as a model."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
+from frozenalign.closed_forms.baselines import cca_by_width
 from frozenalign.closed_forms.registry import BASELINES, Candidate, LinearPair
 from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import ResidentPairs
@@ -23,23 +24,34 @@ class ChosenMaps:
     warnings: list[str]
 
 
-def choose_maps(
-    name: str, chunks: Iterable[tuple[Tensor, Tensor]], val: ResidentPairs, output_dim: int | None = None
-) -> ChosenMaps:
-    """Fit a baseline to chunks of training pairs and return its best candidate by the RSUM of the validation pairs.
+def choose_maps(name: str, moments: Moments, val: ResidentPairs, output_dim: int | None = None) -> ChosenMaps:
+    """Return the candidate of a baseline that is best by the RSUM of the validation pairs, raw ones.
 
     output_dim: the most dimensions that the maps may keep, or None for all.
     """
-    best: Candidate | None = None
-    rsums: list[float] = []
-    for candidate in BASELINES[name](Moments.of(chunks), output_dim):
-        rsum = _rsum(candidate.pair, val)
-        if best is None or rsum > max(rsums):
-            best = candidate
-        rsums.append(rsum)
-    if best is None:
+    candidates = ((None, candidate) for candidate in BASELINES[name](moments, output_dim))
+    if not (chosen := _best_of_each(candidates, val)):
         raise ValueError(f"the baseline {name!r} yields no candidate")
-    return ChosenMaps(best, max(rsums), _choice_warnings(rsums))
+    return chosen[None]
+
+
+def choose_cca(moments: Moments, val: ResidentPairs, output_dims: Sequence[int | None]) -> dict[int | None, ChosenMaps]:
+    """Return the best maps of the CCA for each of `output_dims`: other regularisers may suit fewer dimensions."""
+    return _best_of_each(cca_by_width(moments, output_dims), val)
+
+
+def _best_of_each(
+    candidates: Iterable[tuple[int | None, Candidate]], val: ResidentPairs
+) -> dict[int | None, ChosenMaps]:
+    """Return the best of the candidates that stand beside the same key."""
+    best: dict[int | None, Candidate] = {}
+    rsums: dict[int | None, list[float]] = {}
+    for key, candidate in candidates:
+        rsum = _rsum(candidate.pair, val)
+        if rsum > max(rsums.setdefault(key, []), default=-math.inf):
+            best[key] = candidate
+        rsums[key].append(rsum)
+    return {key: ChosenMaps(best[key], max(found), _choice_warnings(found)) for key, found in rsums.items()}
 
 
 def _choice_warnings(rsums: Sequence[float]) -> list[str]:

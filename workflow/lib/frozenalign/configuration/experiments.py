@@ -43,6 +43,11 @@ class Experiment:
     loss: dict[str, Any]
     training: TrainingSettings
 
+    @property
+    def starts_from_cca(self) -> bool:
+        """Say whether the head starts from the CCA of the training pairs, or its noise follows that CCA's ridges."""
+        return "cca" in (self.model.get("skip"), self.model.get("init")) or self.training.noise == "auto"
+
     def as_document(self) -> dict[str, Any]:
         """Return the experiment as the content of its YAML file."""
         return asdict(self)
@@ -81,7 +86,7 @@ def typed_schema(
 
 
 def refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
-    """Refuse a head whose momentum copies the loss would never look at, and a linear path beside a linear map."""
+    """Refuse a head whose momentum copies the loss does not use, and a linear path beside a linear map."""
     head = model["type"]
     if "init" in heads()[head].parameters and model["skip"] != "none":
         raise UserError(
@@ -96,7 +101,7 @@ def refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
 
 
 def applies(key: str, experiment: Mapping[str, Any]) -> bool:
-    """Say whether the head or loss that `experiment` has chosen takes the parameter `key`."""
+    """Say whether the head or loss of `experiment` takes the parameter `key`."""
     section, name = key.split(".")
     if section == "training" or name in read_schema("experiment")["properties"][section]["properties"]:
         return True

@@ -1,6 +1,6 @@
-"""Files of somebody else that stand where a step writes its results: the step stops before it replaces them.
+"""A step stops before it overwrites a file that is not a result of this project.
 
-What cannot be read, an empty file included, may be a damaged result, and is no reason to stop.
+A file that is empty or cannot be read may be a damaged result, which a step may overwrite.
 """
 
 import codecs
@@ -16,23 +16,23 @@ from frozenalign.configuration.yaml_text import YAML_BYTES
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import JSON_BYTES
 
-EVALUATION = ("metrics.json", "ranks.npz", "examples.json", "worst_queries.json")
-# A title stands behind the name of a data set, and a header at the very beginning.
+EVALUATION = ("metrics.json", "ranks.npz", "examples.json", "worst_queries.json", "samples.npz")
+# The title of a page begins with the name of a data set; a table begins with its header.
 HEAD_BYTES = 64 << 10
 MARKS = {
     "index.html": b": alignment of frozen encoders</title>",
     "leaderboard.csv": b"experiment,kind",
     "trials.csv": b"number,state",
 }
-ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image"}
-# The history of a training stands there; one that is longer takes seconds to look through.
+ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image", "non_matches"}
+# It holds the history of a training; a longer one takes seconds to search.
 DESCRIPTION_BYTES = 8 << 20
 BARE_PICKLE = b"\x80"
 WITHOUT_VALUE = {"PROTO", "BINPUT", "LONG_BINPUT"}
 
 
 def refuse_foreign_results(folder: Path, names: Iterable[str]) -> None:
-    """Refuse a folder in which a file of one of these names is, without doubt, no result of this project."""
+    """Refuse a folder in which a file with one of these names is clearly not a result of this project."""
     for path in (folder / name for name in names):
         if _is_foreign(path):
             raise UserError(
@@ -46,12 +46,12 @@ def _is_foreign(path: Path) -> bool:
     try:
         return path.is_file() and look.get(path.suffix, _lacks_mark)(path)
     except Exception:
-        # Damage shows as whatever the parser then trips over.
+        # A damaged file can raise anything in a parser.
         return False
 
 
 def _is_foreign_json(path: Path) -> bool:
-    """Say whether the first document of a file, which may be one of many lines, is no mapping with a format."""
+    """Say whether the first document of a file, perhaps one per line, is anything but a mapping with a format."""
     if path.stat().st_size > JSON_BYTES:
         return True
     content, _ = json.JSONDecoder().raw_decode(path.read_text(encoding="utf-8-sig").lstrip())
@@ -64,13 +64,13 @@ def _is_foreign_yaml(path: Path) -> bool:
     if not (text := path.read_text(encoding="utf-8-sig")).strip():
         return False
     found = _first_level(text)
-    # The best configuration of a study is an experiment file, which has no format.
+    # The best configuration of a study is an experiment file, which carries no format.
     as_experiment = path.name == "best_config.yaml" and {"model", "loss"} <= set(found)
     return not (as_experiment or (found.get("format") or "").isdecimal())
 
 
 def _first_level(text: str) -> dict[str | None, str | None]:
-    """Return the keys of a YAML mapping with their values, None where they are no scalars; nothing is made of tags."""
+    """Return the keys and values of a YAML mapping, None for those that are no scalars; tags are ignored."""
     nodes: list[str | None] = []
     parents: list[yaml.Event] = []
     for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -91,7 +91,7 @@ def _has_other_arrays(path: Path) -> bool:
 
 
 def _is_foreign_model(path: Path) -> bool:
-    """Say whether a .pt file is of a kind that no step writes, or its content no dict with a format."""
+    """Say whether a .pt file is of a kind that no step writes, or holds anything but a dict with a format."""
     with path.open("rb") as stream:
         if stream.read(1) == BARE_PICKLE:
             return True
@@ -103,13 +103,13 @@ def _is_foreign_model(path: Path) -> bool:
 
 
 def _is_dict_with_format(pickled: bytes) -> bool:
-    """Say whether a pickle, which is taken apart and not read, is a plain dict with a whole number as its format."""
+    """Say whether a pickle, which is not loaded, holds a plain dict with a whole number as its format."""
     operations = ((kind, value) for kind, value, _ in pickletools.genops(pickled) if kind.name not in WITHOUT_VALUE)
     if next(operations)[0].name != "EMPTY_DICT":
         return False
     marks, key = 0, None
     for kind, value in operations:
-        # What stands behind a second mark is part of a value.
+        # After a second mark everything belongs to a value.
         if marks <= 1 and key == "format" and kind.name.startswith("BININT"):
             return True
         marks += (pickletools.markobject in kind.stack_after) - (pickletools.markobject in kind.stack_before)

@@ -1,6 +1,6 @@
-"""Parameter types of heads, losses and baselines: each name stands for the values that a configuration may give.
+"""Parameter types of heads, losses and baselines: each name stands for a range of values.
 
-A registered class states its parameters as keyword-only arguments annotated with these names; `registrations` turns
+The parameters of a registered class are its keyword-only arguments, annotated with these names; `registrations` turns
 the annotations into the schema of the configuration file.
 """
 

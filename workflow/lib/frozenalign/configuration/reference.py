@@ -5,14 +5,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from frozenalign.configuration.registrations import Registration, baselines, heads, losses
-from frozenalign.configuration.schemas import describe, read_schema
+from frozenalign.configuration.schemas import SCHEMAS, describe, read_schema
 
-INTRODUCTION = """# Configuration
-
-`make reference` writes this page from `workflow/schemas/` and the docstrings of heads, losses and baselines.
-An unknown key, a wrong type or a value out of range stops a run before any job, with the file, the key and what is
-allowed. `1e-4` is a number. Keys without a default must be given.
-"""
+# The first page, written by hand.
+GUIDE = SCHEMAS / "configuration.md"
 FILES = {
     "config": "## A run: `config/config.yaml`, `config/coco.yaml`, any `--configfile`",
     "experiment": "## An experiment: `config/experiments/NAME.yaml`",
@@ -22,7 +18,7 @@ FILES = {
 
 def configuration_reference() -> str:
     """Return the reference as Markdown."""
-    parts = [INTRODUCTION]
+    parts = [GUIDE.read_text(encoding="utf-8")]
     for name, title in FILES.items():
         parts.append("\n".join([title, "", *_table(read_schema(name))]))
         if name == "experiment":

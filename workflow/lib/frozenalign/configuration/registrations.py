@@ -1,6 +1,6 @@
-"""What is registered, read from the source: names, parameters and descriptions of heads, losses and baselines.
+"""The registered heads, losses and baselines with their parameters and descriptions, read from the source files.
 
-Reading the source instead of importing it keeps torch (seconds) out of the check of a configuration (milliseconds).
+Importing the sources would import torch: seconds, where the check of a configuration takes milliseconds.
 """
 
 import ast
@@ -44,7 +44,7 @@ def baselines() -> dict[str, Registration]:
 
 
 def _of_wing(wing: str, decorator: str) -> dict[str, Registration]:
-    """Return what the files of a wing register, by name."""
+    """Return the registrations in all files of a wing, by name."""
     found = {}
     for path in sorted((LIBRARY / wing).glob("*.py")):
         found |= read_registrations(path, decorator, f"{LIBRARY.name}.{wing}.{path.stem}")
@@ -52,7 +52,7 @@ def _of_wing(wing: str, decorator: str) -> dict[str, Registration]:
 
 
 def read_registrations(path: Path, decorator: str, module: str) -> dict[str, Registration]:
-    """Return what stands in the source file of a module under `@decorator("name")`, by name."""
+    """Return the classes and functions decorated with `@decorator("name")` in the source of a module, by name."""
     found = {}
     text = path.read_text(encoding="utf-8")
     for node in ast.parse(text, filename=str(path)).body if f"@{decorator}(" in text else ():
@@ -94,6 +94,6 @@ def _schema(annotation: ast.expr) -> dict[str, Any]:
 
 
 def _described(parameter: str, docstring: str) -> str:
-    """Return the text behind `parameter:` at the start of a docstring line, continuation lines joined."""
+    """Return the text after `parameter:` at the start of a docstring line, continuation lines joined."""
     match = re.search(rf"^{parameter}: (.*(?:\n +.*)*)", docstring, re.MULTILINE)
     return " ".join(match[1].split()) if match else ""

@@ -1,4 +1,4 @@
-"""Registered classes and functions, by the name that a configuration gives."""
+"""Registered classes and functions by their names in a configuration."""
 
 import importlib
 from collections import UserDict
@@ -11,9 +11,9 @@ Registered = TypeVar("Registered")
 
 
 class Registry(UserDict):
-    """What modules of a wing have registered; they are imported when it is first asked.
+    """The classes or functions that the modules of a wing register; the modules are imported on first use.
 
-    kind: what is registered, for the error. find: returns the registrations that stand in the sources of the wing.
+    kind: what is registered, for the error. find: returns the registrations in the sources of the wing.
     """
 
     def __init__(self, kind: str, find: Callable[[], Mapping[str, Registration]]) -> None:
@@ -21,7 +21,7 @@ class Registry(UserDict):
         self.kind, self.find = kind, find
 
     def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Return a decorator that registers a class or function under a name; a name is taken once."""
+        """Return a decorator that registers a class or function under a name that is still free."""
 
         def registering(registered: Registered) -> Registered:
             if name in self.data:

@@ -1,4 +1,4 @@
-"""Files that finished steps wrote, read for the report and for an ensemble: checked by the schema of their name."""
+"""Files of finished steps, read for the report and for an ensemble and checked against the schema of their name."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,9 @@ RUN_AGAIN = "delete the file and run the step that writes it again"
 
 
 def read_result(path: Path, kind: str | None = None) -> Any:
-    """Read a file of a finished step; what is not as `results.schema.yaml` says is a UserError with key and remedy.
+    """Read a file of a finished step; one that violates `results.schema.yaml` is a UserError with key and remedy.
 
-    kind: the name that the step gives it, where a user may have given it another.
+    kind: the name that the step gives the file, if a user may have renamed it.
     """
     kind = kind or path.name
     content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
@@ -33,7 +33,7 @@ def read_result(path: Path, kind: str | None = None) -> Any:
 
 
 def _remedy(path: Path, kind: str) -> str:
-    """Say what to do about a file; one of another name is no step's, and nobody is told to delete it."""
+    """Return what to do about a file; one with another name was given by the user, who may need it."""
     return RUN_AGAIN if path.name == kind else f"give the path of a {kind}"
 
 
@@ -45,7 +45,7 @@ def _refuse_other_format(content: Any, path: Path, kind: str) -> None:
 
 
 def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
-    """Return the facts of a saved model, who it is and how it was chosen, if they are whole."""
+    """Return the facts of a saved model, such as its experiment and selected metric, if they are complete."""
     try:
         return validated(facts, read_schema("results")["properties"]["facts of a model"], f"{path}: facts")
     except UserError as error:

@@ -1,15 +1,15 @@
 """The configuration of a run, checked with the files that it names."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frozenalign.configuration.experiments import load_experiment
+from frozenalign.configuration.experiments import Experiment, load_experiment
 from frozenalign.configuration.registrations import baselines
 from frozenalign.configuration.schemas import read_schema, refuse_single_values, validated, with_plain_values
-from frozenalign.configuration.studies import load_study
+from frozenalign.configuration.studies import Study, load_study
 from frozenalign.configuration.variants import Variant, refuse_ambiguous, variants_of
-from frozenalign.configuration.yaml_text import refuse_unplain
 from frozenalign.system.errors import UserError, quoted
 
 # Folders beside those of the experiments.
@@ -17,8 +17,7 @@ RESERVED = ("split", "tuning", "report", "logs", "benchmarks")
 
 
 def checked_run(document: Any, where: str) -> dict[str, Any]:
-    """Return the run configuration with defaults; names of data set, baselines and ensembles are checked as well."""
-    refuse_unplain(document, where)
+    """Return the run configuration with defaults; names of data sets, baselines and ensembles are checked as well."""
     schema = read_schema("config")
     document = with_plain_values(document, schema)
     refuse_single_values(document, schema, where)
@@ -45,14 +44,14 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
 
 
 def _write_paths_plainly(data_set: dict[str, Any]) -> None:
-    """Leave out the slashes of a path that say nothing: Snakemake takes `data//demo/` for a file that is not there."""
+    """Remove redundant slashes: Snakemake does not find `data//demo/`."""
     for section, key in ((data_set, "dir"), (data_set["split"], "assignments")):
         if key in section:
             section[key] = str(Path(section[key]))
 
 
 def refuse_reserved(run: Mapping[str, Any], where: str) -> None:
-    """Refuse an experiment or ensemble whose results would stand in a folder that the workflow needs for others."""
+    """Refuse an experiment or ensemble whose folder of results the workflow needs for others."""
     for key in ("experiments", "ensembles"):
         for name in run[key]:
             if name in RESERVED or name.startswith("tuned-"):
@@ -63,36 +62,64 @@ def refuse_reserved(run: Mapping[str, Any], where: str) -> None:
 
 
 def refuse_ensembles(run: Mapping[str, Any], where: str) -> None:
-    """Refuse an ensemble that has the name of something else, and a member that the run does not train."""
+    """Refuse an ensemble whose name is taken, and a member that the run does not train."""
     variants = [variant.experiment for variant in variants_of(run)]
     trained = [*run["experiments"], *variants, *(f"tuned-{study}" for study in run["tuning"])]
     for name, members in run["ensembles"].items():
         if name in trained or name in baselines():
-            raise UserError(
-                f"{where}: ensembles: {name!r} is the name of an experiment or a baseline: give the ensemble another"
-            )
+            raise UserError(f"{where}: ensembles: {name!r} is the name of an experiment or a baseline: rename it")
         for member in members:
             if member not in trained:
-                raise UserError(f"{where}: ensembles.{name}: found {member!r}; allowed: {', '.join(trained)}")
+                raise UserError(f"{where}: ensembles.{name}: found {quoted(member)}; allowed: {', '.join(trained)}")
 
 
-def checked_files(run: Mapping[str, Any], folder: Path) -> None:
-    """Check all experiments, variants and studies of a run, files below `folder`: a mistake stops it before a job."""
+@dataclass(frozen=True)
+class RunFiles:
+    """The files that a run names, read: experiments by the name of their results, variants among them, and studies."""
+
+    experiments: dict[str, Experiment]
+    studies: dict[str, Study]
+
+    def takes_a_start(self, name: str) -> bool:
+        """Say whether an experiment or study of the run starts from the CCA; a control does from one of its own."""
+        if name in self.studies:
+            return self.studies[name].starts_from_cca
+        experiment = self.experiments.get(name)
+        return bool(experiment and experiment.starts_from_cca and experiment.training.control == "none")
+
+
+def settings_file(kind: str, name: str, folders: Sequence[Path]) -> Path:
+    """Return the file of an experiment or study in the first of some `config` folders that has it.
+
+    kind: experiments or tuning.
+    """
+    paths = [folder / kind / f"{name}.yaml" for folder in folders]
+    return next((path for path in paths if path.exists()), paths[0])
+
+
+def checked_files(run: Mapping[str, Any], folders: Sequence[Path]) -> RunFiles:
+    """Check and return all experiments, variants and studies of a run: a mistake stops it before a job.
+
+    folders: `config` folders, as for `settings_file`.
+    """
+    experiments = {}
     for name in run["experiments"]:
+        path = settings_file("experiments", name, folders)
         if name in baselines():
-            raise UserError(f"experiments: {name!r} is the name of a baseline: rename {folder}/experiments/{name}.yaml")
-        load_experiment(folder / "experiments" / f"{name}.yaml")
+            raise UserError(f"experiments: {name!r} is the name of a baseline: rename {path}")
+        experiments[name] = load_experiment(path)
     for variant in variants_of(run):
-        _check_variant(variant, folder / "experiments")
-    for name in run["tuning"]:
-        load_study(folder / "tuning" / f"{name}.yaml")
+        experiments[variant.experiment] = _checked_variant(variant, folders)
+    studies = {name: load_study(settings_file("tuning", name, folders)) for name in run["tuning"]}
+    return RunFiles(experiments, studies)
 
 
-def _check_variant(variant: Variant, folder: Path) -> None:
-    where, own = f"variants.{variant.base}.{variant.name}", folder / f"{variant.experiment}.yaml"
+def _checked_variant(variant: Variant, folders: Sequence[Path]) -> Experiment:
+    where = f"variants.{variant.base}.{variant.name}"
+    own = settings_file("experiments", variant.experiment, folders)
     if own.exists():
-        raise UserError(f"{where}: its results would stand where those of {own} do: rename the variant or that file")
+        raise UserError(f"{where}: its results would overwrite those of {own}: rename the variant or that file")
     try:
-        load_experiment(folder / f"{variant.base}.yaml", variant.changes)
+        return load_experiment(settings_file("experiments", variant.base, folders), variant.changes)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error

@@ -13,7 +13,7 @@ from frozenalign.configuration.studies import SearchEntry, Study
 
 
 class Trial(Protocol):
-    """What a search space asks of an Optuna trial."""
+    """The part of an Optuna trial that a search space needs."""
 
     def suggest_categorical(self, name: str, choices: Iterable[Any]) -> Any: ...
 
@@ -44,7 +44,7 @@ def _holds(conditions: Mapping[str, list[Any]], document: Mapping[str, Any]) -> 
 
 
 def _value(document: Mapping[str, Any], key: str) -> Any:
-    """Return what an experiment says under `section.name`, or the default of its head, loss or schema."""
+    """Return the value of `section.name` in an experiment, or the default of its head, loss or schema."""
     section, name = key.split(".")
     properties = read_schema("experiment")["properties"][section]["properties"]
     if section != "training":
@@ -70,13 +70,13 @@ def _drop_foreign_parameters(document: dict[str, Any], section: str) -> None:
 
 
 def space_text(study: Study) -> str:
-    """Return the search space and its base as text that changes exactly when they do."""
+    """Return the search space and its base as text, the same for equal spaces."""
     entries = {entry.name: asdict(entry) for entry in study.search_space}
     return json.dumps({"base": study.base, "search_space": entries}, sort_keys=True)
 
 
 def space_difference(old: str, new: str) -> str:
-    """Say in words what differs between two results of `space_text`."""
+    """Return in words what differs between two results of `space_text`."""
     before, after = json.loads(old), json.loads(new)
     changes = []
     if before["base"] != after["base"]:

@@ -11,7 +11,7 @@ from frozenalign.configuration.schemas import describe, read_schema, validated
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
-# What trials.csv says of a trial besides its parameters.
+# Columns of trials.csv besides the parameters of a trial.
 TRIAL_COLUMNS = ("number", "state", "value", "epochs", "seconds", "reason")
 
 
@@ -44,6 +44,13 @@ class Study:
     base: dict[str, Any]
     search_space: tuple[SearchEntry, ...]
 
+    @property
+    def starts_from_cca(self) -> bool:
+        """Say whether a trial's head may start from the CCA of the training pairs."""
+        asked = {"model.skip": "cca", "model.init": "cca", "training.noise": "auto"}
+        searched = any(asked.get(entry.key) in entry.choices for entry in self.search_space)
+        return searched or experiment_from(copy.deepcopy(self.base), "base").starts_from_cca
+
 
 def load_study(path: str | Path) -> Study:
     """Read and check one file of config/tuning/: its keys, its base experiment and every entry of the search space."""
@@ -57,7 +64,7 @@ def load_study(path: str | Path) -> Study:
         raise UserError(f"{path}: search_space: {taken[0]!r} is a column of trials.csv: give the entry another `name`")
     if repeated := {name for name in names if names.count(name) > 1}:
         raise UserError(
-            f"{path}: search_space: {quoted(sorted(repeated)[0])} stands twice; give each entry a `name` of its own"
+            f"{path}: search_space: {quoted(sorted(repeated)[0])} appears twice; give each entry a `name` of its own"
         )
     return Study(**(filled | {"search_space": entries}))
 
@@ -83,7 +90,7 @@ def _check_value(key: str, value: Any, where: str) -> None:
     """Refuse a value that no head, loss or training section would take under `key`."""
     schemas = parameter_schemas(key)
     if not schemas:
-        raise UserError(f"{where}: nothing takes the key {quoted(key)}; allowed: {', '.join(searchable_keys())}")
+        raise UserError(f"{where}: unknown key {quoted(key)}; allowed: {', '.join(searchable_keys())}")
     for schema in schemas:
         try:
             validated(value, schema, where)

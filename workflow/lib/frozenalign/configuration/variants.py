@@ -1,4 +1,4 @@
-"""Variants of a run's experiments: some keys of the experiment file changed, everything else as it stands there."""
+"""Variants of a run's experiments: the experiment file with some keys changed."""
 
 import copy
 import json
@@ -22,14 +22,14 @@ class Variant:
 
     @property
     def experiment(self) -> str:
-        """Return the name that the variant has among the experiments."""
+        """Return the name of the variant among the experiments."""
         return f"{self.base}-{self.name}"
 
 
 def variants_of(run: Mapping[str, Any]) -> list[Variant]:
     """Return the variants of a run configuration, in its order.
 
-    Snakemake leaves 1e-4 in a file, and every number below the top of `--config`, as text: it is read once more here.
+    Snakemake passes 1e-4 in a file, and every number below the top of `--config`, as text: it is converted here.
     """
     return [
         Variant(
@@ -41,7 +41,7 @@ def variants_of(run: Mapping[str, Any]) -> list[Variant]:
 
 
 def refuse_ambiguous(run: Mapping[str, Any], where: str) -> None:
-    """Refuse a variant of an experiment that the run does not name, or whose name another result of the run has."""
+    """Refuse a variant of an experiment that the run does not name, and one whose name is taken by another result."""
     variants = variants_of(run)
     for variant in variants:
         if variant.base not in run["experiments"]:
@@ -60,13 +60,13 @@ def refuse_ambiguous(run: Mapping[str, Any], where: str) -> None:
 
 
 def checked_name(name: str, where: str) -> str:
-    """Return the name of a result if paths, tables and pages can hold it as it is; `where` says where it was given."""
-    pattern = read_schema("config")["properties"]["dataset"]["pattern"]
-    return validated({"name": name}, {"properties": {"name": {"type": "string", "pattern": pattern}}}, where)["name"]
+    """Return the name of a result if it is valid in paths, tables and pages; `where` is the place it was given at."""
+    schema = {"properties": {"name": read_schema("config")["properties"]["dataset"]}}
+    return validated({"name": name}, schema, where)["name"]
 
 
 def changes_from(text: str) -> dict[str, Any]:
-    """Return the changes that a `--set` argument writes down: KEY=VALUE with a YAML value, or one JSON object."""
+    """Return the changes in a `--set` argument: KEY=VALUE with a YAML value, or one JSON object."""
     where = f"--set {quoted(text)}"
     if text.startswith("{"):
         changes = parse_yaml(text, where)
@@ -89,5 +89,5 @@ def changed(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str
 
 
 def written(value: Any) -> str:
-    """Return a value as an experiment file has it."""
+    """Return a value as it is written in an experiment file."""
     return value if isinstance(value, str) else json.dumps(value)

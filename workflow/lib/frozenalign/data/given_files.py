@@ -1,6 +1,7 @@
 """A small file that stands for a user's large ones, whose times say nothing: newer than what was made from others."""
 
 import contextlib
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +14,35 @@ from frozenalign.system.fingerprints import remembered_hash, remembered_part
 # Metadata are checked by the split; here nothing but memory bounds them.
 METADATA_BYTES = 4 << 30
 PAIRS = "pairs"
+LINKS = ".snakemake"
+
+
+def link_to(path: str | Path, link: Path) -> str:
+    """Let `link` lead to a user's file and return it, or return the path where there is no file or no link can be made.
+
+    Snakemake knows a job's inputs by their paths: those of links stay when the folder with the files moves.
+    """
+    target = Path(path).absolute()
+    if not target.is_file():
+        return str(path)
+    try:
+        if not link.is_symlink() or link.readlink() != target:
+            link.parent.mkdir(parents=True, exist_ok=True)
+            temporary = link.with_name(f".{link.name}.{os.getpid()}")
+            temporary.symlink_to(target)
+            temporary.replace(link)
+    except OSError:
+        return str(path)
+    return str(link)
+
+
+def given_path(link: str | Path) -> Path:
+    """Return the path that the user gave of a file, below this folder in short."""
+    path = Path(link)
+    if not path.is_symlink() or LINKS not in path.parts:
+        return path
+    target = path.readlink()
+    return target.relative_to(Path.cwd()) if target.is_relative_to(Path.cwd()) else target
 
 
 def present_hashes(paths: Iterable[str | Path], known: Path | None = None) -> dict[str, str | None]:

@@ -92,6 +92,10 @@ class Statistics:
     mean: Tensor
     scale: Tensor
 
+    def to(self, device: torch.device) -> "Statistics":
+        """Return the same values on a device."""
+        return Statistics(self.mean.to(device), self.scale.to(device))
+
     def fill(self, layer: nn.Module) -> None:
         """Write the values into the buffers `mean` and `scale` of a head's standardising layer."""
         layer.mean.copy_(self.mean)

@@ -11,10 +11,10 @@ from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.data.rows import AveragedRows, RowFile
 from frozenalign.evaluation.ranks import Ranks, retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder, unit
-from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.memory import FittingSize
 
 ROWS_AT_ONCE = 4096
-SMALLEST_ROWS = 64
+projected_rows = FittingSize("rows to project", 64, "choose a smaller head, or set `device: cpu`")
 
 
 @dataclass(frozen=True)
@@ -40,22 +40,15 @@ def project_standardized(model: DualEncoder, pairs: ResidentPairs) -> Projection
     """Project standardised rows as training holds them; the towers compute in the pairs' number format."""
     model.eval()
     images, texts = (
-        _in_fitting_parts(tower, rows, pairs.compute)
+        projected_rows.run(_unit_vectors, ROWS_AT_ONCE, rows.device, tower, rows, pairs.compute)
         for tower, rows in ((model.image_tower, pairs.images), (model.text_tower, pairs.texts))
     )
     return Projections(images, texts, pairs.text_image)
 
 
-def _in_fitting_parts(tower: torch.nn.Module, rows: Tensor, compute: torch.dtype) -> Tensor:
-    """Return unit vectors (N, D_out) of rows (N, D), as many at once as the device's memory holds."""
-
-    def project(size: int) -> Tensor:
-        return torch.cat([_tower_output(tower, part.to(compute)) for part in rows.split(size)])
-
-    projected, _ = halved_until_it_fits(
-        project, ROWS_AT_ONCE, SMALLEST_ROWS, "rows to project", "choose a smaller head, or `device: cpu`"
-    )
-    return projected
+def _unit_vectors(size: int, tower: torch.nn.Module, rows: Tensor, compute: torch.dtype) -> Tensor:
+    """Return unit vectors (N, D_out) of rows (N, D), computed from `size` rows at a time."""
+    return torch.cat([_tower_output(tower, part.to(compute)) for part in rows.split(size)])
 
 
 def _tower_output(tower: torch.nn.Module, rows: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from frozenalign.system.errors import UserError
-from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import SMALLEST_TILE, blocks, product, tile_size
 
 
@@ -37,6 +37,7 @@ class Ranks:
 PROGRESS_FROM_SCORES = 5e9
 FINITE_ROWS = 65536
 CANDIDATE_QUERIES, CANDIDATE_GALLERY = 256, 16384
+score_tiles = FittingSize("rows and columns of the scores", SMALLEST_TILE, "set `device: cpu`")
 
 
 @torch.no_grad()
@@ -49,17 +50,11 @@ def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ran
     """
     if not (all_finite(images) and all_finite(texts)):
         raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
-    ranks, _ = halved_until_it_fits(
-        lambda size: _ranks(images, texts, caption_image, size),
-        tile_size(images.device),
-        SMALLEST_TILE,
-        "rows and columns of the scores",
-        "set `device: cpu`",
-    )
-    return ranks
+    return score_tiles.run(_ranks, tile_size(images.device), images.device, images, texts, caption_image)
 
 
-def _ranks(images: Tensor, texts: Tensor, caption_image: Tensor, size: int) -> Ranks:
+def _ranks(size: int, images: Tensor, texts: Tensor, caption_image: Tensor) -> Ranks:
+    """Return the ranks from tiles of `size` rows and columns."""
     order = torch.argsort(caption_image, stable=True)
     owner = caption_image[order]
     tiles = _Tiles(images, texts, order, size)

@@ -8,10 +8,11 @@ from torch import Tensor
 from frozenalign.evaluation.projections import Projections
 from frozenalign.evaluation.ranks import Ranks, top_candidates
 from frozenalign.models.dual_encoder import DualEncoder
-from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import blocks
 
 QUERIES_AT_ONCE = 64
+reranked_queries = FittingSize("queries to re-rank", 1, "lower model.rerank_k")
 
 
 @torch.no_grad()
@@ -23,25 +24,20 @@ def reranked_ranks(
     image_tokens (n, tokens, width), text_tokens (m, tokens, width). A match that is not among the candidates keeps its
     dual rank; candidates are found without knowing the match, and a tie counts against it.
     """
-    ranks, _ = halved_until_it_fits(
-        lambda queries: _reranked(model, projections, image_tokens, text_tokens, dual, rerank_k, queries),
-        QUERIES_AT_ONCE,
-        1,
-        "queries to re-rank",
-        "lower model.rerank_k",
-    )
-    return ranks
+    inputs = model, projections, image_tokens, text_tokens, dual, rerank_k
+    return reranked_queries.run(_reranked, QUERIES_AT_ONCE, image_tokens.device, *inputs)
 
 
 def _reranked(
+    queries: int,
     model: DualEncoder,
     projections: Projections,
     image_tokens: Tensor,
     text_tokens: Tensor,
     dual: Ranks,
     rerank_k: int,
-    queries: int,
 ) -> Ranks:
+    """Return the ranks after the scorer has seen the candidates of `queries` queries at a time."""
     images, texts = model.scorer.image_parts(image_tokens), model.scorer.text_parts(text_tokens)
     text_image = projections.text_image
     t2i, captions = torch.from_numpy(dual.t2i.copy()), torch.from_numpy(dual.captions.copy())

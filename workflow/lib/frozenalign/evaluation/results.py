@@ -28,12 +28,10 @@ from frozenalign.evaluation.protocol import (
     metrics_document,
     rank_arrays,
 )
-from frozenalign.evaluation.samples import pair_sample, similarity_sample
+from frozenalign.evaluation.samples import drawn_samples
 from frozenalign.models.dual_encoder import DualEncoder
-from frozenalign.plots.figures import embedding_map, recall_at_k, similarity_histogram
-from frozenalign.plots.maps import pca_map, tsne_map
 from frozenalign.system.errors import UserError
-from frozenalign.system.files import file_hash, save_figure, write_arrays, write_json
+from frozenalign.system.files import file_hash, write_arrays, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +66,7 @@ def write_evaluation(
     protocol: Protocol,
     device: torch.device,
 ) -> None:
-    """Evaluate a model and write metrics.json, ranks.npz, examples.json, worst_queries.json and four pictures.
+    """Evaluate a model and write metrics.json, ranks.npz, examples.json, worst_queries.json and samples.npz.
 
     facts: who is evaluated and how it was chosen. members: what was trained, refused where it has seen the test rows.
     """
@@ -95,10 +93,11 @@ def write_evaluation(
     write_arrays(output / "ranks.npz", **rank_arrays(main_set))
     write_json(output / "examples.json", retrieval_examples(main_set, split, metadata))
     write_json(output / "worst_queries.json", worst_queries(main_set, split, metadata))
-    _draw(output, main_set, facts["experiment"])
+    write_arrays(output / "samples.npz", **drawn_samples(main_set.projections))
     for name, evaluation in {protocol.split: main_set, **sets}.items():
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)
+    logger.info("found: %s RSUM %.1f", protocol.split, main_set.metrics["full"]["RSUM"])
 
 
 def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:
@@ -186,16 +185,6 @@ def _extra_set(
     for text in warnings:
         logger.warning("warning: %s: %s", EXTRA_SET, text)
     return ExtraSet(replace(evaluation, metrics=evaluation.metrics | {"warnings": warnings}), checked.hashes)
-
-
-def _draw(output: Path, evaluation: Evaluation, name: str) -> None:
-    ranks, pairs = evaluation.ranks, pair_sample(evaluation.projections)
-    save_figure(output / "recall_at_k.png", recall_at_k(ranks.i2t, ranks.t2i, name))
-    save_figure(
-        output / "similarity_histogram.png", similarity_histogram(*similarity_sample(evaluation.projections), name)
-    )
-    save_figure(output / "embedding_pca.png", embedding_map(*pca_map(*pairs), name, "PCA"))
-    save_figure(output / "embedding_tsne.png", embedding_map(*tsne_map(*pairs), name, "t-SNE"))
 
 
 def _log(name: str, metrics: Mapping[str, Any]) -> None:

@@ -9,6 +9,13 @@ MAPPED_PAIRS = 200
 NON_MATCHES = 20_000
 
 
+def drawn_samples(projections: Projections) -> dict[str, np.ndarray]:
+    """Return what pictures are drawn from: similarities `matches` (M,) and `non_matches`; `images`, `texts` (n, D)."""
+    matches, non_matches = similarity_sample(projections)
+    images, texts = pair_sample(projections)
+    return {"matches": matches, "non_matches": non_matches, "images": images, "texts": texts}
+
+
 def similarity_sample(projections: Projections, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return the cosine similarities of all matching pairs, (M,), and of random non-matching ones, up to 20,000."""
     generator = torch.Generator().manual_seed(seed)

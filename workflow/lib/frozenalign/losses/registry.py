@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from frozenalign.configuration.registrations import losses
 from frozenalign.configuration.registry import Registry
+from frozenalign.system.memory import FittingSize
 
 LOSSES = Registry("loss", losses)
 register_loss = LOSSES.register
@@ -33,9 +34,11 @@ class ContrastiveLoss(nn.Module):
     """What the training loop asks of a loss; the methods here are for losses that need nothing of the kind.
 
     mask_same_image: whether other pairs of an anchor's own image are left out; losses with a queue always do.
+    tiles: rows and columns of the logits that are computed at once, None where a loss computes all of them.
     """
 
     mask_same_image = False
+    tiles: FittingSize | None = None
 
     def expect_batches(self, batch_size: int) -> None:
         """Learn the batch size before training, for initial values that depend on it."""

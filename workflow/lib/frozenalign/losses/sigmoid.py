@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from frozenalign.configuration.parameters import Number, PositiveFloat
-from frozenalign.losses.registry import ContrastiveLoss, register_loss
-from frozenalign.losses.tiled import SigmoidPairs
+from frozenalign.losses.registry import register_loss
+from frozenalign.losses.tiled import SigmoidPairs, TiledLoss
+from frozenalign.system.products import tile_size
 
 
 @register_loss("siglip")
-class SigLIPLoss(ContrastiveLoss):
+class SigLIPLoss(TiledLoss):
     """Pairwise sigmoid loss: -(1/B) Σij log σ(z_ij (exp(t') S_ij + b)), a sum over B² divided by B.
 
     Zhai et al. 2023, Sigmoid Loss for Language Image Pre-Training. The scale has no upper bound.
@@ -35,7 +36,8 @@ class SigLIPLoss(ContrastiveLoss):
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
         masked = image_index if self.mask_same_image else None
-        return SigmoidPairs.apply(x, y, self.logit_scale.exp(), self.bias, masked) / len(x)
+        terms = x, y, masked, self.logit_scale.exp(), self.bias
+        return self.tiles.run(SigmoidPairs.apply, tile_size(x.device), x.device, *terms) / len(x)
 
     def terms(self) -> dict[str, Tensor]:
         """Return temperature and bias."""

@@ -6,18 +6,20 @@ import torch
 from torch import Tensor, nn
 
 from frozenalign.configuration.parameters import PositiveFloat, Probability
-from frozenalign.losses.registry import ContrastiveLoss, register_loss
-from frozenalign.losses.tiled import SoftmaxPairs
+from frozenalign.losses.registry import register_loss
+from frozenalign.losses.tiled import SoftmaxPairs, TiledLoss
+from frozenalign.system.products import tile_size
 
 
-class SoftmaxLoss(ContrastiveLoss):
+class SoftmaxLoss(TiledLoss):
     """A loss of the cross-entropies of both directions over the batch, with smoothed labels."""
 
     label_smoothing = 0.0
 
     def _cross_entropies(self, x: Tensor, y: Tensor, image_index: Tensor, scale: Tensor) -> Tensor:
         """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
-        total = SoftmaxPairs.apply(x, y, scale, image_index if self.mask_same_image else None)
+        masked = image_index if self.mask_same_image else None
+        total = self.tiles.run(SoftmaxPairs.apply, tile_size(x.device), x.device, x, y, masked, scale)
         if self.label_smoothing:
             matches = (x * y).sum()
             mean_of_each_row = x.sum(0) @ y.sum(0) / len(x)

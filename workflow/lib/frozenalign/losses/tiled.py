@@ -6,15 +6,24 @@ The gradient of a tile is taken while the tile is there: memory grows with B, ti
 pass only scales what is known.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from frozenalign.system.memory import halved_until_it_fits
-from frozenalign.system.products import SMALLEST_TILE, add_product, product, tile_size, tiles
+from frozenalign.losses.registry import ContrastiveLoss
+from frozenalign.system.memory import FittingSize
+from frozenalign.system.products import SMALLEST_TILE, add_product, product, tiles
+
+
+class TiledLoss(ContrastiveLoss):
+    """A loss whose logits (B, B) are computed tile by tile, the tiles as large as the device's memory holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tiles = FittingSize("rows and columns of the loss", SMALLEST_TILE, "lower training.batch_size")
 
 
 class SigmoidPairs(torch.autograd.Function):
@@ -22,74 +31,56 @@ class SigmoidPairs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, image_index: Tensor | None = None
+        ctx: Any, size: int, x: Tensor, y: Tensor, image_index: Tensor | None, scale: Tensor, bias: Tensor
     ) -> Tensor:
-        """Return the sum for features (B, D) and (B, D)."""
-        total, gradients = _in_fitting_tiles(lambda size: _sigmoid_sum(x, y, scale, bias, image_index, size), x.device)
-        ctx.save_for_backward(*gradients)
+        """Return the sum for features (B, D) and (B, D), in tiles of `size` rows and columns."""
+        pairs = _ScaledPairs(x, y, scale, image_index, size)
+        total, slope_sum = x.new_zeros(()), x.new_zeros(())
+        for rows, columns in pairs.tiles():
+            logits = pairs.logits(rows, columns).add_(bias)
+            total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
+            slopes = logits.sigmoid_()
+            _diagonal(slopes, rows, columns).sub_(1)
+            pairs.add_slopes(rows, columns, slopes)
+            slope_sum += slopes.sum()
+        ctx.save_for_backward(*pairs.gradients(), slope_sum)
         return total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, y, scale and bias."""
-        return *(upstream * gradient for gradient in ctx.saved_tensors), None
+        by_x, by_y, by_scale, by_bias = (upstream * gradient for gradient in ctx.saved_tensors)
+        return None, by_x, by_y, None, by_scale, by_bias
 
 
 class SoftmaxPairs(torch.autograd.Function):
     """Σi (lse_j l_ij + lse_j l_ji - 2 l_ii) with l = scale x yᵀ: the cross-entropies of both directions, added up."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None = None) -> Tensor:
-        """Return the sum for features (B, D) and (B, D)."""
-        total, gradients = _in_fitting_tiles(lambda size: _softmax_sum(x, y, scale, image_index, size), x.device)
-        ctx.save_for_backward(*gradients)
-        return total
+    def forward(ctx: Any, size: int, x: Tensor, y: Tensor, image_index: Tensor | None, scale: Tensor) -> Tensor:
+        """Return the sum for features (B, D) and (B, D), in tiles of `size` rows and columns."""
+        pairs = _ScaledPairs(x, y, scale, image_index, size)
+        by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
+        total = x.new_zeros(())
+        for rows, columns in pairs.tiles():
+            logits = pairs.logits(rows, columns)
+            by_row[rows] = torch.logaddexp(by_row[rows], logits.logsumexp(1))
+            by_column[columns] = torch.logaddexp(by_column[columns], logits.logsumexp(0))
+            total -= 2 * _diagonal(logits, rows, columns).sum()
+        for rows, columns in pairs.tiles():
+            logits = pairs.logits(rows, columns)
+            slopes = (logits - by_row[rows, None]).exp_()
+            slopes += logits.sub_(by_column[None, columns]).exp_()
+            _diagonal(slopes, rows, columns).sub_(2)
+            pairs.add_slopes(rows, columns, slopes)
+        ctx.save_for_backward(*pairs.gradients())
+        return total + by_row.sum() + by_column.sum()
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of x, y and scale."""
-        return *(upstream * gradient for gradient in ctx.saved_tensors), None
-
-
-Sum = tuple[Tensor, tuple[Tensor, ...]]
-
-
-def _in_fitting_tiles(compute: Callable[[int], Sum], device: torch.device) -> Sum:
-    """Return a sum and its gradients, in tiles that the device's memory holds."""
-    advice = "lower training.batch_size"
-    result, _ = halved_until_it_fits(compute, tile_size(device), SMALLEST_TILE, "rows and columns of the loss", advice)
-    return result
-
-
-def _sigmoid_sum(x: Tensor, y: Tensor, scale: Tensor, bias: Tensor, image_index: Tensor | None, size: int) -> Sum:
-    pairs = _ScaledPairs(x, y, scale, image_index, size)
-    total, slope_sum = x.new_zeros(()), x.new_zeros(())
-    for rows, columns in pairs.tiles():
-        logits = pairs.logits(rows, columns).add_(bias)
-        total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
-        slopes = logits.sigmoid_()
-        _diagonal(slopes, rows, columns).sub_(1)
-        pairs.add_slopes(rows, columns, slopes)
-        slope_sum += slopes.sum()
-    return total, (*pairs.gradients(), slope_sum)
-
-
-def _softmax_sum(x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None, size: int) -> Sum:
-    pairs = _ScaledPairs(x, y, scale, image_index, size)
-    by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
-    total = x.new_zeros(())
-    for rows, columns in pairs.tiles():
-        logits = pairs.logits(rows, columns)
-        by_row[rows] = torch.logaddexp(by_row[rows], logits.logsumexp(1))
-        by_column[columns] = torch.logaddexp(by_column[columns], logits.logsumexp(0))
-        total -= 2 * _diagonal(logits, rows, columns).sum()
-    for rows, columns in pairs.tiles():
-        logits = pairs.logits(rows, columns)
-        slopes = (logits - by_row[rows, None]).exp_()
-        slopes += logits.sub_(by_column[None, columns]).exp_()
-        _diagonal(slopes, rows, columns).sub_(2)
-        pairs.add_slopes(rows, columns, slopes)
-    return total + by_row.sum() + by_column.sum(), pairs.gradients()
+        by_x, by_y, by_scale = (upstream * gradient for gradient in ctx.saved_tensors)
+        return None, by_x, by_y, None, by_scale
 
 
 class _ScaledPairs:

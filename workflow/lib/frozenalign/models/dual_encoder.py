@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from frozenalign.models.heads import Head
 from frozenalign.models.registry import HEADS
 from frozenalign.system.errors import UserError, one_line
 
@@ -43,7 +44,7 @@ class DualEncoder(nn.Module):
         self.dims = {"image": image_dim, "text": text_dim}
         self.image_statistics, self.text_statistics = Standardize(image_dim), Standardize(text_dim)
         self.image_tower, self.text_tower = _tower(model, image_dim), _tower(model, text_dim)
-        self.scorer = self.head.pair_scorer() if hasattr(self.head, "pair_scorer") else None
+        self.scorer = self.traits.pair_scorer()
 
     @property
     def head(self) -> nn.Module:
@@ -52,6 +53,11 @@ class DualEncoder(nn.Module):
         while isinstance(tower, TowerBesidePath | WhitenedTower):
             tower = tower.tower
         return tower
+
+    @property
+    def traits(self) -> Head:
+        """Return what the head asks of training: a plain module asks for nothing."""
+        return self.head if isinstance(self.head, Head) else Head()
 
     def encode_images(self, x: Tensor | np.ndarray) -> Tensor:
         """Map raw image embeddings (N, D_image) to unit vectors (N, output_dim), or one (D_image,) to (output_dim,)."""

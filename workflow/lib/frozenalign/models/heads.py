@@ -2,6 +2,7 @@
 
 A tower maps standardised embeddings (N, input_dim) to (N, output_dim). Its parameters are keyword-only arguments
 annotated with the types of `configuration.parameters`; configuration, tuning and documentation read them from here.
+A tower that asks something of training, such as a momentum copy, is a `Head` as well.
 """
 
 from typing import Literal
@@ -15,6 +16,21 @@ from frozenalign.models.dropout import Dropout
 from frozenalign.models.pair_scorer import CrossModalScorer
 from frozenalign.models.registry import register_head
 from frozenalign.system.errors import UserError
+
+
+class Head:
+    """What a head may ask of training, beside being a tower; a tower that asks for nothing need not be a `Head`.
+
+    learnable_temp: whether the temperature of the loss is learned. momentum: share of its old weights that a momentum
+    copy keeps in a step, where the loss has none of its own; None takes the loss's default.
+    """
+
+    learnable_temp: bool = True
+    momentum: float | None = None
+
+    def pair_scorer(self) -> nn.Module | None:
+        """Return an untrained scorer of pairs; a head that has one also has `with_tokens` and `rerank_k`."""
+        return None
 
 
 @register_head("linear")
@@ -111,7 +127,7 @@ class AttentionTower(nn.Module):
 
 
 @register_head("cross_modal")
-class CrossModalTower(AttentionTower):
+class CrossModalTower(Head, AttentionTower):
     """An `attention` tower whose tokens also feed a pair scorer that re-ranks the best candidates.
 
     hidden_dim: width of all tokens together.
@@ -174,7 +190,7 @@ class SigLIPTower(nn.Module):
 
 
 @register_head("clip")
-class CLIPTower(nn.Sequential):
+class CLIPTower(Head, nn.Sequential):
     """Linear, GELU, dropout, linear.
 
     hidden_dim: width of the hidden layer; null takes half the input width.
@@ -224,7 +240,7 @@ class ALIGNTower(nn.Sequential):
 
 
 @register_head("blip")
-class BLIPTower(MLPTower):
+class BLIPTower(Head, MLPTower):
     """An `mlp` tower that is trained with a momentum copy and feature queues.
 
     hidden_dim: width of the hidden layer.

@@ -27,11 +27,16 @@ CHECKPOINT = ArchiveKind(
 )
 
 
-def save_heads(path: str | Path, model: DualEncoder, facts: Mapping[str, Any]) -> None:
-    """Write a model with plain facts about it (settings, hashes, epoch) so that `load_heads` needs no other file."""
+def save_heads(
+    path: str | Path, model: DualEncoder, facts: Mapping[str, Any], further: Mapping[str, Any] | None = None
+) -> None:
+    """Write a model with plain facts about it (settings, hashes, epoch) so that `load_heads` needs no other file.
+
+    further: tensors and plain values by a key of their own, for `load_with`.
+    """
     state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     described = {"format": FORMAT, "model": model.settings, "input_dims": model.dims, "facts": dict(facts)}
-    write_checkpoint(path, described | {"state": state})
+    write_checkpoint(path, described | {"state": state} | dict(further or {}))
 
 
 def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
@@ -39,6 +44,12 @@ def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
 
     It is on the CPU, in evaluation mode, and nothing of it is learned any more: what it computes has no graph.
     """
+    model, facts, _ = load_with(path)
+    return model, facts
+
+
+def load_with(path: str | Path, own_key: str = "") -> tuple[DualEncoder, dict[str, Any], Any]:
+    """Return what `load_heads` does, and what was saved under a key of its own, None where nothing was."""
     content = read_checkpoint(path)
     if content.get("format") != FORMAT:
         raise UserError(
@@ -54,7 +65,7 @@ def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
     _refuse_other_state(path, content)
     rebuilt = _rebuilt(content, "cpu")
     rebuilt.load_state_dict(content["state"])
-    return rebuilt.requires_grad_(False).eval(), content["facts"]
+    return rebuilt.requires_grad_(False).eval(), content["facts"], content.get(own_key)
 
 
 def _rebuilt(content: Mapping[str, Any], device: str) -> DualEncoder:

@@ -45,8 +45,13 @@ class _NotShownError(Exception):
         self.reason, self.more = reason, more
 
 
-def embedded_plot(path: Path) -> str:
-    """Return a plot as a data URI, its colours reduced to a palette: a quarter of the size, no visible change."""
+def embedded_plot(path: Path) -> str | None:
+    """Return a plot as a data URI, its colours reduced to a palette: a quarter of the size, no visible change.
+
+    Return None where the plot has not been drawn.
+    """
+    if not path.exists():
+        return None
     with Image.open(path) as picture:
         return _with_palette(picture)
 

@@ -8,7 +8,7 @@ import os
 import stat
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,10 +97,10 @@ def write_arrays(path: str | Path, **arrays: np.ndarray) -> None:
     write_bytes(path, content.getvalue())
 
 
-def save_figure(path: str | Path, figure: Any, dpi: int = 150) -> None:
-    """Write a matplotlib figure as PNG, atomically and without a time stamp."""
+def save_figure(path: str | Path, figure: Any, notes: Mapping[str, str]) -> None:
+    """Write a matplotlib figure as PNG with notes by keyword, atomically and without a time stamp."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
+    figure.savefig(content, format="png", dpi=150, metadata={"Software": None, **notes})
     write_bytes(path, content.getvalue())
 
 

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 LARGE_BYTES = 10_000_000
 SLOW_BYTES = 1_000_000_000
 REGISTRY = "registry.py"
+SHOWN_DIGITS = 12
 
 
 def code_hash(script: Path) -> str:
@@ -33,6 +34,15 @@ def content_hash(paths: Iterable[str | Path], known: Path | None = None) -> str:
     for path in map(Path, paths):
         digest.update(_hash(path, known).encode())
     return digest.hexdigest()
+
+
+def content_rows(paths: Iterable[str | Path], root: Path | None = None, known: Path | None = None) -> list[str]:
+    """Return `name hash` of each file, as a person reads it; a missing file's hash is "missing".
+
+    The name is the path below `root`, or the file's own. known: as for `content_hash`.
+    """
+    found = map(Path, paths)
+    return [f"{path.relative_to(root) if root else path.name} {_hash(path, known)[:SHOWN_DIGITS]}" for path in found]
 
 
 def file_stamp(status: os.stat_result) -> tuple[int, ...]:

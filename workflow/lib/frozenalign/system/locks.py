@@ -29,7 +29,7 @@ def only_writer(folder: str | Path) -> Iterator[None]:
     """
     folder = Path(folder)
     path = folder / LOCK_NAME
-    fresh = not folder.exists()
+    fresh = [each for each in (folder, *folder.parents) if not each.exists()]
     with refusals_explained(folder):
         stream, alone = _hold(path)
     with stream:
@@ -42,8 +42,8 @@ def only_writer(folder: str | Path) -> Iterator[None]:
             # While it is still held: a file deleted later could be one that another process holds by then.
             with contextlib.suppress(OSError):
                 path.unlink()
-                if fresh:
-                    folder.rmdir()
+                for each in fresh:
+                    each.rmdir()
 
 
 @contextlib.contextmanager

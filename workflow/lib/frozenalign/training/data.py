@@ -1,36 +1,29 @@
 """The pairs that a training sees."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 
-from frozenalign.closed_forms.baselines import Candidate
 from frozenalign.data.controls import altered
 from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, load_pairs, row_statistics
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Standardised pairs to train on and to choose by, with the statistics that standardised them.
-
-    closed_forms: their regularised CCA by the width of its maps, kept for the next head that starts from it.
-    """
+    """Standardised pairs to train on and to choose by, with the statistics that standardised them."""
 
     train: ResidentPairs
     val: ResidentPairs
     image: Statistics
     text: Statistics
-    closed_forms: dict[int, Candidate] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> "TrainingData":
         """Return the same data on a device."""
         return TrainingData(self.train.to(device), self.val.to(device), self.image, self.text)
 
     def under(self, control: str, seed: int) -> "TrainingData":
-        """Return the data with training pairs altered by a control, and no closed form of the true ones."""
-        if control == "none":
-            return self
-        return replace(self, train=altered(self.train, control, seed), closed_forms={})
+        """Return the data with training pairs altered by a control."""
+        return self if control == "none" else replace(self, train=altered(self.train, control, seed))
 
 
 def load_training_data(train: PairFiles, val: PairFiles, compute: torch.dtype) -> TrainingData:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from frozenalign.closed_forms.canonical_maps import CanonicalMaps
+from frozenalign.closed_forms.registry import Candidate
 from frozenalign.configuration.experiments import Experiment, TrainingSettings
 from frozenalign.data.pairs import ResidentPairs
 from frozenalign.evaluation.metrics import summarize
@@ -24,7 +26,7 @@ from frozenalign.training.data import TrainingData
 from frozenalign.training.divergence import refuse_broken_weights
 from frozenalign.training.epochs import end_epoch, steps_of_epoch, train_epoch
 from frozenalign.training.optimizer import AdamW, warmup_cosine
-from frozenalign.training.starts import closed_form, start_from_closed_form, whiten
+from frozenalign.training.starts import fit_start, start_from, whiten
 from frozenalign.training.steps import Fit
 
 logger = logging.getLogger(__name__)
@@ -39,15 +41,18 @@ def fit(
     seed: int,
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
     checkpoint: Checkpoint | None = None,
+    canonical: CanonicalMaps | None = None,
 ) -> Fit:
     """Train a head and return it with its best weights loaded.
 
+    canonical: the CCA of the pairs, fitted here where a head starts from one and none is given, and for a control.
     data lies on the device that computes. on_epoch sees every epoch's record and may raise to stop. With a checkpoint,
     training goes on from what it holds, and an interruption writes it: the KeyboardInterrupt says where things stand.
     """
     settings = experiment.training
-    data = data.under(settings.control, seed)
-    state = start(experiment, data, seed)
+    if settings.control != "none":
+        data, canonical = data.under(settings.control, seed), None
+    state = start(experiment, data, seed, canonical)
     if checkpoint and checkpoint.read_into(state):
         logger.info("going on in epoch %d after step %d, from %s", state.epoch + 1, state.step, checkpoint.path)
     try:
@@ -91,18 +96,20 @@ def _kept(checkpoint: Checkpoint, state: Fit, interruption: KeyboardInterrupt) -
     )
 
 
-def start(experiment: Experiment, data: TrainingData, seed: int) -> Fit:
-    """Return a training before its first step; data lies on the device that computes."""
+def start(experiment: Experiment, data: TrainingData, seed: int, canonical: CanonicalMaps | None = None) -> Fit:
+    """Return a training before its first step; data lies on the device that computes. canonical: as for `fit`."""
     torch.manual_seed(seed)
     settings, device = experiment.training, data.train.images.device
     model = DualEncoder(experiment.model, data.train.images.shape[1], data.train.texts.shape[1])
     data.image.fill(model.image_statistics)
     data.text.fill(model.text_statistics)
-    start_from_closed_form(model, data.train, data.val, data.closed_forms)
+    maps = _canonical_maps(experiment, data, canonical)
+    if maps:
+        start_from(model, maps.pair)
     whiten(model, data.train)
     model.to(device)
     loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)
-    if not getattr(model.head, "learnable_temp", True):
+    if not model.traits.learnable_temp:
         loss.freeze_temperature()
     optimizer = AdamW([model, loss], settings.weight_decay)
     steps = settings.num_epochs * steps_of_epoch(data.train, settings)
@@ -112,20 +119,26 @@ def start(experiment: Experiment, data: TrainingData, seed: int) -> Fit:
         loss,
         _momentum_copy(model, loss),
         _average(model, settings, steps),
-        _augmentation(model, data, settings),
+        _augmentation(settings, maps),
         optimizer,
         learning_rate,
-        part=settings.batch_size,
         loss_sum=torch.zeros((), device=device),
     )
 
 
-def _augmentation(model: DualEncoder, data: TrainingData, settings: TrainingSettings) -> Augmentation:
+def _canonical_maps(experiment: Experiment, data: TrainingData, canonical: CanonicalMaps | None) -> Candidate | None:
+    """Return the CCA for the width of an experiment's output, None where nothing of it starts from one."""
+    if not experiment.starts_from_cca:
+        return None
+    output_dim = experiment.model["output_dim"]
+    return (canonical or fit_start(data, [output_dim])).of_width(output_dim)
+
+
+def _augmentation(settings: TrainingSettings, maps: Candidate | None) -> Augmentation:
     """Return what steps do to their inputs; automatic noise follows the ridges that validation chose for the CCA."""
     noise = settings.noise, settings.noise
     if settings.noise == "auto":
-        chosen = closed_form(model, data.train, data.val, data.closed_forms).chosen
-        ridges = chosen["image_regularizer"], chosen["text_regularizer"]
+        ridges = maps.chosen["image_regularizer"], maps.chosen["text_regularizer"]
         noise = tuple(NOISE_OF_RIDGE * ridge**0.25 for ridge in ridges)
     return Augmentation(settings.mixup, *noise, settings.input_dropout)
 
@@ -142,7 +155,7 @@ def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
     """Return a momentum copy if the loss needs one; the loss's own momentum goes before the head's and the default."""
     if not isinstance(loss, QueueLoss):
         return None
-    choices = (loss.momentum, getattr(model.head, "momentum", None), loss.default_momentum)
+    choices = (loss.momentum, model.traits.momentum, loss.default_momentum)
     return MomentumCopy(model, next(value for value in choices if value is not None)).eval()
 
 

@@ -1,4 +1,4 @@
-"""The gradients of a batch whose activations need not all be in memory at once."""
+"""The features of a batch whose activations need not all be in memory at once."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,42 +8,48 @@ from torch import Tensor
 from frozenalign.system.products import blocks
 from frozenalign.system.random_state import random_state, restore_random_state
 
-Features = Callable[[slice], Sequence[Tensor]]
-Loss = Callable[[Sequence[Tensor]], Tensor]
+Function = Callable[..., Sequence[Tensor]]
 
 
-def backward(features: Features, loss: Loss, rows: int, part: int, device: torch.device) -> Tensor:
-    """Add the gradients of the loss of a batch of `rows`, with the activations of `part` rows at a time; return it.
+class BatchFeatures:
+    """What a function makes of the rows of a batch, with the activations of `part` rows in memory at a time.
 
-    features: maps a slice of the batch to tensors (rows of the slice, …) on the device. loss: maps those of the whole
-    batch to a scalar: every row meets every other one, whatever the part. The gradients are those of the whole batch
-    at once up to rounding; dropout draws its masks part by part.
+    A loss is taken of `outputs`, tensors (B, …) of the whole batch: every row meets every other one, whatever the part.
+    After its backward pass, `backward` takes the gradients from the outputs to the weights. They are those of the whole
+    batch at once up to rounding; dropout draws its masks part by part.
+
+    function: maps inputs (rows, …) to tensors (rows, …). inputs: of the whole batch, (B, …), on one device.
     """
-    if part >= rows:
-        value = loss(features(slice(0, rows)))
-        value.backward()
-        return value.detach()
-    return _backward_in_parts(features, loss, list(blocks(rows, part)), device)
 
+    def __init__(self, function: Function, inputs: Sequence[Tensor], part: int) -> None:
+        self.function, self.inputs = function, inputs
+        self.parts = list(blocks(len(inputs[0]), part))
+        self.random_states = []
+        self.outputs = self._of(self.parts[0]) if len(self.parts) == 1 else self._without_activations()
 
-def _backward_in_parts(features: Features, loss: Loss, parts: Sequence[slice], device: torch.device) -> Tensor:
-    """Take features without a graph, the loss's gradients by them, then every part again under its random numbers.
+    def backward(self) -> None:
+        """Compute every part again, under its random numbers, and take the gradients of its outputs to the weights."""
+        if len(self.parts) == 1:
+            return  # The backward pass of the loss has gone through the whole graph.
+        after = random_state(self.inputs[0].device)
+        for part, state in zip(self.parts, self.random_states, strict=True):
+            restore_random_state(state)
+            pairs = zip(self._of(part), self.outputs, strict=True)
+            # A sum whose gradients by the outputs are the leaves': given those, PyTorch would import its compiler.
+            sum((output * leaf.grad[part]).sum() for output, leaf in pairs if leaf.grad is not None).backward()
+        restore_random_state(after)
 
-    Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup.
-    """
-    outputs, states = [], []
-    with torch.no_grad():
-        for part in parts:
-            states.append(random_state(device))
-            outputs.append(features(part))
-    leaves = [torch.cat(tensors).requires_grad_() for tensors in zip(*outputs, strict=True)]
-    value = loss(leaves)
-    value.backward()
-    after = random_state(device)
-    for part, state in zip(parts, states, strict=True):
-        restore_random_state(state)
-        pairs = zip(features(part), leaves, strict=True)
-        # A sum whose gradients by the outputs are the leaves': given those, PyTorch would import its compiler.
-        sum((output * leaf.grad[part]).sum() for output, leaf in pairs if leaf.grad is not None).backward()
-    restore_random_state(after)
-    return value.detach()
+    def _of(self, part: slice) -> Sequence[Tensor]:
+        return self.function(*(rows[part] for rows in self.inputs))
+
+    @torch.no_grad()
+    def _without_activations(self) -> list[Tensor]:
+        """Return the outputs as leaves of a new graph, and keep the random numbers of every part.
+
+        Gao et al. 2021, Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup.
+        """
+        by_part = []
+        for part in self.parts:
+            self.random_states.append(random_state(self.inputs[0].device))
+            by_part.append(self._of(part))
+        return [torch.cat(tensors).requires_grad_() for tensors in zip(*by_part, strict=True)]

@@ -1,24 +1,66 @@
 """What a head begins with: maps of a closed form, the whitening of its inputs."""
 
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frozenalign.closed_forms.baselines import Candidate, LinearPair, PrincipalAxes
-from frozenalign.closed_forms.choice import choose_maps
+from frozenalign.closed_forms.baselines import PrincipalAxes
+from frozenalign.closed_forms.canonical_maps import (
+    OUTPUT_DIMS,
+    CanonicalMaps,
+    choose_canonical_maps,
+    load_canonical_maps,
+)
+from frozenalign.closed_forms.registry import Candidate, LinearPair
+from frozenalign.configuration.result_files import checked_facts
+from frozenalign.data.manifests import Inputs
 from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import ResidentPairs, resident_chunks
-from frozenalign.models.dual_encoder import DualEncoder, TowerBesidePath, WhitenedTower
+from frozenalign.models.dual_encoder import DualEncoder, Standardize, TowerBesidePath, WhitenedTower
 from frozenalign.models.heads import LinearTower
+from frozenalign.system.errors import UserError
+from frozenalign.training.data import TrainingData
 
 
-def start_from_closed_form(
-    model: DualEncoder, train: ResidentPairs, val: ResidentPairs, known: dict[int, Candidate] | None = None
-) -> None:
-    """Replace random weights where `init` or `skip` asks for it; validation pairs choose the regularisers.
+def read_start(path: Path, inputs: Inputs, train: Collection[str]) -> CanonicalMaps:
+    """Read the CCA that heads of the inputs start from, refused where it was fitted to other pairs.
 
-    The pairs are standardised by the model's own statistics, which must be in place.
-    known: closed forms of these pairs by the width of their maps; one that is missing is computed and kept there.
+    train: the digests of the rows that it may be fitted to.
+    """
+    maps, facts = load_canonical_maps(path)
+    fitted = Inputs(**checked_facts(facts, path)["inputs"])
+    if replace(fitted, train=inputs.train) != inputs or fitted.train not in train:
+        raise UserError(f"{path} was fitted to other pairs than this split's: run the step baselines again")
+    return maps
+
+
+def fit_start(data: TrainingData, output_dims: Sequence[int] = OUTPUT_DIMS) -> CanonicalMaps:
+    """Fit the CCA of the training pairs in memory, for heads of these output widths.
+
+    It is fitted in the encoders' own scales, like the baseline: standardising lifts directions that hold only noise.
+    """
+    train, val = _where_float64_is(data.train), _where_float64_is(data.val)
+    image, text = data.image.to(train.images.device), data.text.to(train.images.device)
+    chunks = ((images * image.scale, texts * text.scale) for images, texts in resident_chunks(train))
+    own_val = ResidentPairs(val.images * image.scale, val.texts * text.scale, val.text_image)
+    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(chunks), own_val, output_dims))
+
+    def uncentred(maps: Candidate) -> Candidate:
+        pair = maps.pair
+        means = {"image_mean": pair.image_mean + image.mean, "text_mean": pair.text_mean + text.mean}
+        return replace(maps, pair=replace(pair, **means))
+
+    return CanonicalMaps(uncentred(maps.widest), {width: uncentred(each) for width, each in maps.narrower.items()})
+
+
+def start_from(model: DualEncoder, pair: LinearPair) -> None:
+    """Replace random weights by maps of raw rows where `init` or `skip` asks for it.
+
+    The model's statistics, by which its towers see standardised rows, must be in place.
     """
     if isinstance(model.head, LinearTower) and model.head.init == "cca":
         layers = model.image_tower, model.text_tower
@@ -26,21 +68,8 @@ def start_from_closed_form(
         layers = model.image_tower.path, model.text_tower.path
     else:
         return
-    pair = closed_form(model, train, val, {} if known is None else known).pair
-    _fill(layers[0], pair.image_map, pair.image_mean)
-    _fill(layers[1], pair.text_map, pair.text_mean)
-
-
-def closed_form(model: DualEncoder, train: ResidentPairs, val: ResidentPairs, known: dict[int, Candidate]) -> Candidate:
-    """Return the regularised CCA of the training pairs, at most as wide as the model's output, for standardised rows.
-
-    It is fitted in the encoders' own scales, like the baseline: standardising lifts directions that hold only noise.
-    known: as for `start_from_closed_form`.
-    """
-    width = model.settings["output_dim"]
-    if width not in known:
-        known[width] = _standardized_cca(model, train, val, width)
-    return known[width]
+    _fill(layers[0], pair.image_map, pair.image_mean, model.image_statistics)
+    _fill(layers[1], pair.text_map, pair.text_mean, model.text_statistics)
 
 
 def whiten(model: DualEncoder, train: ResidentPairs) -> None:
@@ -63,26 +92,15 @@ def _where_float64_is(pairs: ResidentPairs) -> ResidentPairs:
     return pairs.to(torch.device("cpu")) if pairs.images.device.type == "mps" else pairs
 
 
-def _standardized_cca(model: DualEncoder, train: ResidentPairs, val: ResidentPairs, width: int) -> Candidate:
-    train, val = _where_float64_is(train), _where_float64_is(val)
-    device = train.images.device
-    image_scale, text_scale = model.image_statistics.scale.to(device), model.text_statistics.scale.to(device)
-    chunks = ((images * image_scale, texts * text_scale) for images, texts in resident_chunks(train))
-    own_val = ResidentPairs(val.images * image_scale, val.texts * text_scale, val.text_image)
-    chosen = choose_maps("cca", chunks, own_val, width).candidate
-    pair = LinearPair(
-        image_map=chosen.pair.image_map * image_scale,
-        image_mean=chosen.pair.image_mean / image_scale,
-        text_map=chosen.pair.text_map * text_scale,
-        text_mean=chosen.pair.text_mean / text_scale,
-    )
-    return Candidate(chosen.chosen, pair)
-
-
 @torch.no_grad()
-def _fill(layer: nn.Linear, weights: Tensor, mean: Tensor) -> None:
-    """Let a layer compute (x - mean) weightsᵀ in the scale of its random weights; spare outputs start at zero."""
+def _fill(layer: nn.Linear, weights: Tensor, mean: Tensor, statistics: Standardize) -> None:
+    """Let a layer compute (x - mean) weightsᵀ of raw rows x from standardised ones, in the scale of its random weights.
+
+    Spare outputs start at zero.
+    """
     weights, mean = weights.to(layer.weight.device), mean.to(layer.weight.device)
+    mean = (mean - statistics.mean) / statistics.scale
+    weights = weights * statistics.scale
     # A single weight, or equal ones, have no spread.
     if weights.numel() > 1 and (spread := weights.std()) > 0:
         weights = weights * (layer.weight.std() / spread)

@@ -1,8 +1,9 @@
 """One step of training: what an interruption must not lose, and what a batch changes in it."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,12 +13,11 @@ from frozenalign.configuration.experiments import TrainingSettings
 from frozenalign.losses.matching import matching_loss
 from frozenalign.losses.structure import structure_loss
 from frozenalign.models.dual_encoder import DualEncoder, unit
-from frozenalign.system.memory import halved_until_it_fits
+from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import blocks
-from frozenalign.system.random_state import random_state, restore_random_state
 from frozenalign.training.augmentation import Augmentation
 from frozenalign.training.averaging import MomentumCopy, WeightAverage
-from frozenalign.training.micro_batches import backward
+from frozenalign.training.micro_batches import BatchFeatures
 from frozenalign.training.optimizer import AdamW
 
 SMALLEST_PART = 16
@@ -28,7 +28,8 @@ class Fit:
     """A training in progress: everything that an interruption must not lose.
 
     epoch: epochs that are finished. step: steps taken. batch: batches done of the epoch in progress. first_step: the
-    step it began with. loss_sum: sum of its losses over pairs. part: rows whose activations memory holds at once.
+    step it began with. loss_sum: sum of its losses over pairs. part: rows of a batch whose activations a device was
+    found to hold at once, by its name, where it did not hold those of a whole batch.
     """
 
     model: DualEncoder
@@ -38,8 +39,8 @@ class Fit:
     augmentation: Augmentation
     optimizer: AdamW
     learning_rate: Callable[[int], float]
-    part: int
     loss_sum: Tensor
+    part: dict[str, int] = field(default_factory=dict)
     epoch: int = 0
     step: int = 0
     batch: int = 0
@@ -66,7 +67,10 @@ def train_step(
     images, texts = state.augmentation(images, texts, mixed_share)
     if state.momentum_copy:
         state.momentum_copy.update(state.model)
-    value, keys = _gradients(state, images, texts, image_index, settings.structure)
+    rows = _rows_at_once(state, len(images))
+    value, keys = rows.run(
+        _gradients, len(images), images.device, state, images, texts, image_index, settings.structure
+    )
     state.loss_sum += len(images) * value
     broken = ~state.loss_sum.isfinite()
     state.optimizer.step(state.learning_rate(state.step), settings.gradient_clip, skip=broken)
@@ -78,36 +82,33 @@ def train_step(
         state.loss.enqueue(*keys, image_index)
 
 
+def _rows_at_once(state: Fit, batch_rows: int) -> FittingSize:
+    """Return the rows of a batch whose activations memory holds; rows that a batch norm compares stay together."""
+    has_batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in state.model.modules())
+    smallest = batch_rows if has_batch_norm else SMALLEST_PART
+    return FittingSize("rows of a batch", smallest, "lower training.batch_size", state.part, state.loss.tiles)
+
+
 def _gradients(
-    state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
+    part: int, state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Return the loss and the momentum keys of a batch, gradients in place, in parts where memory is short."""
-    random = random_state(images.device)
+    """Put the gradients of a batch in place, `part` rows at a time, and return its loss and its momentum keys (B, D).
 
-    def gradients(part: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        restore_random_state(random)
-        state.optimizer.zero_grad()
-        keys = _keys(state.momentum_copy, images, texts, part)
-        value = backward(
-            lambda rows: tower_outputs(state.model, images[rows], texts[rows]),
-            lambda outputs: _loss(state, images, texts, image_index, outputs, keys, structure),
-            len(images),
-            part,
-            images.device,
-        )
-        return value, keys
-
-    whole = min(state.part, len(images))
-    smallest = len(images) if _has_batch_norm(state.model) else min(SMALLEST_PART, whole)
-    result, part = halved_until_it_fits(gradients, whole, smallest, "rows of a batch", "lower training.batch_size")
-    if part < whole:
-        state.part = part
-    return result
-
-
-def _has_batch_norm(model: nn.Module) -> bool:
-    """Say whether a row's output depends on the rest of its batch, which then cannot be taken in parts."""
-    return any(isinstance(module, nn.BatchNorm1d) for module in model.modules())
+    The loss is the contrastive one, with the structure penalty and the matching loss where the head has them.
+    """
+    state.optimizer.zero_grad()
+    keys = _keys(state.momentum_copy, images, texts, part)
+    features = BatchFeatures(partial(tower_outputs, state.model), (images, texts), part)
+    x, y, *tokens = features.outputs
+    loss = state.loss(x, y, image_index, *keys)
+    if structure:
+        loss = loss + structure * (structure_loss(images, x) + structure_loss(texts, y))
+    if tokens:
+        with _autocast(images):
+            loss = loss + matching_loss(state.model.scorer, *tokens, x @ y.T, image_index)
+    loss.backward()
+    features.backward()
+    return loss.detach(), keys
 
 
 def _keys(copy: MomentumCopy | None, images: Tensor, texts: Tensor, part: int) -> tuple[Tensor, ...]:
@@ -137,23 +138,3 @@ def tower_outputs(model: DualEncoder, images: Tensor, texts: Tensor) -> tuple[Te
         x, image_tokens = model.image_tower.with_tokens(images)
         y, text_tokens = model.text_tower.with_tokens(texts)
         return unit(x), unit(y), image_tokens, text_tokens
-
-
-def _loss(
-    state: Fit,
-    images: Tensor,
-    texts: Tensor,
-    image_index: Tensor,
-    outputs: Sequence[Tensor],
-    keys: tuple[Tensor, ...],
-    structure: float,
-) -> Tensor:
-    """Return the contrastive loss, with the structure penalty and the matching loss where the head has them."""
-    x, y, *tokens = outputs
-    value = state.loss(x, y, image_index, *keys)
-    if structure:
-        value = value + structure * (structure_loss(images, x) + structure_loss(texts, y))
-    if tokens:
-        with _autocast(images):
-            value = value + matching_loss(state.model.scorer, *tokens, x @ y.T, image_index)
-    return value

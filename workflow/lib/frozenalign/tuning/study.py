@@ -14,6 +14,7 @@ import torch
 from optuna.trial import Trial, TrialState
 from tqdm import tqdm
 
+from frozenalign.closed_forms.canonical_maps import CanonicalMaps
 from frozenalign.configuration.search_space import propose, space_difference, space_text
 from frozenalign.configuration.studies import Study
 from frozenalign.system.errors import UserError
@@ -32,12 +33,13 @@ WATCH_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A study, where its trials are kept, and what its data are known by."""
+    """A study, where its trials are kept, what its data are known by, and the CCA that heads start from, if any."""
 
     name: str
     study: Study
     database: Path
     inputs_hash: str
+    canonical: CanonicalMaps | None = None
 
     @property
     def queue(self) -> Path:
@@ -207,7 +209,7 @@ def _run_trial(run: StudyRun, data: TrainingData, study: optuna.Study, trial: Tr
     try:
         experiment = propose(trial, run.study, f"study {run.name}, trial {trial.number}")
         trial.set_user_attr("experiment", experiment.as_document())
-        fit(experiment, data, seed=run.study.sampler["seed"], on_epoch=on_epoch)
+        fit(experiment, data, seed=run.study.sampler["seed"], canonical=run.canonical, on_epoch=on_epoch)
         state, outcome = TrialState.COMPLETE, f"RSUM {best:.1f}"
     except optuna.TrialPruned:
         state, outcome = TrialState.PRUNED, f"pruned at RSUM {best:.1f}"

@@ -1,0 +1,32 @@
+"""Pictures are drawn where they are not yet, or what they were drawn from has changed."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from matplotlib.figure import Figure
+from PIL import Image, UnidentifiedImageError
+
+from frozenalign.system.files import save_figure
+
+DRAWN_FROM = "Source"
+
+
+def draw(path: Path, drawn_from: str, figure: Callable[[], Figure]) -> bool:
+    """Write a picture as PNG and return True, or return False where the one there is drawn from the same.
+
+    drawn_from: a hash of everything that decides the picture; it stands in the file.
+    """
+    if _source_of(path) == drawn_from:
+        os.utime(path)
+        return False
+    save_figure(path, figure(), {DRAWN_FROM: drawn_from})
+    return True
+
+
+def _source_of(path: Path) -> str | None:
+    try:
+        with Image.open(path) as picture:
+            return picture.info.get(DRAWN_FROM)
+    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+        return None

@@ -1,0 +1,71 @@
+"""The pictures, each kind in one job: starting a process for every run would take longer than drawing.
+
+Pictures are updated, not deleted before the job: only those are drawn anew whose sources have changed.
+"""
+
+
+rule curves:
+    input:
+        histories=run_files("loss_history.json", head_folders),
+        settings=run_files("resolved_config.yaml", head_folders),
+        trials=run_files("trials.csv", study_folders),
+        studies=run_files("study.json", study_folders),
+    output:
+        training=[
+            picture(f"{folder}/training_curves.png", "training_curves", "Training")
+            for folder in head_folders("{dataset}")
+        ],
+        history=[
+            picture(f"{folder}/optimization_history.png", "optimization_history", "Tuning")
+            for folder in study_folders("{dataset}")
+        ],
+        importance=[
+            picture(f"{folder}/parameter_importance.png", "parameter_importance", "Tuning")
+            for folder in study_folders("{dataset}")
+        ],
+    log:
+        "results/{dataset}/logs/curves.log",
+    benchmark:
+        "results/{dataset}/benchmarks/curves.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        *code("curves"),
+        step=step("curves"),
+        runs=lambda wildcards, input: folders_of(input.histories),
+        studies=lambda wildcards, input: folders_of(input.studies),
+    shell:
+        "{params.step:q} --runs {params.runs:q} --studies {params.studies:q} > {log:q} 2>&1"
+
+
+rule figures:
+    input:
+        metrics=run_files("evaluation_results/metrics.json", run_folders),
+        ranks=run_files("evaluation_results/ranks.npz", run_folders),
+        samples=run_files("evaluation_results/samples.npz", run_folders),
+    output:
+        [
+            picture(f"{folder}/evaluation_results/{name}.png", name, "Evaluation")
+            for folder in run_folders("{dataset}")
+            for name in EVALUATION_PICTURES
+        ],
+    log:
+        "results/{dataset}/logs/figures.log",
+    benchmark:
+        "results/{dataset}/benchmarks/figures.tsv"
+    conda:
+        "../../envs/environment.yaml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        *code("figures"),
+        step=step("figures"),
+        evaluations=lambda wildcards, input: folders_of(input.metrics),
+    shell:
+        "{params.step:q} --evaluations {params.evaluations:q} > {log:q} 2>&1"

@@ -1,0 +1,54 @@
+"""Draw the pictures of evaluations: recall at K, similarities, and the projections in the plane."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from frozenalign.configuration.result_files import read_result
+from frozenalign.plots.drawing import draw
+from frozenalign.plots.figures import embedding_map, recall_at_k, similarity_histogram
+from frozenalign.plots.maps import pca_map, tsne_map
+from frozenalign.system.errors import run
+from frozenalign.system.files import read_arrays, text_hash
+from frozenalign.system.fingerprints import code_hash, content_hash
+
+logger = logging.getLogger(__name__)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write recall_at_k.png, similarity_histogram.png, embedding_pca.png and embedding_tsne.png of each evaluation."""
+    folders = _parser().parse_args(argv).evaluations
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    code = code_hash(Path(__file__))
+    drawn = sum(_draw(folder, code) for folder in folders)
+    logger.info("found: %d of %d pictures to draw", drawn, 4 * len(folders))
+
+
+def _draw(folder: Path, code: str) -> int:
+    """Draw what is not up to date in a folder and return how many pictures that were."""
+    name = read_result(folder / "metrics.json")["experiment"]
+    sources = [folder / "ranks.npz", folder / "samples.npz"]
+    drawn_from = text_hash(f"{name} {code} {content_hash(sources)}")
+    ranks, samples = (read_arrays(path) for path in sources)
+    pairs = samples["images"], samples["texts"]
+    similarities = samples["matches"], samples["non_matches"]
+    figures = {
+        "recall_at_k": lambda: recall_at_k(ranks["i2t"], ranks["t2i"], name),
+        "similarity_histogram": lambda: similarity_histogram(*similarities, name),
+        "embedding_pca": lambda: embedding_map(*pca_map(*pairs), name, "PCA"),
+        "embedding_tsne": lambda: embedding_map(*tsne_map(*pairs), name, "t-SNE"),
+    }
+    return sum(draw(folder / f"{file}.png", drawn_from, figure) for file, figure in figures.items())
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m workflow.scripts.figures", description=__doc__)
+    parser.add_argument(
+        "--evaluations", nargs="+", required=True, type=Path, help="folders evaluation_results that `evaluate` wrote"
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    run(main)
