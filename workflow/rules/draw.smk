@@ -59,7 +59,7 @@ rule figures:
         "results/{dataset}/benchmarks/figures.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: 2
     resources:
         mem_mb=1000,
         runtime=30,
@@ -68,4 +68,4 @@ rule figures:
         step=step("figures"),
         evaluations=lambda wildcards, input: folders_of(input.metrics),
     shell:
-        "{params.step:q} --evaluations {params.evaluations:q} > {log:q} 2>&1"
+        "{params.step:q} --evaluations {params.evaluations:q} --processes {threads} > {log:q} 2>&1"

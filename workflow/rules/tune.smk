@@ -16,6 +16,8 @@ rule tune:
         "results/{dataset}/logs/tune-{study}.log",
     benchmark:
         "results/{dataset}/benchmarks/tune-{study}.tsv"
+    # The tuned head is trained after it: last, it would hold up the end of the run.
+    priority: 1
     conda:
         "../../envs/environment.yaml"
     threads: 2

@@ -1,8 +1,12 @@
 """Draw the pictures of evaluations: recall at K, similarities, and the projections in the plane."""
 
 import argparse
+import functools
 import logging
+import multiprocessing
+import signal
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from frozenalign.configuration.result_files import read_result
@@ -18,10 +22,14 @@ logger = logging.getLogger(__name__)
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Write recall_at_k.png, similarity_histogram.png, embedding_pca.png and embedding_tsne.png of each evaluation."""
-    folders = _parser().parse_args(argv).evaluations
+    arguments = _parser().parse_args(argv)
+    folders = arguments.evaluations
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    code = code_hash(Path(__file__))
-    drawn = sum(_draw(folder, code) for folder in folders)
+    draw_folder = functools.partial(_draw, code=code_hash(Path(__file__)))
+    # Nothing here has started threads that a fork would miss, and what is imported need not be imported again.
+    fork, deaf = multiprocessing.get_context("fork"), (signal.SIGINT, signal.SIG_IGN)
+    with ProcessPoolExecutor(arguments.processes, fork, signal.signal, deaf) as pool:
+        drawn = sum(pool.map(draw_folder, folders))
     logger.info("found: %d of %d pictures to draw", drawn, 4 * len(folders))
 
 
@@ -47,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--evaluations", nargs="+", required=True, type=Path, help="folders evaluation_results that `evaluate` wrote"
     )
+    parser.add_argument("--processes", type=int, default=1, help="how many draw at the same time (1)")
     return parser
 
 
