@@ -12,13 +12,13 @@ help:
 	@echo "make setup   install the pinned packages into $(VENV)"
 	@echo "make demo    run the default workflow on generated data, to the report"
 	@echo "make test    run the tests"
-	@echo "make soak    inject faults: kills, full disks, damaged files (10 minutes)"
-	@echo "make lint    check style: ruff, snakefmt, snakemake --lint, the order of the wings"
+	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 10 minutes)"
+	@echo "make lint    check style and imports: ruff, snakefmt, import-linter, snakemake --lint"
 	@echo "make bench   time training, evaluation and memory"
-	@echo "make reference   write config/README.md from the schemas"
-	@echo "make lock    write the hashes of the pinned packages, after a change of envs/requirements*.txt"
-	@echo "make audit   look the pinned packages up among the known vulnerabilities"
-	@echo "make clean   remove results/, unless somebody keeps embeddings there"
+	@echo "make reference   write config/README.md from the schemas and docstrings"
+	@echo "make lock    write the hashes of the pinned packages after a change in envs/requirements*.txt"
+	@echo "make audit   check the pinned packages for known vulnerabilities"
+	@echo "make clean   empty results/, unless there are embeddings in it"
 
 setup: $(VENV)/installed
 

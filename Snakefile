@@ -4,10 +4,10 @@ import sys
 
 from snakemake.utils import min_version
 
-# As a module of another workflow this file stands elsewhere than the workflow's base folder.
+# Not `workflow.basedir`, which is the folder of the workflow that uses this one as a module.
 sys.path.insert(0, f"{workflow.current_basedir}/workflow/lib")
 
-from frozenalign.configuration.runs import RESERVED, checked_run
+from frozenalign.configuration.runs import RESERVED, checked_files, checked_run
 
 min_version("9.20")
 
@@ -19,6 +19,8 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/given.smk"
+include: "workflow/rules/settings.smk"
 include: "workflow/rules/targets.smk"
 
 
@@ -31,7 +33,7 @@ onstart:
     refuse_unwritable_results()
 
 
-# A full disk takes no log either: what the failed jobs could not say is said here.
+# On a full disk the jobs' logs are empty.
 onerror:
     refuse_unwritable_results()
 

@@ -150,7 +150,7 @@ def test_scales_are_kept_in_their_published_bounds():
 
 def filled(loss, batches: int, size: int = BATCH):
     """Put known keys of images 100, 101, … into a queue, and return all keys put in."""
-    loss.prepare_queue(WIDTH, torch.device("cpu"))
+    loss.prepare_queue(WIDTH)
     put = []
     for number in range(batches):
         image_keys, text_keys = features(10 + number, size), features(50 + number, size)
@@ -241,7 +241,7 @@ def test_a_queue_holds_the_newest_keys_whatever_the_batch_size(size):
 def test_a_queue_is_made_anew_when_the_feature_width_changes():
     loss = MoCoLoss(queue_size=8)
     filled(loss, 1, 4)
-    loss.prepare_queue(WIDTH + 1, torch.device("cpu"))
+    loss.prepare_queue(WIDTH + 1)
     assert loss.image_queue.shape == (8, WIDTH + 1)
     assert (loss.queue_index == -1).all()
     np.testing.assert_allclose(loss.image_queue.norm(dim=1).numpy(), 1.0, rtol=1e-5)

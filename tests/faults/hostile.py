@@ -1,4 +1,4 @@
-"""Names, texts and pictures with a meaning of their own in a shell, a template, a path, a table or a page."""
+"""Names, texts and pictures with a special meaning in a shell, a template, a path, a table or a page."""
 
 from pathlib import Path
 
@@ -111,7 +111,7 @@ FILES = [
 
 
 def write_pictures(folder: Path) -> None:
-    """Write a picture, and what must never be on a page: one outside the folder, a link to it, a vector graphic."""
+    """Write a picture, and three that must never be on a page: outside the folder, a link to that, a vector graphic."""
     folder.mkdir(parents=True)
     for path in (folder / "photo.png", folder.parent / "secret.png"):
         Image.new("RGB", (300, 200), (200, 30, 30)).save(path)

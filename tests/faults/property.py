@@ -22,7 +22,7 @@ LONGEST_MESSAGE = 1000
 
 
 def cases(number: int, derandomize: bool = True) -> hypothesis.settings:
-    """Return settings for so many examples, the same ones in every run unless `derandomize` is False."""
+    """Return settings for `number` examples, the same ones in every run unless `derandomize` is False."""
     return hypothesis.settings(
         max_examples=number,
         derandomize=derandomize,
@@ -35,7 +35,7 @@ def cases(number: int, derandomize: bool = True) -> hypothesis.settings:
 def answer(call: Callable[[], Any], names: str, holds: Callable[[Any], None] = lambda result: None) -> str | None:
     """Call a reader: return None where its result `holds`, else its sentence, which must name the file `names`.
 
-    Processor time is judged here and in `ended`, since other programs may keep the processor busy.
+    The limit is in processor time, as in `ended`: other programs may keep the processor busy.
     """
     began = time.process_time()
     try:
@@ -50,14 +50,14 @@ def answer(call: Callable[[], Any], names: str, holds: Callable[[Any], None] = l
 
 
 def refusal(call: Callable[[], Any], names: str) -> str:
-    """Call a reader on what nobody should take, and return its sentence."""
+    """Call a reader with invalid input and return its error message."""
     said = answer(call, names)
-    assert said is not None, "it was taken"
+    assert said is not None, "the input was accepted"
     return said
 
 
 def assert_one_sentence(text: str, names: str) -> None:
-    """Check that a message is one printable line of bearable length, names the file, and goes on behind a colon."""
+    """Check that a message is one printable line of limited length that names the file, then the fault or remedy."""
     assert text.isprintable(), ascii(text)
     assert len(text) <= LONGEST_MESSAGE, len(text)
     assert names in text
@@ -156,7 +156,7 @@ def replaced(document: Any, path: tuple, value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended: exit status, both its outputs, seconds of processor time, peak memory in bytes."""
+    """The end of a program: exit status, both its outputs, seconds of processor time, peak memory in bytes."""
 
     status: int | None
     said: str
@@ -164,7 +164,7 @@ class Ended:
     memory: int
 
 
-# Between the tests and the program, since a program's peak memory begins with that of the process it was started by.
+# A process between the tests and the program: a program's peak memory starts at that of its parent.
 _MEASURED = """
 import json, resource, subprocess, sys
 said, patience, *command = sys.argv[1:]
@@ -179,7 +179,7 @@ print(json.dumps([status, usage.ru_utime + usage.ru_stime, usage.ru_maxrss]))
 
 
 def ended(folder: Path, *arguments: str, patience: float = 60) -> Ended:
-    """Run the project's Python with arguments; one that outlives `patience`, in seconds, is killed: status None."""
+    """Run the project's Python with arguments; after `patience` seconds it is killed: status None."""
     command = [sys.executable, "-c", _MEASURED, str(folder / "said"), str(patience), sys.executable, *arguments]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     status, seconds, memory = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""A loss that becomes NaN or infinite stops its training where it does, says why, and keeps the best weights."""
+"""A loss that becomes NaN or infinite stops its training at that step with a message, and the best weights are kept."""
 
 import json
 import re
@@ -66,9 +66,9 @@ def test_weights_stay_those_before_the_step_that_broke(data, broken_at_step):
     assert state.best_state
 
 
-def test_a_device_that_is_asked_once_an_epoch_skips_the_steps_after_the_broken_one(data, broken_at_step, monkeypatch):
-    """On a GPU asking means waiting: the steps in between leave the weights alone, and the report is the same."""
-    refuse = epochs._refuse_broken_loss
+def test_a_device_that_is_checked_once_an_epoch_skips_the_steps_after_the_broken_one(data, broken_at_step, monkeypatch):
+    """As on a GPU: the steps after the broken one change no weight, and the message is the same."""
+    refuse = epochs.refuse_divergence
 
     def broken_training() -> DivergenceError:
         with pytest.raises(DivergenceError, match="epoch 2, step 2 of 4") as caught:
@@ -79,7 +79,7 @@ def test_a_device_that_is_asked_once_an_epoch_skips_the_steps_after_the_broken_o
     at_once = broken_training()
     monkeypatch.undo()
     broken_at_step(6, float("nan"))
-    monkeypatch.setattr(epochs, "_refuse_broken_loss", lambda state, *rest: state.batch == 4 and refuse(state, *rest))
+    monkeypatch.setattr(epochs, "refuse_divergence", lambda state, *rest: state.batch == 4 and refuse(state, *rest))
     later = broken_training()
     assert str(later).split("; into it")[0] == str(at_once).split("; into it")[0]
     assert_same(later.state.model.state_dict(), at_once.state.model.state_dict())

@@ -1,4 +1,4 @@
-"""Files of a user under the names of results: a step stops before it writes anything; its own results it replaces."""
+"""Files of a user under the names of results: a step stops before it writes; its own results are replaced."""
 
 import io
 import json
@@ -99,7 +99,7 @@ def test_the_checkpoint_of_a_training_is_a_result_and_a_link_that_leads_nowhere_
 
 
 class Module:
-    """Stands for a whole model as torch.save writes it, which only its own code can read."""
+    """A whole model as torch.save writes it, which only its own code can read."""
 
 
 @pytest.mark.parametrize(

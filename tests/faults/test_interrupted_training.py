@@ -20,11 +20,11 @@ from workflow.scripts import train
 
 
 class Killed(BaseException):
-    """A process that ended without a word: nothing in the program may catch this."""
+    """The end of a killed process: nothing in the program may catch it."""
 
 
 class KilledAfterWriting(Checkpoint):
-    """A checkpoint after whose writing the process dies."""
+    """A checkpoint that ends the process after it was written."""
 
     def write(self, state) -> None:
         super().write(state)

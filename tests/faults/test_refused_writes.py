@@ -1,4 +1,4 @@
-"""The system refuses to write: one sentence with path, bytes and remedy, nothing lost, and a later run succeeds."""
+"""The system refuses to write: one sentence with path, bytes and remedy; nothing is lost, a later run succeeds."""
 
 import errno
 import re
@@ -34,7 +34,7 @@ STEPS = ["split", "train", "baselines", "evaluate", "ensemble", "tune", "report"
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of every output below a folder: of all its files, but for a study's memory."""
+    """Return the bytes of every file below a folder except a study's database."""
     return {path: text for path, text in contents(folder).items() if not path.startswith("study.")}
 
 
@@ -157,7 +157,7 @@ def test_a_full_disk_stops_a_step_in_one_sentence_and_the_same_step_succeeds_lat
     assert set(outputs(output)) == set(before)
 
 
-# Whatever says that it is no result of this project would not be replaced.
+# A step may replace an empty file, but none that is clearly not a result of this project.
 OLD = b""
 
 

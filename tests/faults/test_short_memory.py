@@ -1,4 +1,4 @@
-"""Where memory is short, work goes on in smaller pieces with the same result; then an error names the setting."""
+"""Short memory: work goes on in smaller pieces with the same result; if that fails, an error names the setting."""
 
 import logging
 import subprocess
@@ -114,7 +114,7 @@ def test_a_lack_that_nothing_works_around_ends_a_script_with_a_sentence(error):
 
 
 def fits(most: int, tried: list[int]):
-    """Return a computation that memory holds at this size and below; it writes down what it was tried with."""
+    """Return a computation that memory holds at this size and below; it records the sizes that were tried."""
 
     def compute(size: int) -> int:
         tried.append(size)

@@ -31,7 +31,7 @@ from frozenalign.tuning.trial_budget import ABANDONED, counted_trials
 from tests.small_training import study_text
 
 STUDY = study_text(4)
-# Holds the database alone for so many seconds at the most, again and again, until it is killed.
+# Locks the database for a random time, again and again, until it is killed.
 LOCKER = """
 import random, sqlite3, sys, time
 connection = sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None)
@@ -58,7 +58,7 @@ def locked(database: Path, held: float, between: float = 0.02) -> Iterator[None]
 
 @contextlib.contextmanager
 def slow_disk(seconds: float) -> Iterator[None]:
-    """Let every statement of every database of this process wait first."""
+    """Delay every statement of every database of this process."""
 
     def wait(*_: Any) -> None:
         time.sleep(seconds)
@@ -70,7 +70,7 @@ def slow_disk(seconds: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def interrupted_at(moment: str, number: int) -> Iterator[None]:
-    """Raise KeyboardInterrupt before or after the so-manieth statement of this process's databases."""
+    """Raise KeyboardInterrupt before or after statement `number` of this process's databases."""
     statements = itertools.count()
 
     def interrupt(*_: Any) -> None:
@@ -92,7 +92,7 @@ def run(tmp_path) -> StudyRun:
 
 @pytest.fixture
 def trained(monkeypatch) -> Callable[[Callable[[], None]], None]:
-    """Put three epochs of nothing in the place of training, and a function to be called before each."""
+    """Replace training by three epochs without work, and a function that is called before each."""
 
     def replace_fit(before_epoch: Callable[[], None] = lambda: None) -> None:
         def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):
@@ -107,7 +107,7 @@ def trained(monkeypatch) -> Callable[[Callable[[], None]], None]:
 
 @pytest.fixture
 def impatient_sqlite(monkeypatch) -> None:
-    """Let SQLite refuse at once, as it does to a reader that would write, and nobody wait for long."""
+    """Let SQLite refuse at once, as it does to a reader that begins to write, and let all waits be short."""
     monkeypatch.setattr(study_storage, "ASKING_SECONDS", 0.0)
     monkeypatch.setattr(study_storage, "LONGEST_WAIT_SECONDS", 0.05)
     monkeypatch.setattr("random.random", lambda: 0.0)
@@ -124,7 +124,7 @@ def test_an_operation_that_was_refused_as_busy_is_repeated_and_done_once(tmp_pat
             trial.report(number, 0)
             study.set_user_attr("last", number)
             study.tell(trial, number)
-    assert caplog.text.count("is busy: asked again") > 8
+    assert caplog.text.count("is busy: trying again") > 8
     kept = optuna.load_study(study_name=study.study_name, storage=f"sqlite:///{tmp_path / 'study.db'}")
     assert [trial.number for trial in kept.trials] == list(range(8))
     assert [trial.value for trial in kept.trials] == [trial.params["x"] for trial in kept.trials] == list(range(8))
@@ -197,7 +197,7 @@ def test_an_interruption_within_any_statement_ends_at_once_and_costs_no_trial(ru
             break
         except KeyboardInterrupt:
             assert time.monotonic() - began < 5
-        # As the end of the process does, close what the interruption left in a transaction.
+        # Close connections that the interruption left in a transaction, as the end of the process does.
         gc.collect()
         study = run_study(one, None)
         assert [trial.state for trial in counted_trials(study)] == [TrialState.COMPLETE] * 4
@@ -252,7 +252,7 @@ def test_a_database_on_a_read_only_disk_is_named(run, trained, small_disk):
 
 
 def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, threads: int) -> None:
-    """Stand in for a worker process, on a slow disk, with an SQLite that refuses at once; a training takes 0.1 s."""
+    """Replace a worker process: a slow disk, an SQLite that refuses at once, trainings of 0.1 s."""
     study_storage.ASKING_SECONDS, study_storage.LONGEST_WAIT_SECONDS = 0.0, 0.5
 
     def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):

@@ -1,4 +1,4 @@
-"""Two processes that write one folder: the second is refused by name, and a holder that dies frees it."""
+"""Two processes that write one folder: the second is refused, and a killed holder does not block others."""
 
 import contextlib
 import errno
@@ -27,7 +27,7 @@ with only_writer(sys.argv[1]):
     print("held", flush=True)
     sys.stdin.read()
 """
-# Takes the folder as often as asked, and fails where it meets another process in it.
+# Takes the folder a number of times, and fails if another process is in it.
 VISITOR = """
 import pathlib, sys
 from frozenalign.system.errors import UserError
@@ -46,7 +46,7 @@ while visits:
 
 @contextlib.contextmanager
 def another_process_in(folder: Path) -> Iterator[subprocess.Popen]:
-    """Let another process hold a folder for the block, unless it ends earlier."""
+    """Let another process hold a folder during the block, unless it ends earlier."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", HOLDER, folder], cwd=ROOT, **pipes) as process:
         assert process.stdout.readline() == b"held\n"

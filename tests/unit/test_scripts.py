@@ -53,7 +53,7 @@ def test_help_names_every_option_and_says_what_it_is_for(name, capsys, monkeypat
     assert script.__doc__.split("\n")[0] in usage
     entries = [entry.partition("  ") for entry in re.split(r"^  (?=-)", options, flags=re.MULTILINE)[1:]]
     explained = {invocation.split()[0]: explanation.strip() for invocation, _, explanation in entries}
-    written = re.findall(r'add_argument\(\s*"(-[\w-]+)"', SOURCES[name].read_text())
+    written = re.findall(r'"(--[\w-]+)"', SOURCES[name].read_text())
     assert list(explained) == ["-h,", *written]
     assert [option for option, explanation in explained.items() if len(explanation) < 10] == []
 
@@ -68,31 +68,16 @@ def test_a_mistake_ends_a_script_with_one_sentence_and_no_output(name, tmp_path,
     monkeypatch.setattr(sys, "argv", [name, *MISTAKES[name].split()])
     monkeypatch.delitem(sys.modules, f"workflow.scripts.{name}", raising=False)
     with pytest.raises(SystemExit) as ended:
-        runpy.run_module(f"workflow.scripts.{name}", run_name="__main__")
+        runpy.run_module(f"workflow.scripts.{name}", run_name="__main__", alter_sys=True)
     assert re.fullmatch(r"error: [^\n]*(absent|--images)[^\n]*", ended.value.code)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_shell_sees_the_sentence_on_standard_error_and_exit_status_1(tmp_path):
     experiment = ROOT / "config" / "experiments" / "linear.yaml"
-    arguments = [
-        "--data-dir",
-        tmp_path / "absent",
-        "--split-dir",
-        tmp_path / "absent",
-        "--output-dir",
-        tmp_path / "out",
-    ]
-    command = [
-        sys.executable,
-        "-m",
-        "workflow.scripts.train",
-        "--experiment",
-        experiment,
-        "--device",
-        "cpu",
-        *arguments,
-    ]
+    absent = tmp_path / "absent"
+    places = ["--data-dir", absent, "--split-dir", absent, "--output-dir", tmp_path / "out"]
+    command = [sys.executable, "-m", "workflow.scripts.train", "--experiment", experiment, "--device", "cpu", *places]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert re.fullmatch(r"error: [^\n]*absent[^\n]*\n", ended.stderr)

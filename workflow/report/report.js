@@ -1,5 +1,5 @@
 "use strict";
-// Click a column's heading to sort by it; once more turns the order round.
+// A click on a column's heading sorts by it; a second click reverses the order.
 for (const button of document.querySelectorAll("th button")) {
   button.addEventListener("click", () => {
     const heading = button.parentElement;

@@ -1,5 +1,7 @@
 """What a run is made of: the folders of its heads, ensembles, baselines and studies, and the files read of them."""
 
+from frozenalign.configuration.registrations import baselines
+
 EVALUATED = [
     "run.json",
     *(f"evaluation_results/{name}" for name in ("metrics.json", "ranks.npz", "worst_queries.json", "examples.json")),
@@ -50,7 +52,7 @@ def evaluated_baselines(dataset):
 def fitted_baselines(dataset):
     """Return the baselines that one job fits: all, the CCA only where a row or a head of the run needs it.
 
-    Were it only those of the leaderboard, one more would fit the CCA anew, and train every head that starts from it.
+    With those of the leaderboard alone, one more baseline would fit the CCA again and retrain heads that start from it.
     """
     needed = "cca" in config["baselines"] or any(map(RUN.takes_a_start, [*RUN.experiments, *RUN.studies]))
     left_out = {"cca"} if not needed else set()

@@ -1,4 +1,4 @@
-"""The steps of the chain. They use the library that stands beside them, whatever else is installed."""
+"""The steps of the chain. They import the library of this folder, whatever else is installed."""
 
 import sys
 from pathlib import Path

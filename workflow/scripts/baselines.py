@@ -10,16 +10,18 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps, choose_canonical_maps, save_canonical_maps
 from frozenalign.closed_forms.choice import ChosenMaps, choose_maps, model_of
 from frozenalign.closed_forms.registry import BASELINES
+from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import refuse_foreign_results
-from frozenalign.data.manifests import Inputs, open_split
+from frozenalign.data.manifests import open_split
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import RAW, ResidentPairs, file_chunks, load_pairs
+from frozenalign.data.pairs import RAW, file_chunks, load_pairs
 from frozenalign.models.model_file import save_heads
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json, write_yaml
@@ -54,56 +56,45 @@ def _write_baselines(arguments: argparse.Namespace, folders: dict[str, Path]) ->
     found = []
     for name, folder in folders.items():
         began = time.perf_counter()
-        chosen = _choose(name, moments, val)
+        # The CCA has further maps, for narrower outputs.
+        chosen = choose_canonical_maps(moments, val) if name == "cca" else {None: choose_maps(name, moments, val)}
         seconds = shared + time.perf_counter() - began
-        _save(folder, arguments, name, opened.manifest.inputs(), chosen, seconds)
         best = chosen[None]
+        for text in best.warnings:
+            logger.warning("warning: %s: %s", name, text)
+        facts = {
+            "experiment": name,
+            "kind": "baseline",
+            "seed": arguments.seed,
+            "dataset": arguments.dataset,
+            "selected": {"split": "val", "RSUM": best.rsum},
+            "inputs": asdict(opened.manifest.inputs()),
+            "warnings": best.warnings,
+        }
+        _save(folder, facts, chosen, seconds)
         logger.info("%s: val RSUM %.1f with %s", name, best.rsum, best.candidate.chosen)
         found.append(f"{name} {best.rsum:.1f}")
     logger.info("found: val RSUM of %s", ", ".join(found))
 
 
-def _choose(name: str, moments: Moments, val: ResidentPairs) -> dict[int | None, ChosenMaps]:
-    """Return the best maps of a baseline under None; of the CCA also those for narrower outputs."""
-    return choose_canonical_maps(moments, val) if name == "cca" else {None: choose_maps(name, moments, val)}
-
-
-def _save(
-    folder: Path,
-    arguments: argparse.Namespace,
-    name: str,
-    inputs: Inputs,
-    chosen: dict[int | None, ChosenMaps],
-    seconds: float,
-) -> None:
-    best = chosen[None]
-    described = {"experiment": name, "kind": "baseline", "seed": arguments.seed}
-    facts = described | {
-        "dataset": arguments.dataset,
-        "selected": {"split": "val", "RSUM": best.rsum},
-        "inputs": asdict(inputs),
-        "warnings": best.warnings,
-    }
-    for text in best.warnings:
-        logger.warning("warning: %s: %s", name, text)
-    model_file = folder / "best_model.pt"
+def _save(folder: Path, facts: dict[str, Any], chosen: dict[int | None, ChosenMaps], seconds: float) -> None:
+    best, name, model_file = chosen[None].candidate, facts["experiment"], folder / "best_model.pt"
+    model = model_of(best.pair)
     if name == "cca":
         save_canonical_maps(model_file, CanonicalMaps.of(chosen), facts)
     else:
-        save_heads(model_file, model_of(best.candidate.pair), facts)
-    baseline = {"type": name, "chosen": best.candidate.chosen}
+        save_heads(model_file, model, facts)
+    described = {key: facts[key] for key in ("experiment", "kind", "seed")}
+    baseline = {"type": name, "chosen": best.chosen}
     write_yaml(folder / "resolved_config.yaml", {"format": 1} | described | {"baseline": baseline})
-    parameters = sum(value.numel() for value in model_of(best.candidate.pair).parameters())
-    how = run_facts(torch.device("cpu"), torch.float32, seconds, parameters, [model_file])
-    write_json(folder / "run.json", how)
+    parameters = sum(value.numel() for value in model.parameters())
+    write_json(folder / "run.json", run_facts(torch.device("cpu"), torch.float32, seconds, parameters, [model_file]))
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.baselines", description=__doc__)
     parser.add_argument("--baselines", required=True, nargs="+", choices=sorted(BASELINES), help="which closed forms")
-    parser.add_argument("--dataset", default="", help="name of the data set, for the report")
-    parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
-    parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
+    add_options(parser, "--dataset", "--data-dir", "--split-dir")
     parser.add_argument(
         "--output-dir", required=True, type=Path, help="folder for NAME/seedK of every baseline, results/DATASET"
     )

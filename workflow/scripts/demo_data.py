@@ -21,7 +21,7 @@ from frozenalign.system.random_state import refuse_negative_seed
 # Encoders are fitted on scenes of their own: had they seen the demo's, every head would look better than it is.
 ENCODER_SCENES = 1200
 MINIMUM_IMAGES = 10
-REMEDY = "take another --output-dir; where they are demo data of an earlier version, delete the folder"
+REMEDY = "take another --output-dir; if they are demo data of an earlier version, delete the folder"
 
 
 def main(argv: Sequence[str] | None = None) -> None:

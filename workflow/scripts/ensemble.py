@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
 from frozenalign.configuration.result_files import checked_facts, read_result
 from frozenalign.configuration.variants import checked_name
@@ -38,10 +39,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     _refuse_repeated(arguments.models)
     device = choose_device(arguments.device)
-    models, member_facts = zip(*(load_heads(path) for path in arguments.models), strict=True)
-    trained = [
-        Member(path, checked_facts(facts, path)) for facts, path in zip(member_facts, arguments.models, strict=True)
-    ]
+    models, trained = [], []
+    for path in arguments.models:
+        model, facts = load_heads(path)
+        models.append(model)
+        trained.append(Member(path, checked_facts(facts, path)))
     runs = [read_result(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
@@ -58,7 +60,7 @@ def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
 
 
 def _refuse_repeated(models: Sequence[Path]) -> None:
-    """Refuse a model that is given twice: it would count twice in the mean."""
+    """Raise UserError if a model is given twice: it would count twice in the mean."""
     seen: dict[str, Path] = {}
     for path in models:
         other = seen.setdefault(file_hash(path), path)
@@ -70,17 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.ensemble", description=__doc__)
     parser.add_argument("--name", required=True, help="name of the ensemble in the report")
     parser.add_argument(
-        "--models", nargs="+", required=True, type=Path, help="best_model.pt of every member, its run.json beside it"
+        "--models",
+        nargs="+",
+        required=True,
+        type=Path,
+        help="best_model.pt of every member, with run.json in the same folder",
     )
-    parser.add_argument("--dataset", default="", help="name of the data set, for the report")
-    parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
-    parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
-    parser.add_argument("--split", default="test", choices=["test", "val"], help="split to evaluate on (test)")
+    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--split", "--device")
     parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the facts and evaluation_results")
-    parser.add_argument(
-        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"
-    )
     return parser
 
 

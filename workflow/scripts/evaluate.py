@@ -1,10 +1,11 @@
-"""Evaluate a trained head or a baseline: exact ranks, metrics, retrieval examples, and what pictures are drawn from."""
+"""Evaluate a trained head or a baseline: exact ranks, metrics, retrieval examples, and samples for the pictures."""
 
 import argparse
 import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.evaluation.protocol import CAPTION_RULES
@@ -31,14 +32,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.evaluate", description=__doc__)
     parser.add_argument("--model", required=True, type=Path, help="best_model.pt of a head or a baseline")
-    parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
-    parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
-    parser.add_argument("--split", default="test", choices=["test", "val"], help="split to evaluate on (test)")
+    add_options(parser, "--data-dir", "--split-dir", "--split", "--device")
     parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for metrics and samples")
-    parser.add_argument(
-        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"
-    )
     return parser
 
 

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folders = arguments.evaluations
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     draw_folder = functools.partial(_draw, code=code_hash(Path(__file__)))
-    # Nothing here has started threads that a fork would miss, and what is imported need not be imported again.
+    # Forked workers need not import anything again; no threads were started, which a fork would lose.
     fork, deaf = multiprocessing.get_context("fork"), (signal.SIGINT, signal.SIG_IGN)
     with ProcessPoolExecutor(arguments.processes, fork, signal.signal, deaf) as pool:
         drawn = sum(pool.map(draw_folder, folders))

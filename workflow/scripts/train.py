@@ -4,15 +4,15 @@ import argparse
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from frozenalign.configuration.experiments import Experiment, load_experiment
+from frozenalign.configuration.arguments import add_options
+from frozenalign.configuration.experiments import load_experiment
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.configuration.variants import changes_from, checked_name
-from frozenalign.data.manifests import Inputs, open_split
-from frozenalign.data.pairs import PairFiles
+from frozenalign.data.manifests import open_split
 from frozenalign.models.model_file import save_heads
 from frozenalign.system.devices import choose_device, choose_precision
 from frozenalign.system.errors import UserError, run
@@ -35,34 +35,6 @@ CHECKPOINT = "checkpoint.pt"
 WRITTEN = ("best_model.pt", "loss_history.json", "resolved_config.yaml", "run.json", DIVERGED, CHECKPOINT)
 
 
-@dataclass(frozen=True)
-class Description:
-    """Who is trained, and on what; warnings belong beside every number of it."""
-
-    dataset: str
-    name: str
-    kind: str
-    seed: int
-    experiment: Experiment
-    inputs: Inputs
-    warnings: list[str]
-
-    def facts(self, trained: Fit) -> dict[str, Any]:
-        """Return what a model file says of its weights."""
-        best = next(record for record in trained.history if record["epoch"] == trained.best_epoch)
-        return {
-            "dataset": self.dataset,
-            "experiment": self.name,
-            "kind": self.kind,
-            "seed": self.seed,
-            "epoch": trained.best_epoch,
-            "selected": {"split": "val", "RSUM": best["val"]["RSUM"]},
-            "inputs": asdict(self.inputs),
-            "warnings": [*self.warnings, *choice_warnings(trained.history, self.experiment.training.monitor)],
-            "settings": self.experiment.as_document(),
-        }
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Write best_model.pt, loss_history.json, resolved_config.yaml and run.json."""
     arguments = _parser().parse_args(argv)
@@ -74,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    changes = _changes(arguments)
+    # The last change of a key counts.
+    changes = {key: value for each in arguments.set for key, value in each.items()}
     experiment = load_experiment(arguments.experiment, changes)
     name = _name(arguments, changes)
     device = choose_device(arguments.device)
@@ -85,10 +58,22 @@ def _train(arguments: argparse.Namespace) -> None:
     canonical = read_start(arguments.start, inputs, opened.manifest.rows.values()) if arguments.start else None
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
     data = load_training_data(train, opened.pairs["val"], precision).to(device)
-    warnings = [*_sample_warnings(arguments.train_split, train), *batch_warnings(data.train, experiment.training)]
-    kind = _kind(experiment, changes)
-    described = Description(arguments.dataset, name, kind, arguments.seed, experiment, inputs, warnings)
-    _warn(described.warnings)
+    warnings = batch_warnings(data.train, experiment.training)
+    if arguments.train_split != "train":
+        pairs = len(train.split.text_rows)
+        warnings.insert(0, f"trained on {arguments.train_split}, {pairs} pairs, not on all training pairs")
+    # A variant that was trained on wrong pairs is a control as well.
+    kind = "control" if experiment.training.control != "none" else "variant" if changes else "head"
+    described = {
+        "dataset": arguments.dataset,
+        "experiment": name,
+        "kind": kind,
+        "seed": arguments.seed,
+        "inputs": asdict(inputs),
+        "warnings": warnings,
+        "settings": experiment.as_document(),
+    }
+    _warn(warnings)
     begin = arguments.start and file_hash(arguments.start)
     code = code_hash(Path(__file__))
     decisive = (experiment, arguments.seed, inputs, arguments.train_split, begin, device, precision, code)
@@ -102,7 +87,8 @@ def _train(arguments: argparse.Namespace) -> None:
         raise
     seconds = time.perf_counter() - began
     _warn(choice_warnings(trained.history, experiment.training.monitor))
-    _save(arguments.output_dir, described, _base_and_changes(arguments), trained)
+    changed = {"base": arguments.experiment.stem, "changes": changes} if changes else {}
+    _save(arguments.output_dir, _facts(described, trained), changed, trained)
     parameters = sum(value.numel() for value in trained.model.parameters())
     how = run_facts(device, precision, seconds, parameters, [arguments.output_dir / "best_model.pt"])
     write_json(arguments.output_dir / "run.json", how)
@@ -116,20 +102,8 @@ def _warn(warnings: Sequence[str]) -> None:
         logger.warning("warning: %s", text)
 
 
-def _sample_warnings(split: str, pairs: PairFiles) -> list[str]:
-    """Return a warning if a head was not trained on all training pairs."""
-    if split == "train":
-        return []
-    return [f"trained on {split}, {len(pairs.split.text_rows)} pairs, not on all training pairs"]
-
-
-def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the keys that all `--set` arguments change; the last one of a key counts."""
-    return {key: value for changes in arguments.set for key, value in changes.items()}
-
-
 def _name(arguments: argparse.Namespace, changes: Mapping[str, Any]) -> str:
-    """Return the experiment's name; a changed one has another than its file, for which its results would be taken."""
+    """Return the experiment's name, which for a changed experiment must differ from its file's name."""
     own = arguments.experiment.stem
     name = checked_name(arguments.name or (f"{own}-changed" if changes else own), "the experiment")
     if changes and name == own:
@@ -137,37 +111,32 @@ def _name(arguments: argparse.Namespace, changes: Mapping[str, Any]) -> str:
     return name
 
 
-def _kind(experiment: Experiment, changes: Mapping[str, Any]) -> str:
-    """Return what the board calls a head: whatever it varies, one that was trained on wrong pairs is a control."""
-    if experiment.training.control != "none":
-        return "control"
-    return "variant" if changes else "head"
+def _facts(described: Mapping[str, Any], trained: Fit) -> dict[str, Any]:
+    """Return the facts of a model file: the description of the training, and the epoch of the weights."""
+    best = next(record for record in trained.history if record["epoch"] == trained.best_epoch)
+    unsure = choice_warnings(trained.history, described["settings"]["training"]["monitor"])
+    chosen = {"epoch": trained.best_epoch, "selected": {"split": "val", "RSUM": best["val"]["RSUM"]}}
+    return {**described, **chosen, "warnings": [*described["warnings"], *unsure]}
 
 
-def _base_and_changes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return what resolved_config.yaml says of an experiment that `--set` has changed."""
-    changes = _changes(arguments)
-    return {"base": arguments.experiment.stem, "changes": changes} if changes else {}
-
-
-def _best_before(output: Path, described: Description, diverged: Fit) -> str:
-    """Keep the best weights of a training that diverged where no step looks for a finished one; say where."""
+def _best_before(output: Path, described: Mapping[str, Any], diverged: Fit) -> str:
+    """Save the best weights of a training that diverged, under a name that no other step reads; return where."""
     path = output / DIVERGED
     diverged.model.load_state_dict(diverged.best_state)
-    save_heads(path, diverged.model, described.facts(diverged))
+    save_heads(path, diverged.model, _facts(described, diverged))
     return f"the weights of epoch {diverged.best_epoch}, the best before, are in {path}"
 
 
-def _save(output: Path, described: Description, changed: Mapping[str, Any], trained: Fit) -> None:
-    experiment, facts = described.experiment, described.facts(trained)
+def _save(output: Path, facts: Mapping[str, Any], changed: Mapping[str, Any], trained: Fit) -> None:
+    settings = facts["settings"]
     save_heads(output / "best_model.pt", trained.model, facts)
     who = {key: facts[key] for key in ("experiment", "kind", "seed")}
-    write_yaml(output / "resolved_config.yaml", {"format": 1, **who, **changed, **facts["settings"]})
+    write_yaml(output / "resolved_config.yaml", {"format": 1, **who, **changed, **settings})
     history = {
         "format": 1,
-        "monitor": experiment.training.monitor,
+        "monitor": settings["training"]["monitor"],
         "best_epoch": trained.best_epoch,
-        "stopped_early": trained.epoch < experiment.training.num_epochs,
+        "stopped_early": trained.epoch < settings["training"]["num_epochs"],
         "epochs": trained.history,
     }
     write_json(output / "loss_history.json", history)
@@ -186,23 +155,12 @@ def _parser() -> argparse.ArgumentParser:
         help="change a key of the experiment, for example model.skip=none; may be repeated, or be one JSON object",
     )
     parser.add_argument("--name", help="name in the report (the file's name, with -changed after --set)")
-    parser.add_argument("--dataset", default="", help="name of the data set, for the report")
-    parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
-    parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
+    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--start", "--device", "--precision")
     parser.add_argument(
         "--train-split", default="train", choices=["train", "train_tuning"], help="rows to train on (train)"
     )
-    parser.add_argument(
-        "--start",
-        type=Path,
-        help="best_model.pt of the baseline cca, for heads that start from it (the CCA is fitted here)",
-    )
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the model and its history")
     parser.add_argument("--seed", type=int, default=0, help="seed of weights, batches and dropout (0)")
-    parser.add_argument(
-        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"
-    )
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="matrix products (auto)")
     parser.add_argument(
         "--checkpoint-seconds", type=float, default=SECONDS, help="time between two checkpoints, in seconds (30)"
     )

@@ -1,4 +1,4 @@
-"""Run a tuning study to its budget, going on where an earlier run stopped."""
+"""Run a tuning study up to its budget, continuing an interrupted one."""
 
 import argparse
 import logging
@@ -6,21 +6,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from frozenalign.closed_forms.canonical_maps import CanonicalMaps
+from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.experiments import TrainingSettings, experiment_from
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.configuration.studies import Study, load_study
 from frozenalign.configuration.variants import checked_name
-from frozenalign.data.manifests import Manifest, open_split
+from frozenalign.data.manifests import open_split
 from frozenalign.system.devices import choose_device, choose_precision
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json, write_text, write_yaml
 from frozenalign.system.locks import only_writer
-from frozenalign.training.data import TrainingData, load_training_data
+from frozenalign.training.data import load_training_data
 from frozenalign.training.epochs import batch_warnings
 from frozenalign.training.starts import fit_start, read_start
 from frozenalign.tuning.results import best_experiment, importances, trials_table
 from frozenalign.tuning.study import StudyRun, run_study
+from frozenalign.tuning.trial_budget import counted_trials
 from frozenalign.tuning.worker_pool import prepare_workers
 
 logger = logging.getLogger(__name__)
@@ -48,31 +49,24 @@ def _tune(arguments: argparse.Namespace) -> None:
     for text in batch_warnings(data.train, _with_largest_batches(settings)):
         logger.warning("warning: %s", text)
     output, inputs = arguments.output_dir, opened.manifest.inputs(settings.data)
-    canonical = _canonical_maps(arguments, settings, opened.manifest, data)
+    canonical = None
+    if settings.starts_from_cca and arguments.start:
+        canonical = read_start(arguments.start, inputs, opened.manifest.rows.values())
+    elif settings.starts_from_cca:
+        canonical = fit_start(data)
     study = run_study(StudyRun(name, settings, output / "study.db", inputs.digest(), canonical), data)
     write_text(output / "trials.csv", trials_table(study).to_csv(index=False))
     best = best_experiment(study)
     write_yaml(output / "best_config.yaml", best)
-    # Last, so that what an interrupted run leaves is never said to be of these inputs while it is of older ones.
+    # Last, so that an interrupted run leaves no study.json that attributes older results to these inputs.
     described = {"format": 2, "study": name, "inputs": asdict(inputs), "importances": importances(study)}
     write_json(output / "study.json", described)
     logger.info("%s Written to %s", best["description"], output)
-    logger.info("found: val RSUM %.1f, best of %d trials", study.best_value, len(study.trials))
-
-
-def _canonical_maps(
-    arguments: argparse.Namespace, settings: Study, manifest: Manifest, data: TrainingData
-) -> CanonicalMaps | None:
-    """Return the CCA that heads of a study start from, None where none does."""
-    if not settings.starts_from_cca:
-        return None
-    if arguments.start:
-        return read_start(arguments.start, manifest.inputs(settings.data), manifest.rows.values())
-    return fit_start(data)
+    logger.info("found: val RSUM %.1f, best of %d trials", study.best_value, len(counted_trials(study)))
 
 
 def _with_largest_batches(study: Study) -> TrainingSettings:
-    """Return the training settings of a study's base with the largest batches that a trial may ask for."""
+    """Return the training settings of a study's base with the largest batch size of its search space."""
     training = experiment_from(study.base, "base").training
     entries = [entry for entry in study.search_space if entry.key == "training.batch_size"]
     sizes = [int(size) for entry in entries for size in (*entry.choices, entry.high) if size is not None]
@@ -83,18 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.tune", description=__doc__)
     parser.add_argument("--study", required=True, type=Path, help="study file, config/tuning/NAME.yaml")
     parser.add_argument("--name", help="name of the study (the file's name)")
-    parser.add_argument("--data-dir", required=True, type=Path, help="folder with the train2017_* files")
-    parser.add_argument("--split-dir", required=True, type=Path, help="folder with the split's index files")
-    parser.add_argument(
-        "--start",
-        type=Path,
-        help="best_model.pt of the baseline cca, for heads that start from it (the CCA is fitted here)",
-    )
+    add_options(parser, "--data-dir", "--split-dir", "--start", "--device", "--precision")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the study and its results")
-    parser.add_argument(
-        "--device", default="auto", choices=["auto", "cpu", "cuda", "mps"], help="where to compute (auto)"
-    )
-    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"], help="matrix products (auto)")
     return parser
 
 

@@ -1,4 +1,4 @@
-"""Search spaces: what a trial is asked for, and the experiment that comes of its answers."""
+"""Search spaces: the parameters that a trial is asked for, and the experiment that results."""
 
 import copy
 from dataclasses import replace

@@ -108,6 +108,12 @@ def test_a_linear_path_beside_a_linear_map_is_refused(tmp_path):
         experiment(tmp_path, "model: {type: linear, skip: cca}\nloss: {type: clip}\n")
 
 
+@pytest.mark.parametrize("whitening", ["pca", "zca"])
+def test_a_whitening_before_a_map_that_starts_from_the_cca_is_refused(tmp_path, whitening):
+    with pytest.raises(UserError, match=r"model.whitening: a map that starts from the CCA takes raw rows: set"):
+        experiment(tmp_path, f"model: {{type: linear, init: cca, whitening: {whitening}}}\nloss: {{type: clip}}\n")
+
+
 STUDY = """
 trials: 5
 base: {model: {type: mlp}, loss: {type: clip}}

@@ -1,4 +1,4 @@
-"""Copies of images: every one is found that a plain comparison of all rows finds, and no other."""
+"""Copies of images: the same ones are found as by a plain comparison of all rows."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The input contract: what is taken, and the one sentence for everything that is not."""
+"""The input contract: what is accepted, and a one-sentence error for everything else."""
 
 import hashlib
 import json

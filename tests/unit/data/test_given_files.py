@@ -1,4 +1,4 @@
-"""A witness of a user's files: new where a result was made from others, left alone where it was made from these."""
+"""The witness of a user's files is rewritten if a result was made from other files, and left alone if not."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a split leaves in doubt is said: copies, sets too small, missing ids, captions that images share, extra sets."""
+"""Warnings about a split: copies, sets that are too small, missing ids, shared captions, extra sets."""
 
 import json
 from pathlib import Path
@@ -57,10 +57,10 @@ def test_copies_that_differ_by_rounding_are_a_leak(tmp_path):
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"val": 10}, ["val has few images, 10: T2I R@10 is 100 % whatever a head does; give it more"]),
+        ({"val": 10}, ["val has few images, 10: T2I R@10 is 100 % for every head; give it more"]),
         ({"val": 11}, ["val has few images, 11: one is worth 9.1 points of a recall"]),
         ({"val": 50}, []),
-        ({"test": 10}, ["test has few images, 10: T2I R@10 is 100 % whatever a head does; give it more"]),
+        ({"test": 10}, ["test has few images, 10: T2I R@10 is 100 % for every head; give it more"]),
         ({"test": 11}, []),
     ],
 )
@@ -74,7 +74,7 @@ def test_sets_of_few_images(tmp_path, counts, said):
 @pytest.mark.parametrize(
     ("counts", "said"),
     [
-        ({"val": 1}, "gives val 1 of the 200 images: one image ranks first whatever a head does"),
+        ({"val": 1}, "gives val 1 of the 200 images: a single image always ranks first"),
         ({"train": 1}, "gives train 1 of the 200 images: a head learns to tell images apart"),
     ],
 )
@@ -164,7 +164,7 @@ def test_an_extra_set_has_the_doubts_of_a_test_set(tmp_path):
     extra_set(tmp_path, x, y, [5000 + i for i in ids])
     assert manifest(tmp_path)["extra"]["val2017"]["warnings"] == [
         "4 of its 8 images have a copy under another id, so that R@1 is low",
-        "it has few images, 8: T2I R@10 is 100 % whatever a head does; give it more",
+        "it has few images, 8: T2I R@10 is 100 % for every head; give it more",
         "6 of the 16 captions have the text embedding of a caption of another image, so that T2I R@1 cannot reach "
         "100 %",
     ]
@@ -195,7 +195,9 @@ def test_unique_ids_in_another_order_than_as_many_pairs_are_said(tmp_path):
     assert manifest(tmp_path)["warnings"] == []
     write_set(tmp_path, images, texts, metadata | {"unique_image_ids": ids[::-1]})
     (said,) = manifest(tmp_path)["warnings"]
-    assert said.startswith("image rows are taken in the order of unique_image_ids, which is not that of image_ids")
+    assert said.startswith(
+        "image rows are taken in the order of unique_image_ids, which differs from that of image_ids"
+    )
 
 
 @pytest.mark.parametrize("images", [2, 4])

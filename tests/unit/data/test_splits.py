@@ -59,7 +59,7 @@ def test_fractions_that_add_up_to_one_never_ask_for_more_images_than_there_are()
 
 
 def test_fewer_images_than_the_split_needs():
-    with pytest.raises(UserError, match=r"asks for 1200 images \(train 1000, val 100, test 100\) but there are 1000"):
+    with pytest.raises(UserError, match=r"needs 1200 images \(train 1000, val 100, test 100\) but there are 1000"):
         split_by_counts(DISTINCT, {"train": 1000, "val": 100, "test": 100}, seed=0)
 
 
@@ -78,7 +78,7 @@ def test_assigned_ids_that_the_data_lack_are_refused_with_their_number_and_spell
         split_by_assignments(np.array(["3", "2", "1", "4", "5"]), path)
     assert str(refused.value) == (
         f"{path}: 2 of the 5 assigned ids are not in the data set (train 1, test 1); the first is '000004', the data "
-        "set's are like '3': correct the ids or add the images, or set `split.missing: drop` to go on without them"
+        "set has ids like '3': correct the ids or add the images, or set `split.missing: drop` to go on without them"
     )
 
 

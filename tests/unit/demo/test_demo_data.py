@@ -51,7 +51,7 @@ def test_the_folder_holds_the_input_layout_and_nothing_else(written):
 
 def test_files_of_somebody_else_are_refused_and_kept(tmp_path):
     (tmp_path / "train2017_metadata.json").write_text("mine")
-    with pytest.raises(UserError, match=r"holds train2017_metadata\.json, which .*: take another --output-dir; where"):
+    with pytest.raises(UserError, match=r"holds train2017_metadata\.json, which .*: take another --output-dir;"):
         generate(tmp_path, images=10)
     assert contents(tmp_path) == {"train2017_metadata.json": b"mine"}
 
@@ -64,14 +64,36 @@ def test_a_smaller_data_set_in_the_same_folder_leaves_no_old_picture(tmp_path):
 
 def test_rows_ids_captions_and_pictures_belong_together(written):
     checked = check_set(EmbeddingFiles.of(written, "train2017"))
-    assert checked.images.rows == checked.texts.rows == len(checked.metadata.captions) == IMAGES * CAPTIONS
+    for file in (checked.images, checked.texts):
+        assert (file.rows, file.width, file.dtype) == (IMAGES * CAPTIONS, 256, torch.float32)
+    assert len(checked.metadata.captions) == IMAGES * CAPTIONS
     assert checked.index.image_ids.tolist() == [str(i) for i in range(1, IMAGES + 1)]
     assert checked.index.pair_image.tolist() == [i for i in range(IMAGES) for _ in range(CAPTIONS)]
     assert len(set(checked.image_content.tolist())) == IMAGES
     assert checked.metadata.image_files == {str(i): f"images/{i:06d}.png" for i in range(1, IMAGES + 1)}
     for name in checked.metadata.image_files.values():
         with Image.open(written / name) as picture:
-            assert picture.size == (64, 64)
+            assert (picture.size, picture.mode) == ((64, 64), "RGB")
+
+
+def test_an_image_row_repeats_over_the_captions_of_its_picture(written):
+    rows = torch.load(written / "train2017_image_embeddings.pt", weights_only=True, mmap=True)
+    assert rows.is_contiguous()
+    by_image = rows.view(IMAGES, CAPTIONS, 256)
+    assert torch.equal(by_image, by_image[:, :1].expand_as(by_image))
+
+
+def test_the_metadata_hold_integer_ids_captions_and_the_file_of_each_picture(written):
+    metadata = json.loads((written / "train2017_metadata.json").read_text())
+    assert set(metadata) == {"image_ids", "captions", "image_files"}
+    assert metadata["image_ids"] == [i for i in range(1, IMAGES + 1) for _ in range(CAPTIONS)]
+
+
+def test_two_closing_lines_say_where_and_what_was_written(tmp_path, capsys):
+    generate(tmp_path)
+    where, what = capsys.readouterr().out.splitlines()
+    assert where.startswith(f"written to {tmp_path} in ")
+    assert what == f"found: {IMAGES} pictures with {IMAGES * CAPTIONS} captions"
 
 
 def test_the_split_script_takes_the_data_set(written, tmp_path):

@@ -1,4 +1,4 @@
-"""Demo data know their own files, by content, and touch nothing else."""
+"""demo_data recognises its own files by content and changes no other."""
 
 import json
 import shutil

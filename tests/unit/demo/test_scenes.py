@@ -1,7 +1,7 @@
 """Scenes are reproducible, pictures show what the facts say, and captions are true, different, and silent on much.
 
-The captions are read here by a small reader of its own, which shares no word list with the code that writes them: it
-knows English words, fails on any other word, and looks up every statement in the facts.
+The captions are read here by a small parser, which shares no word list with the code that writes them. It fails on any
+word that it does not know, and checks every statement against the facts.
 """
 
 import re

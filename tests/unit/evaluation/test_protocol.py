@@ -12,12 +12,12 @@ from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation import protocol as evaluation
 from frozenalign.evaluation.hubness import choose_correction
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import Circumstances, Evaluation, captions_by_rule, metrics_document, rank_arrays
+from frozenalign.evaluation.protocol import Evaluation, captions_by_rule, metrics_document, rank_arrays
 from frozenalign.models.dual_encoder import DualEncoder
 
 CPU = torch.device("cpu")
 RECALLS = ("R@1", "R@5", "R@10")
-CIRCUMSTANCES = Circumstances("abc", {"images.pt": "def"}, ["123"], ["few images"])
+CIRCUMSTANCES = {"rows": "abc", "inputs": {"images.pt": "def"}, "models": ["123"], "warnings": ["few images"]}
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ DIAGNOSTICS = {"modality_gap": 0.5}
 
 def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out(files):
     main = evaluate(new_model(), files, rule="first5")
-    document = metrics_document(FACTS, main, DIAGNOSTICS, {}, CIRCUMSTANCES)
+    document = metrics_document(FACTS, main, DIAGNOSTICS, {}, **CIRCUMSTANCES)
     assert list(document) == [
         "format",
         "dataset",
@@ -214,12 +214,12 @@ def test_the_document_says_who_was_evaluated_how_it_was_chosen_and_what_came_out
 def test_the_document_holds_every_extra_set_in_the_same_form(files):
     main = evaluate(new_model(), files)
     extra = replace(main, metrics=main.metrics | {"protocol": {"split": "val2017"}})
-    document = metrics_document(FACTS, main, DIAGNOSTICS, {"val2017": extra}, CIRCUMSTANCES)
+    document = metrics_document(FACTS, main, DIAGNOSTICS, {"val2017": extra}, **CIRCUMSTANCES)
     assert list(document["extra"]) == ["val2017"]
     assert document["extra"]["val2017"]["protocol"] == {"split": "val2017"}
     assert document["extra"]["val2017"]["full"] == main.metrics["full"]
 
 
 def test_a_document_with_re_ranking_is_plain_values_as_well(files):
-    document = metrics_document(FACTS, evaluate(reranker(), files), DIAGNOSTICS, {}, CIRCUMSTANCES)
+    document = metrics_document(FACTS, evaluate(reranker(), files), DIAGNOSTICS, {}, **CIRCUMSTANCES)
     assert json.loads(json.dumps(document, allow_nan=False)) == document

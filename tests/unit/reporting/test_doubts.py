@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from frozenalign.reporting.belonging import refuse_other_members, refuse_other_split, refuse_other_studies
-from frozenalign.reporting.doubts import doubts
-from frozenalign.reporting.leaderboard import RunResult, leaderboard
+from frozenalign.reporting.leaderboard import RunResult, doubts, leaderboard
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import write_json
 from tests.unit.reporting.test_leaderboard import result

@@ -1,11 +1,10 @@
-"""Devices and number formats: what auto takes, and that what is missing is said."""
+"""Devices and number formats: what auto takes, and the message for a missing device."""
 
 import platform
 
 import pytest
 import torch
 
-from frozenalign.system import devices
 from frozenalign.system.devices import choose_device, choose_precision, device_name
 from frozenalign.system.errors import UserError
 
@@ -58,24 +57,13 @@ def test_a_named_precision_is_taken_on_any_device(device):
 
 
 @pytest.mark.parametrize(
-    ("flags", "expected"),
-    [
-        ("fpu sse2 avx2 avx512f", torch.float32),
-        ("fpu avx512f avx512_bf16", torch.bfloat16),
-        ("fpu amx_bf16 amx_tile", torch.bfloat16),
-        ("fpu avx512_bf16x", torch.float32),
-    ],
+    ("avx512", "amx", "expected"),
+    [(False, False, torch.float32), (True, False, torch.bfloat16), (False, True, torch.bfloat16)],
 )
-def test_on_a_cpu_auto_takes_bf16_where_the_processor_multiplies_it(flags, expected, tmp_path, monkeypatch):
-    listing = tmp_path / "cpuinfo"
-    listing.write_text(f"processor\t: 0\nvmx flags\t: amx_bf16\nflags\t\t: {flags}\nflags\t\t: second core\n")
-    monkeypatch.setattr(devices, "Path", lambda _: listing)
+def test_on_a_cpu_auto_takes_bf16_if_the_processor_multiplies_it(avx512, amx, expected, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
     assert choose_precision("auto", CPU) == expected
-
-
-def test_a_cpu_that_lists_no_flags_computes_in_fp32(tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "Path", lambda _: tmp_path / "absent")
-    assert choose_precision("auto", CPU) == torch.float32
 
 
 @pytest.mark.parametrize(

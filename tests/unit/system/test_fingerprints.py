@@ -1,4 +1,4 @@
-"""Files known by what they hold, and what is remembered of large ones."""
+"""Hashes of file contents, and the memory of those of large files."""
 
 import os
 
@@ -10,7 +10,7 @@ from frozenalign.system.fingerprints import content_hash
 
 @pytest.fixture
 def read(monkeypatch) -> list:
-    """Every file that is large here, as often as it is read."""
+    """The names of the files that are read, in order; every file counts as large."""
     seen, file_hash = [], content.file_hash
     monkeypatch.setattr(content, "LARGE_BYTES", 1)
     monkeypatch.setattr(content, "file_hash", lambda path: seen.append(path.name) or file_hash(path))

@@ -98,13 +98,8 @@ def test_the_monitored_metric_chooses_the_epoch(monitor, data):
 
 def test_monitor_names_a_direction_and_a_metric():
     summary = {"i2t": {"R@1": 1.0, "R@5": 2.0}, "t2i": {"R@1": 3.0, "R@5": 4.0}, "RSUM": 5.0}
-    assert [monitored(summary, name) for name in ("i2t R@1", "i2t R@5", "t2i R@1", "t2i R@5", "RSUM")] == [
-        1,
-        2,
-        3,
-        4,
-        5,
-    ]
+    names = ("i2t R@1", "i2t R@5", "t2i R@1", "t2i R@5", "RSUM")
+    assert [monitored(summary, name) for name in names] == [1, 2, 3, 4, 5]
 
 
 @pytest.mark.parametrize("head", ["linear", "align"])

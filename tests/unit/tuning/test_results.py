@@ -1,4 +1,4 @@
-"""What a study leaves behind: a table of its trials, an experiment file of the best, and what mattered."""
+"""The results of a study: a table of its trials, the best experiment, the importance of its parameters."""
 
 import json
 import math

@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("hurried_databases")
 
 
 class Killed(BaseException):
-    """Ends a run the way a kill does: no code of the study sees it."""
+    """Ends a run as a kill does: no code of the study catches it."""
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def data(data_dir, split_dir) -> TrainingData:
 
 @pytest.fixture
 def trained(monkeypatch) -> Callable[[Training], list[Experiment]]:
-    """Put a function in the place of training; it returns the RSUM of each epoch, or raises."""
+    """Replace training by a function that returns the RSUM of each epoch, or raises."""
 
     def replace_fit(training: Training) -> list[Experiment]:
         asked = []
@@ -407,7 +407,7 @@ def test_a_trial_is_judged_by_the_validation_pairs_alone(run, data):
 
 
 def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, threads: int) -> None:
-    """Stand in for a worker process: the first dies while it trains, the others find the sum of the validation rows."""
+    """Replace a worker process: the first dies while it trains, the others return the sum of the validation rows."""
     death = run.database.with_name("death")
 
     def die(*arguments: Any, **options: Any) -> None:

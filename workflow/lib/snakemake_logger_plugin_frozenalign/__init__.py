@@ -1,4 +1,4 @@
-"""A logger plugin of Snakemake: a console that people can follow; docs of the plugins: snakemake.readthedocs.io."""
+"""A logger plugin of Snakemake: a line as a job starts and one as it ends. Its profile key is `logger: [frozenalign]`."""
 
 from snakemake_logger_plugin_frozenalign.handler import LogHandler
 

@@ -1,6 +1,5 @@
-"""Closed-form aligners: second moments of the training pairs in, linear maps of both modalities out.
+"""Closed-form aligners: linear maps of both modalities from the second moments of the training pairs.
 
-A baseline yields candidates over its hyperparameters; the caller keeps the one that is best on the validation split.
 Regularisers are relative to the mean eigenvalue of the covariance, so that one grid serves any width and scale.
 """
 
@@ -18,7 +17,7 @@ from frozenalign.system.errors import UserError
 RIDGE_REGULARIZERS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 IMAGE_REGULARIZERS = (0.03, 0.3, 3.0, 10.0)
 TEXT_REGULARIZERS = (0.03, 1.0)
-# Power of the correlations, and the part of the directions that is kept: steep weights need no more than a third.
+# Power of the correlations, and divisor of the number of directions: steep weights need no more than a third.
 CORRELATION_WEIGHTINGS = ((0.5, 3), (0.5, 1), (1.0, 3))
 PROCRUSTES_PARTS = (8, 4, 2, 1)
 
@@ -67,23 +66,21 @@ def cca(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
     Hotelling 1936, Relations Between Two Sets of Variates; ridge form: Vinod 1976, Canonical Ridge and Econometrics of
     Joint Production; weighting: Gong et al. 2014, A Multi-View Embedding Space for Modeling Internet Images.
     """
-    for _, candidate in cca_by_width(moments, [output_dim]):
-        yield candidate
+    return (candidate for _, candidate in cca_by_width(moments, [output_dim]))
 
 
 def cca_by_width(moments: Moments, output_dims: Sequence[int | None]) -> Iterator[tuple[int | None, Candidate]]:
-    """Yield each of `output_dims` with its candidates of the CCA, which share the decompositions."""
+    """Yield (output_dim, candidate) of the CCA for all of `output_dims`, decomposing once for all of them."""
     image, text = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
     rotated = image.vectors.T @ moments.cross_covariance @ text.vectors
     for image_regularizer, text_regularizer in product(IMAGE_REGULARIZERS, TEXT_REGULARIZERS):
-        canonical = canonical_directions(image, text, rotated, image_regularizer, text_regularizer)
         regularizers = {"image_regularizer": image_regularizer, "text_regularizer": text_regularizer}
+        correlations, *directions = canonical_directions(image, text, rotated, **regularizers)
         for output_dim, (power, part) in product(output_dims, CORRELATION_WEIGHTINGS):
             width = max(1, _most_dimensions(moments, output_dim) // part)
-            weights = canonical.correlations[:width, None] ** power
-            image_map, text_map = weights * canonical.image[:width], weights * canonical.text[:width]
+            weights = correlations[:width, None] ** power
             chosen = regularizers | {"power": power, "width": width}
-            yield output_dim, Candidate(chosen, _pair(moments, image_map, text_map))
+            yield output_dim, Candidate(chosen, _pair(moments, *(weights * rows[:width] for rows in directions)))
 
 
 @dataclass(frozen=True)
@@ -105,27 +102,19 @@ class PrincipalAxes:
         return torch.where(values > 0, values, torch.inf).rsqrt()
 
 
-@dataclass(frozen=True)
-class CanonicalDirections:
-    """Correlations (K,), largest first, and the directions as rows, image (K, D_image) and text (K, D_text)."""
-
-    correlations: Tensor
-    image: Tensor
-    text: Tensor
-
-
 def canonical_directions(
     image: PrincipalAxes, text: PrincipalAxes, rotated: Tensor, image_regularizer: float, text_regularizer: float
-) -> CanonicalDirections:
-    """Whiten both modalities and decompose what is left between them: K = min(D_image, D_text) directions.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return correlations (K,), largest first, and directions as rows, image (K, D_image) and text (K, D_text).
 
-    rotated (D_image, D_text): the cross-covariance in both principal axes. A regulariser of zero gives plain CCA.
+    K = min(D_image, D_text). rotated: the cross-covariance (D_image, D_text) in both principal axes. Regularisers of
+    zero give plain CCA.
     """
     image_whitening, text_whitening = image.whitening(image_regularizer), text.whitening(text_regularizer)
     between = image_whitening[:, None] * rotated * text_whitening
     left, correlations, right = torch.linalg.svd(between, full_matrices=False)
     image_rows = (left.T * image_whitening) @ image.vectors.T
-    return CanonicalDirections(correlations, image_rows, (right * text_whitening) @ text.vectors.T)
+    return correlations, image_rows, (right * text_whitening) @ text.vectors.T
 
 
 def _most_dimensions(moments: Moments, output_dim: int | None) -> int:

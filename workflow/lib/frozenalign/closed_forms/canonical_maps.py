@@ -1,14 +1,15 @@
-"""The CCA that heads start from: its maps for outputs of any width, as part of the file of the baseline `cca`."""
+"""The CCA that heads start from, for outputs of any width; the file of the baseline `cca` holds it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from frozenalign.closed_forms.choice import ChosenMaps, choose_cca, model_of
+from frozenalign.closed_forms.baselines import cca_by_width
+from frozenalign.closed_forms.choice import ChosenMaps, best_of_each, model_of
 from frozenalign.closed_forms.registry import Candidate, LinearPair
 from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import ResidentPairs
@@ -16,60 +17,58 @@ from frozenalign.models.model_file import load_with, save_heads
 from frozenalign.system.errors import UserError
 
 KEY = "canonical_maps"
-# Widths for which validation chooses of its own: whichever heads a run has, the file is the same.
+# Output widths for which validation chooses separately. They are fixed, so that the file does not depend on the heads.
 OUTPUT_DIMS = (16, 32, 64, 128, 256, 512, 1024, 2048)
 
 
 @dataclass(frozen=True)
 class CanonicalMaps:
-    """The CCA of the training pairs, of raw rows: its best maps, and those that were chosen for narrower outputs."""
+    """The CCA of the raw training pairs: the best maps of all dimensions, and those chosen for narrower outputs."""
 
     widest: Candidate
     narrower: Mapping[int, Candidate]
 
     @classmethod
     def of(cls, chosen: Mapping[int | None, ChosenMaps]) -> "CanonicalMaps":
-        """Take what `choose_cca` has chosen for all dimensions (None) and for narrower outputs."""
+        """Return the maps that `choose_canonical_maps` has chosen."""
         candidates = {output_dim: maps.candidate for output_dim, maps in chosen.items()}
         return cls(candidates.pop(None), candidates)
 
-    @property
-    def dimensions(self) -> int:
-        """Return how many dimensions a CCA of these embeddings can have."""
-        pair = self.widest.pair
-        return min(pair.image_map.shape[1], pair.text_map.shape[1])
-
     def of_width(self, output_dim: int) -> Candidate:
-        """Return the maps for an output of this width, else the first dimensions of the next wider ones."""
-        if output_dim >= self.dimensions:
+        """Return the maps for an output of this width, or the first dimensions of the next wider ones."""
+        pair = self.widest.pair
+        if output_dim >= min(pair.image_map.shape[1], pair.text_map.shape[1]):
             return self.widest
-        wider = min((width for width in self.narrower if width >= output_dim), default=None)
-        maps = self.widest if wider is None else self.narrower[wider]
-        pair = maps.pair
-        cut = LinearPair(pair.image_mean, pair.image_map[:output_dim], pair.text_mean, pair.text_map[:output_dim])
-        return Candidate(maps.chosen, cut)
+        wide_enough = [self.narrower[width] for width in sorted(self.narrower) if width >= output_dim]
+        maps = (wide_enough or [self.widest])[0]
+        image_map, text_map = maps.pair.image_map[:output_dim], maps.pair.text_map[:output_dim]
+        return replace(maps, pair=replace(maps.pair, image_map=image_map, text_map=text_map))
 
 
 def choose_canonical_maps(
     moments: Moments, val: ResidentPairs, output_dims: Sequence[int] = OUTPUT_DIMS
 ) -> dict[int | None, ChosenMaps]:
-    """Return the best maps of the CCA for all dimensions (None), and for each output that is narrower than those."""
+    """Return the best maps of the CCA for all dimensions (None) and for each narrower output.
+
+    Other regularisers may suit fewer dimensions.
+    """
     widest = min(len(moments.image_mean), len(moments.text_mean))
-    return choose_cca(moments, val, [None, *(width for width in output_dims if width < widest)])
+    narrower = [width for width in output_dims if width < widest]
+    return best_of_each(cca_by_width(moments, [None, *narrower]), val)
 
 
 def save_canonical_maps(path: Path, maps: CanonicalMaps, facts: Mapping[str, Any]) -> None:
-    """Write the best maps as a model, as of any baseline, and beside it the maps for narrower outputs."""
+    """Write the best maps as a model, like any baseline, and with it the maps for narrower outputs."""
     narrower = {
         output_dim: {"chosen": each.chosen, "image_map": each.pair.image_map, "text_map": each.pair.text_map}
         for output_dim, each in maps.narrower.items()
     }
-    further = {KEY: {"chosen": maps.widest.chosen, "narrower": narrower}}
-    save_heads(path, model_of(maps.widest.pair), facts, further)
+    content = {"chosen": maps.widest.chosen, "narrower": narrower}
+    save_heads(path, model_of(maps.widest.pair), facts, {KEY: content})
 
 
 def load_canonical_maps(path: Path) -> tuple[CanonicalMaps, dict[str, Any]]:
-    """Read what `save_canonical_maps` has written, with the facts of the model."""
+    """Read a file of `save_canonical_maps`; return the maps and the facts of the model."""
     model, facts, content = load_with(path, KEY)
     means = model.image_statistics.mean, model.text_statistics.mean
     try:
@@ -82,12 +81,11 @@ def load_canonical_maps(path: Path) -> tuple[CanonicalMaps, dict[str, Any]]:
 
 
 def _candidate(saved: Mapping[str, Any], image_mean: Tensor, text_mean: Tensor) -> Candidate:
-    """Return saved maps; what is no finite map of rows as wide as the means is a ValueError."""
+    """Return saved maps; raise ValueError if one is not finite or does not fit the width of its mean."""
     for name, mean in (("image_map", image_mean), ("text_map", text_mean)):
         weights = saved[name]
-        if weights.dtype != torch.float32 or weights.shape != (len(saved["image_map"]), len(mean)):
-            raise ValueError(name)
-        if not weights.isfinite().all():
+        fits = weights.dtype == torch.float32 and weights.shape == (len(saved["image_map"]), len(mean))
+        if not (fits and weights.isfinite().all()):
             raise ValueError(name)
     chosen = {name: float(saved["chosen"][name]) for name in ("image_regularizer", "text_regularizer")}
     return Candidate(saved["chosen"] | chosen, LinearPair(image_mean, saved["image_map"], text_mean, saved["text_map"]))

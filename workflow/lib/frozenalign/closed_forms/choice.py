@@ -6,18 +6,17 @@ from dataclasses import dataclass
 
 import torch
 
-from frozenalign.closed_forms.baselines import cca_by_width
 from frozenalign.closed_forms.registry import BASELINES, Candidate, LinearPair
 from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import ResidentPairs
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.ranks import retrieval_ranks
-from frozenalign.models.dual_encoder import DualEncoder, unit
+from frozenalign.models.dual_encoder import DualEncoder
 
 
 @dataclass(frozen=True)
 class ChosenMaps:
-    """The candidate of a baseline with the highest validation RSUM; warnings where validation could not choose."""
+    """The candidate with the highest validation RSUM, with a warning if all candidates have the same."""
 
     candidate: Candidate
     rsum: float
@@ -25,29 +24,26 @@ class ChosenMaps:
 
 
 def choose_maps(name: str, moments: Moments, val: ResidentPairs, output_dim: int | None = None) -> ChosenMaps:
-    """Return the candidate of a baseline that is best by the RSUM of the validation pairs, raw ones.
+    """Return the candidate of a baseline with the highest RSUM on the raw validation pairs.
 
     output_dim: the most dimensions that the maps may keep, or None for all.
     """
     candidates = ((None, candidate) for candidate in BASELINES[name](moments, output_dim))
-    if not (chosen := _best_of_each(candidates, val)):
+    if not (chosen := best_of_each(candidates, val)):
         raise ValueError(f"the baseline {name!r} yields no candidate")
     return chosen[None]
 
 
-def choose_cca(moments: Moments, val: ResidentPairs, output_dims: Sequence[int | None]) -> dict[int | None, ChosenMaps]:
-    """Return the best maps of the CCA for each of `output_dims`: other regularisers may suit fewer dimensions."""
-    return _best_of_each(cca_by_width(moments, output_dims), val)
-
-
-def _best_of_each(
+def best_of_each(
     candidates: Iterable[tuple[int | None, Candidate]], val: ResidentPairs
 ) -> dict[int | None, ChosenMaps]:
-    """Return the best of the candidates that stand beside the same key."""
+    """Return the best candidate of each key, given (key, candidate); of equally good ones the first."""
     best: dict[int | None, Candidate] = {}
     rsums: dict[int | None, list[float]] = {}
     for key, candidate in candidates:
-        rsum = _rsum(candidate.pair, val)
+        projections = candidate.pair.project(val.images, val.texts)
+        rsum = summarize(retrieval_ranks(*projections, val.text_image))["RSUM"]
+        # The others are not kept: their maps may take gigabytes together.
         if rsum > max(rsums.setdefault(key, []), default=-math.inf):
             best[key] = candidate
         rsums[key].append(rsum)
@@ -58,12 +54,6 @@ def _choice_warnings(rsums: Sequence[float]) -> list[str]:
     if len(rsums) < 2 or len(set(rsums)) > 1:
         return []
     return [f"validation RSUM is {rsums[0]:.1f} for every regulariser, so that none was chosen: give val more images"]
-
-
-def _rsum(pair: LinearPair, val: ResidentPairs) -> float:
-    images = unit((val.images.float() - pair.image_mean) @ pair.image_map.T)
-    texts = unit((val.texts.float() - pair.text_mean) @ pair.text_map.T)
-    return summarize(retrieval_ranks(images, texts, val.text_image))["RSUM"]
 
 
 def model_of(pair: LinearPair) -> DualEncoder:

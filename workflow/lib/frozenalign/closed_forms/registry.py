@@ -1,4 +1,4 @@
-"""The registry of closed forms, and what one yields.
+"""The registry of closed forms, and their results.
 
 A baseline is a function of the moments of the training pairs, called as baseline(moments) or
 baseline(moments, output_dim), that yields candidates over its hyperparameters. output_dim is the most dimensions K that
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.nn import functional
 
 from frozenalign.configuration.registrations import baselines
 from frozenalign.configuration.registry import Registry
+from frozenalign.models.dual_encoder import unit
 
 BASELINES = Registry("baseline", baselines)
 register_baseline = BASELINES.register
@@ -34,12 +34,12 @@ class LinearPair:
         """Map images (N, D_image) and texts (M, D_text) to unit vectors (N, K) and (M, K): (x - mean) mapᵀ, scaled."""
         projected_images = (images.float() - self.image_mean) @ self.image_map.T
         projected_texts = (texts.float() - self.text_mean) @ self.text_map.T
-        return functional.normalize(projected_images, dim=1), functional.normalize(projected_texts, dim=1)
+        return unit(projected_images), unit(projected_texts)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted pair of maps with the hyperparameters that gave it."""
+    """A fitted pair of maps and its hyperparameters."""
 
     chosen: dict[str, Any]
     pair: LinearPair

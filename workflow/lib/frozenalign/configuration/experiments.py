@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from frozenalign.configuration.registrations import Registration, heads, losses
+from frozenalign.configuration.registrations import heads, losses
 from frozenalign.configuration.schemas import read_schema, validated
 from frozenalign.configuration.variants import changed
 from frozenalign.configuration.yaml_text import read_yaml
@@ -14,7 +14,7 @@ from frozenalign.system.errors import UserError, quoted
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """How a head is trained; experiment.schema.yaml describes each field."""
+    """The settings of a training; experiment.schema.yaml describes each field."""
 
     batch_size: int
     learning_rate: float
@@ -45,7 +45,7 @@ class Experiment:
 
     @property
     def starts_from_cca(self) -> bool:
-        """Say whether the head starts from the CCA of the training pairs, or its noise follows that CCA's ridges."""
+        """Return whether the head or its noise is derived from the CCA of the training pairs."""
         return "cca" in (self.model.get("skip"), self.model.get("init")) or self.training.noise == "auto"
 
     def as_document(self) -> dict[str, Any]:
@@ -67,30 +67,34 @@ def experiment_from(document: Any, where: str) -> Experiment:
     schema = read_schema("experiment")
     filled = validated(document, schema, where)
     for section, registered in (("model", heads()), ("loss", losses())):
-        part = schema["properties"][section]
-        specific = typed_schema(part, registered, filled[section]["type"], f"{where}: {section}")
-        filled[section] = validated(filled[section], specific, f"{where}: {section}")
-    refuse_mismatch(filled["model"], filled["loss"]["type"], where)
+        name = filled[section]["type"]
+        if name not in registered:
+            allowed = ", ".join(sorted(registered))
+            raise UserError(f"{where}: {section}.type: found {quoted(name)}; allowed: {allowed}")
+        own = {"properties": parameters(section, name), "additionalProperties": False}
+        filled[section] = validated(filled[section], schema["properties"][section] | own, f"{where}: {section}")
+    _refuse_mismatch(filled["model"], filled["loss"]["type"], where)
     training = TrainingSettings(**filled["training"])
     return Experiment(filled["description"], filled["model"], filled["loss"], training)
 
 
-def typed_schema(
-    part: Mapping[str, Any], registered: Mapping[str, Registration], name: str, where: str
-) -> dict[str, Any]:
-    """Return a section's schema with the parameters of the registered type `name`; an unknown type is refused."""
-    if name not in registered:
-        raise UserError(f"{where}.type: found {quoted(name)}; allowed: {', '.join(sorted(registered))}")
-    properties = part["properties"] | registered[name].parameters
-    return {**part, "properties": properties, "additionalProperties": False}
+def parameters(section: str, name: str | None) -> dict[str, dict[str, Any]]:
+    """Return the schema of every key in a section of an experiment whose head or loss is `name`."""
+    common = read_schema("experiment")["properties"][section]["properties"]
+    registered = {"model": heads, "loss": losses}
+    return common | registered[section]()[name].parameters if section in registered else common
 
 
-def refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
-    """Refuse a head whose momentum copies the loss does not use, and a linear path beside a linear map."""
+def _refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
+    """Refuse a head whose momentum copies the loss does not use, and a path beside or a whitening before a linear map."""
     head = model["type"]
     if "init" in heads()[head].parameters and model["skip"] != "none":
         raise UserError(
             f"{where}: model.skip: the head {head!r} is a linear map itself: set `init: {model['skip']}` instead"
+        )
+    if model.get("init") == "cca" and model["whitening"] != "none":
+        raise UserError(
+            f"{where}: model.whitening: a map that starts from the CCA takes raw rows: set `whitening: none`"
         )
     users = sorted(name for name, item in losses().items() if "momentum" in item.parameters)
     if "momentum" in heads()[head].parameters and loss not in users:
@@ -98,12 +102,3 @@ def refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
             f"{where}: the head {head!r} keeps momentum copies, which the loss {loss!r} does not use; "
             f"take the loss {' or '.join(users)}, or the head mlp, whose towers are the same"
         )
-
-
-def applies(key: str, experiment: Mapping[str, Any]) -> bool:
-    """Say whether the head or loss of `experiment` takes the parameter `key`."""
-    section, name = key.split(".")
-    if section == "training" or name in read_schema("experiment")["properties"][section]["properties"]:
-        return True
-    registered = heads() if section == "model" else losses()
-    return name in registered[experiment[section]["type"]].parameters

@@ -1,7 +1,4 @@
-"""A step stops before it overwrites a file that is not a result of this project.
-
-A file that is empty or cannot be read may be a damaged result, which a step may overwrite.
-"""
+"""Steps do not overwrite files that are clearly not results of this project."""
 
 import codecs
 import json
@@ -17,7 +14,7 @@ from frozenalign.system.errors import UserError
 from frozenalign.system.files import JSON_BYTES
 
 EVALUATION = ("metrics.json", "ranks.npz", "examples.json", "worst_queries.json", "samples.npz")
-# The title of a page begins with the name of a data set; a table begins with its header.
+# The title of a page ends with its mark, a table starts with it.
 HEAD_BYTES = 64 << 10
 MARKS = {
     "index.html": b": alignment of frozen encoders</title>",
@@ -25,7 +22,7 @@ MARKS = {
     "trials.csv": b"number,state",
 }
 ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image", "non_matches"}
-# It holds the history of a training; a longer one takes seconds to search.
+# The description of a model includes its training history; searching a longer one would take seconds.
 DESCRIPTION_BYTES = 8 << 20
 BARE_PICKLE = b"\x80"
 WITHOUT_VALUE = {"PROTO", "BINPUT", "LONG_BINPUT"}
@@ -46,12 +43,12 @@ def _is_foreign(path: Path) -> bool:
     try:
         return path.is_file() and look.get(path.suffix, _lacks_mark)(path)
     except Exception:
-        # A damaged file can raise anything in a parser.
+        # A parser can raise anything on a damaged file, which may be a result that a step may overwrite.
         return False
 
 
 def _is_foreign_json(path: Path) -> bool:
-    """Say whether the first document of a file, perhaps one per line, is anything but a mapping with a format."""
+    """Return whether the first document of a file is anything but a mapping with a format number."""
     if path.stat().st_size > JSON_BYTES:
         return True
     content, _ = json.JSONDecoder().raw_decode(path.read_text(encoding="utf-8-sig").lstrip())
@@ -63,26 +60,13 @@ def _is_foreign_yaml(path: Path) -> bool:
         return True
     if not (text := path.read_text(encoding="utf-8-sig")).strip():
         return False
-    found = _first_level(text)
-    # The best configuration of a study is an experiment file, which carries no format.
+    # Nodes: a file of somebody else may have tags, which are not resolved.
+    root = next(yaml.compose_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)), None)
+    pairs = root.value if isinstance(root, yaml.MappingNode) else []
+    found = {key.value: value.value for key, value in pairs if isinstance(key, yaml.ScalarNode)}
+    # The best configuration of a study is an experiment file, which has no format number.
     as_experiment = path.name == "best_config.yaml" and {"model", "loss"} <= set(found)
-    return not (as_experiment or (found.get("format") or "").isdecimal())
-
-
-def _first_level(text: str) -> dict[str | None, str | None]:
-    """Return the keys and values of a YAML mapping, None for those that are no scalars; tags are ignored."""
-    nodes: list[str | None] = []
-    parents: list[yaml.Event] = []
-    for event in yaml.parse(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        if isinstance(event, yaml.DocumentEndEvent):
-            break
-        if isinstance(event, yaml.NodeEvent) and len(parents) == 1 and isinstance(parents[0], yaml.MappingStartEvent):
-            nodes.append(getattr(event, "value", None))
-        if isinstance(event, yaml.CollectionStartEvent):
-            parents.append(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            parents.pop()
-    return dict(zip(nodes[::2], nodes[1::2], strict=True))
+    return not (as_experiment or str(found.get("format")).isdecimal())
 
 
 def _has_other_arrays(path: Path) -> bool:
@@ -91,7 +75,7 @@ def _has_other_arrays(path: Path) -> bool:
 
 
 def _is_foreign_model(path: Path) -> bool:
-    """Say whether a .pt file is of a kind that no step writes, or holds anything but a dict with a format."""
+    """Return whether a .pt file is of a kind that no step writes, or anything but a dict with a format number."""
     with path.open("rb") as stream:
         if stream.read(1) == BARE_PICKLE:
             return True
@@ -103,7 +87,7 @@ def _is_foreign_model(path: Path) -> bool:
 
 
 def _is_dict_with_format(pickled: bytes) -> bool:
-    """Say whether a pickle, which is not loaded, holds a plain dict with a whole number as its format."""
+    """Return whether a pickle, which is not loaded, is a plain dict with a whole number as its format."""
     operations = ((kind, value) for kind, value, _ in pickletools.genops(pickled) if kind.name not in WITHOUT_VALUE)
     if next(operations)[0].name != "EMPTY_DICT":
         return False

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from frozenalign.configuration.registrations import Registration, baselines, heads, losses
+from frozenalign.configuration.registrations import baselines, heads, losses
 from frozenalign.configuration.schemas import SCHEMAS, describe, read_schema
 
 # The first page, written by hand.
@@ -14,6 +14,7 @@ FILES = {
     "experiment": "## An experiment: `config/experiments/NAME.yaml`",
     "tuning": "## A study: `config/tuning/NAME.yaml`",
 }
+REGISTERED = (("model", "Heads", heads), ("loss", "Losses", losses))
 
 
 def configuration_reference() -> str:
@@ -21,21 +22,14 @@ def configuration_reference() -> str:
     parts = [GUIDE.read_text(encoding="utf-8")]
     for name, title in FILES.items():
         parts.append("\n".join([title, "", *_table(read_schema(name))]))
-        if name == "experiment":
-            parts += _registered("model", "Heads", heads()) + _registered("loss", "Losses", losses())
+        for section, types, registered in REGISTERED if name == "experiment" else ():
+            parts.append(f"### {types}: `{section}.type`, and what each type takes")
+            for item in registered().values():
+                table = _table({"properties": item.parameters}, f"{section}.") if item.parameters else []
+                parts.append("\n".join([f"**`{item.name}`** {item.description}", "", *table]))
     closed_forms = [f"- `{name}`: {item.description}" for name, item in baselines().items()]
     parts.append("\n".join(["## Baselines: `baselines:` of a run", "", *closed_forms]))
     return "\n\n".join(part.strip() for part in parts) + "\n"
-
-
-def _registered(section: str, title: str, registered: Mapping[str, Registration]) -> list[str]:
-    parts = [f"### {title}: `{section}.type`, and what each type takes"]
-    for name, item in registered.items():
-        lines = [f"**`{name}`** {item.description}", ""]
-        if item.parameters:
-            lines += _table({"properties": item.parameters}, f"{section}.")
-        parts.append("\n".join(lines))
-    return parts
 
 
 def _table(schema: Mapping[str, Any], prefix: str = "") -> list[str]:
@@ -47,7 +41,7 @@ def _table(schema: Mapping[str, Any], prefix: str = "") -> list[str]:
 
 
 def _keys(schema: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield every key below a schema with its own schema; names that users choose stand as NAME, list entries as []."""
+    """Yield every key below a schema with its own schema; NAME is a name that users choose, [] an entry of a list."""
     for name, value in schema.get("properties", {}).items():
         yield f"{prefix}{name}", value
         yield from _keys(value, f"{prefix}{name}.")

@@ -25,26 +25,23 @@ class Registration:
     parameters: dict[str, dict[str, Any]]
 
 
-@functools.cache
 def heads() -> dict[str, Registration]:
     """Return the registered heads by name."""
     return _of_wing("models", "register_head")
 
 
-@functools.cache
 def losses() -> dict[str, Registration]:
     """Return the registered losses by name."""
     return _of_wing("losses", "register_loss")
 
 
-@functools.cache
 def baselines() -> dict[str, Registration]:
     """Return the registered baselines by name."""
     return _of_wing("closed_forms", "register_baseline")
 
 
+@functools.cache
 def _of_wing(wing: str, decorator: str) -> dict[str, Registration]:
-    """Return the registrations in all files of a wing, by name."""
     found = {}
     for path in sorted((LIBRARY / wing).glob("*.py")):
         found |= read_registrations(path, decorator, f"{LIBRARY.name}.{wing}.{path.stem}")
@@ -56,30 +53,23 @@ def read_registrations(path: Path, decorator: str, module: str) -> dict[str, Reg
     found = {}
     text = path.read_text(encoding="utf-8")
     for node in ast.parse(text, filename=str(path)).body if f"@{decorator}(" in text else ():
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and (name := _registered_name(node, decorator)):
-            found[name] = _registration(name, module, node)
+        for call in getattr(node, "decorator_list", ()):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == decorator:
+                name = ast.literal_eval(call.args[0])
+                found[name] = _registration(name, module, node)
     return found
-
-
-def _registered_name(node: ast.ClassDef | ast.FunctionDef, decorator: str) -> str | None:
-    for call in node.decorator_list:
-        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == decorator:
-            return ast.literal_eval(call.args[0])
-    return None
 
 
 def _registration(name: str, module: str, node: ast.ClassDef | ast.FunctionDef) -> Registration:
     docstring = ast.get_docstring(node) or ""
-    constructor = next(
-        (item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"), None
-    )
-    arguments = (constructor or node).args if isinstance(node, ast.FunctionDef) or constructor else None
     parameters = {}
-    for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if arguments else ():
-        schema = _schema(argument.annotation)
-        if default is not None:
-            schema["default"] = ast.literal_eval(default)
-        parameters[argument.arg] = schema | {"description": _described(argument.arg, docstring)}
+    for function in [node] if isinstance(node, ast.FunctionDef) else node.body:
+        if isinstance(function, ast.FunctionDef) and function.name in (node.name, "__init__"):
+            for argument, default in zip(function.args.kwonlyargs, function.args.kw_defaults, strict=True):
+                parameters[argument.arg] = _schema(argument.annotation)
+                if default is not None:
+                    parameters[argument.arg]["default"] = ast.literal_eval(default)
+                parameters[argument.arg]["description"] = _described(argument.arg, docstring)
     return Registration(name, module, docstring.partition("\n")[0], parameters)
 
 

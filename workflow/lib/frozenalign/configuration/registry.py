@@ -1,4 +1,4 @@
-"""Registered classes and functions by their names in a configuration."""
+"""Registered classes and functions, by their names in a configuration."""
 
 import importlib
 from collections import UserDict
@@ -13,7 +13,7 @@ Registered = TypeVar("Registered")
 class Registry(UserDict):
     """The classes or functions that the modules of a wing register; the modules are imported on first use.
 
-    kind: what is registered, for the error. find: returns the registrations in the sources of the wing.
+    kind: what is registered, for messages. find: returns the registrations in the sources of the wing.
     """
 
     def __init__(self, kind: str, find: Callable[[], Mapping[str, Registration]]) -> None:
@@ -31,18 +31,16 @@ class Registry(UserDict):
 
         return registering
 
-    def _import_all(self) -> None:
+    def _import_all(self) -> dict[str, Any]:
         for registration in self.find().values():
             importlib.import_module(registration.module)
+        return self.data
 
-    def __getitem__(self, name: str) -> Any:
-        if name not in self.data:
-            self._import_all()
-        return self.data[name]
+    def __missing__(self, name: str) -> Any:
+        return self._import_all()[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self.data or name in self.find()
 
     def __iter__(self) -> Iterator[str]:
-        self._import_all()
-        return iter(self.data)
+        return iter(self._import_all())

@@ -1,4 +1,4 @@
-"""Files of finished steps, read for the report and for an ensemble and checked against the schema of their name."""
+"""Files of finished steps, read and checked against the schema of their name."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,14 @@ def read_result(path: Path, kind: str | None = None) -> Any:
     """
     kind = kind or path.name
     content = read_yaml(path) if path.suffix == ".yaml" else read_json(path)
-    _refuse_other_format(content, path, kind)
+    schema = read_schema("results")["properties"][kind]
+    expected = schema["properties"]["format"]["const"]
+    found = content.get("format", "none") if isinstance(content, Mapping) else "none"
+    if type(found) is not int or found != expected:
+        raise UserError(f"{path} has the format {quoted(found)}, this version reads {expected}: {_remedy(path, kind)}")
     try:
         json.dumps(content, ensure_ascii=False).encode()
-        return validated(content, read_schema("results")["properties"][kind], str(path))
+        return validated(content, schema, str(path))
     except UnicodeEncodeError as error:
         raise UserError(f"{path} holds half a character, a lone surrogate: {_remedy(path, kind)}") from error
     except UserError as error:
@@ -33,15 +37,8 @@ def read_result(path: Path, kind: str | None = None) -> Any:
 
 
 def _remedy(path: Path, kind: str) -> str:
-    """Return what to do about a file; one with another name was given by the user, who may need it."""
+    """Return what to do about a file; one of another name is the user's own, and not to be deleted."""
     return RUN_AGAIN if path.name == kind else f"give the path of a {kind}"
-
-
-def _refuse_other_format(content: Any, path: Path, kind: str) -> None:
-    expected = read_schema("results")["properties"][kind]["properties"]["format"]["const"]
-    found = content.get("format", "none") if isinstance(content, Mapping) else "none"
-    if type(found) is not int or found != expected:
-        raise UserError(f"{path} has the format {quoted(found)}, this version reads {expected}: {_remedy(path, kind)}")
 
 
 def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
@@ -55,10 +52,9 @@ def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
 def read_ranks(path: Path, images: int, captions: int, rankings: Sequence[str]) -> dict[str, np.ndarray]:
     """Read ranks.npz, 0-based: t2i and caption_image (captions,), i2t (images,), KEY_t2i and KEY_i2t for `rankings`."""
     arrays = read_arrays(path)
-    prefixes = ["", *(f"{key}_" for key in rankings)]
     expected = {"caption_image": (captions, images)}
-    expected |= {f"{prefix}t2i": (captions, images) for prefix in prefixes}
-    expected |= {f"{prefix}i2t": (images, captions) for prefix in prefixes}
+    for prefix in ("", *(f"{key}_" for key in rankings)):
+        expected |= {f"{prefix}t2i": (captions, images), f"{prefix}i2t": (images, captions)}
     for name, (length, bound) in expected.items():
         values = arrays.get(name)
         if values is None or values.shape != (length,) or values.dtype.kind not in "iu":

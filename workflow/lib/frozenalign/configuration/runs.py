@@ -9,7 +9,7 @@ from frozenalign.configuration.experiments import Experiment, load_experiment
 from frozenalign.configuration.registrations import baselines
 from frozenalign.configuration.schemas import read_schema, refuse_single_values, validated, with_plain_values
 from frozenalign.configuration.studies import Study, load_study
-from frozenalign.configuration.variants import Variant, refuse_ambiguous, variants_of
+from frozenalign.configuration.variants import variants_of
 from frozenalign.system.errors import UserError, quoted
 
 # Folders beside those of the experiments.
@@ -17,7 +17,7 @@ RESERVED = ("split", "tuning", "report", "logs", "benchmarks")
 
 
 def checked_run(document: Any, where: str) -> dict[str, Any]:
-    """Return the run configuration with defaults; names of data sets, baselines and ensembles are checked as well."""
+    """Return the run configuration with defaults; the names of data sets, results and ensembles are checked as well."""
     schema = read_schema("config")
     document = with_plain_values(document, schema)
     refuse_single_values(document, schema, where)
@@ -29,29 +29,22 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
             raise UserError(f"{where}: baselines: found {quoted(name)}; allowed: {', '.join(sorted(baselines()))}")
     if not (run["experiments"] or run["baselines"] or run["tuning"]):
         raise UserError(f"{where}: experiments, baselines and tuning are all empty: name at least one")
-    refuse_reserved(run, where)
-    refuse_ambiguous(run, where)
-    refuse_ensembles(run, where)
+    _refuse_names(run, where)
     split = run["datasets"][run["dataset"]]["split"]
     if split.get("counts") and split.get("assignments"):
         raise UserError(f"{where}: datasets.{run['dataset']}.split: give `counts` or `assignments`, not both")
-    if sum(split["fractions"].values()) > 1 + 1e-9:
-        total = sum(split["fractions"].values())
+    if (total := sum(split["fractions"].values())) > 1 + 1e-9:
         raise UserError(f"{where}: datasets.{run['dataset']}.split.fractions: they add up to {total:g}; at most 1")
     for data_set in run["datasets"].values():
-        _write_paths_plainly(data_set)
+        for section, key in ((data_set, "dir"), (data_set["split"], "assignments")):
+            if key in section:
+                # Snakemake does not find `data//demo/`.
+                section[key] = str(Path(section[key]))
     return run
 
 
-def _write_paths_plainly(data_set: dict[str, Any]) -> None:
-    """Remove redundant slashes: Snakemake does not find `data//demo/`."""
-    for section, key in ((data_set, "dir"), (data_set["split"], "assignments")):
-        if key in section:
-            section[key] = str(Path(section[key]))
-
-
-def refuse_reserved(run: Mapping[str, Any], where: str) -> None:
-    """Refuse an experiment or ensemble whose folder of results the workflow needs for others."""
+def _refuse_names(run: Mapping[str, Any], where: str) -> None:
+    """Refuse names of experiments, variants and ensembles that are reserved, taken or unknown."""
     for key in ("experiments", "ensembles"):
         for name in run[key]:
             if name in RESERVED or name.startswith("tuned-"):
@@ -59,14 +52,23 @@ def refuse_reserved(run: Mapping[str, Any], where: str) -> None:
                     f"{where}: {key}: found {name!r}; the names {', '.join(RESERVED)} and tuned-… belong to other "
                     "results: rename it"
                 )
-
-
-def refuse_ensembles(run: Mapping[str, Any], where: str) -> None:
-    """Refuse an ensemble whose name is taken, and a member that the run does not train."""
-    variants = [variant.experiment for variant in variants_of(run)]
-    trained = [*run["experiments"], *variants, *(f"tuned-{study}" for study in run["tuning"])]
+    variants = variants_of(run)
+    trained = [*run["experiments"], *(variant.experiment for variant in variants)]
+    trained += [f"tuned-{study}" for study in run["tuning"]]
+    names = [*trained, *baselines()]
+    for variant in variants:
+        if variant.base not in run["experiments"]:
+            raise UserError(
+                f"{where}: variants: found {variant.base!r}; allowed: {', '.join(run['experiments']) or 'none'}, "
+                "the run's `experiments`"
+            )
+        if names.count(variant.experiment) > 1:
+            raise UserError(
+                f"{where}: variants.{variant.base}.{variant.name}: another result is named {variant.experiment!r} "
+                "as well: rename one of them"
+            )
     for name, members in run["ensembles"].items():
-        if name in trained or name in baselines():
+        if name in names:
             raise UserError(f"{where}: ensembles: {name!r} is the name of an experiment or a baseline: rename it")
         for member in members:
             if member not in trained:
@@ -75,13 +77,13 @@ def refuse_ensembles(run: Mapping[str, Any], where: str) -> None:
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files that a run names, read: experiments by the name of their results, variants among them, and studies."""
+    """What the files of a run contain: its experiments and variants, by the name of their results, and its studies."""
 
     experiments: dict[str, Experiment]
     studies: dict[str, Study]
 
     def takes_a_start(self, name: str) -> bool:
-        """Say whether an experiment or study of the run starts from the CCA; a control does from one of its own."""
+        """Return whether an experiment or study of the run needs the run's CCA; a control computes its own."""
         if name in self.studies:
             return self.studies[name].starts_from_cca
         experiment = self.experiments.get(name)
@@ -89,19 +91,13 @@ class RunFiles:
 
 
 def settings_file(kind: str, name: str, folders: Sequence[Path]) -> Path:
-    """Return the file of an experiment or study in the first of some `config` folders that has it.
-
-    kind: experiments or tuning.
-    """
+    """Return the file of a kind (experiments, tuning) and a name in the first `config` folder that has it."""
     paths = [folder / kind / f"{name}.yaml" for folder in folders]
     return next((path for path in paths if path.exists()), paths[0])
 
 
 def checked_files(run: Mapping[str, Any], folders: Sequence[Path]) -> RunFiles:
-    """Check and return all experiments, variants and studies of a run: a mistake stops it before a job.
-
-    folders: `config` folders, as for `settings_file`.
-    """
+    """Return all checked experiments, variants and studies of a run, read from `config` folders."""
     experiments = {}
     for name in run["experiments"]:
         path = settings_file("experiments", name, folders)
@@ -109,17 +105,13 @@ def checked_files(run: Mapping[str, Any], folders: Sequence[Path]) -> RunFiles:
             raise UserError(f"experiments: {name!r} is the name of a baseline: rename {path}")
         experiments[name] = load_experiment(path)
     for variant in variants_of(run):
-        experiments[variant.experiment] = _checked_variant(variant, folders)
+        where = f"variants.{variant.base}.{variant.name}"
+        if (own := settings_file("experiments", variant.experiment, folders)).exists():
+            raise UserError(f"{where}: its results would overwrite those of {own}: rename the variant or that file")
+        try:
+            base = settings_file("experiments", variant.base, folders)
+            experiments[variant.experiment] = load_experiment(base, variant.changes)
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
     studies = {name: load_study(settings_file("tuning", name, folders)) for name in run["tuning"]}
     return RunFiles(experiments, studies)
-
-
-def _checked_variant(variant: Variant, folders: Sequence[Path]) -> Experiment:
-    where = f"variants.{variant.base}.{variant.name}"
-    own = settings_file("experiments", variant.experiment, folders)
-    if own.exists():
-        raise UserError(f"{where}: its results would overwrite those of {own}: rename the variant or that file")
-    try:
-        return load_experiment(settings_file("experiments", variant.base, folders), variant.changes)
-    except UserError as error:
-        raise UserError(f"{where}: {error}") from error

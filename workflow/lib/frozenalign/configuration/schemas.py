@@ -1,4 +1,4 @@
-"""Documents checked against a JSON schema: defaults filled in, or one sentence with file, key and remedy."""
+"""Documents checked against a JSON schema: filled with defaults, or refused with file, key and remedy."""
 
 import contextlib
 import difflib
@@ -15,6 +15,7 @@ from frozenalign.configuration.yaml_text import plain_value, read_yaml
 from frozenalign.system.errors import UserError, one_line, quoted
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
+_PLAIN = {"number", "integer", "boolean", "null"}
 
 
 @functools.cache
@@ -55,7 +56,7 @@ def _with_defaults(document: Any, schema: Mapping[str, Any]) -> Any:
 
 
 def with_plain_values(document: Any, schema: Mapping[str, Any]) -> Any:
-    """Return a document with text turned into the number, truth value or null that the schema needs there.
+    """Return a document with text converted to a number, truth value or null where the schema allows no text.
 
     Snakemake passes every scalar inside a list or mapping of `--config` as text, and 1e-4 in a file as well.
     """
@@ -63,23 +64,18 @@ def with_plain_values(document: Any, schema: Mapping[str, Any]) -> Any:
         return [with_plain_values(item, schema.get("items", {})) for item in document]
     if isinstance(document, Mapping):
         return {key: with_plain_values(value, _schema_of(schema, key)) for key, value in document.items()}
-    # Malformed text stays as it is: the check against the schema reports it with its key.
-    with contextlib.suppress(UserError):
-        return plain_value(document, "") if _is_misplaced_text(document, schema) else document
+    takes_plain = any(option.get("type") in _PLAIN for option in [schema, *schema.get("anyOf", [])])
+    if isinstance(document, str) and takes_plain and not Draft202012Validator(schema).is_valid(document):
+        # Malformed text stays as it is: the check against the schema reports it with its key.
+        with contextlib.suppress(UserError):
+            return plain_value(document, "")
     return document
 
 
-def _is_misplaced_text(value: Any, schema: Mapping[str, Any]) -> bool:
-    """Say whether a value is text where the schema allows no text but a number, a truth value or null."""
-    plain = {"number", "integer", "boolean", "null"}
-    takes_plain = any(option.get("type") in plain for option in [schema, *schema.get("anyOf", [])])
-    return isinstance(value, str) and takes_plain and not Draft202012Validator(schema).is_valid(value)
-
-
 def refuse_single_values(document: Any, schema: Mapping[str, Any], where: str, keys: tuple[str, ...] = ()) -> None:
-    """Refuse a single value where a run needs a list; the message shows it as a list.
+    """Refuse a single value where a run needs a list; the message shows the value as a list.
 
-    keys: those above `document`.
+    keys: the path to `document`.
     """
     for key, value in document.items() if isinstance(document, Mapping) else ():
         wanted, path = _schema_of(schema, key), (*keys, str(key))
@@ -132,7 +128,7 @@ def _found(value: Any) -> str:
 
 
 def describe(schema: Mapping[str, Any]) -> str:
-    """Return in words which values a schema allows; the `title` beside a pattern says what it stands for."""
+    """Return in words which values a schema allows; a pattern is described by the `title` beside it."""
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:

@@ -2,27 +2,18 @@
 
 import copy
 import json
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from frozenalign.configuration.experiments import Experiment, applies, experiment_from
-from frozenalign.configuration.registrations import heads, losses
-from frozenalign.configuration.schemas import read_schema
+from frozenalign.configuration.experiments import Experiment, experiment_from, parameters
 from frozenalign.configuration.studies import SearchEntry, Study
+from frozenalign.system.errors import one_line
+
+if TYPE_CHECKING:
+    from optuna.trial import BaseTrial
 
 
-class Trial(Protocol):
-    """The part of an Optuna trial that a search space needs."""
-
-    def suggest_categorical(self, name: str, choices: Iterable[Any]) -> Any: ...
-
-    def suggest_int(self, name: str, low: int, high: int, *, step: int, log: bool) -> int: ...
-
-    def suggest_float(self, name: str, low: float, high: float, *, step: float | None, log: bool) -> float: ...
-
-
-def propose(trial: Trial, study: Study, where: str) -> Experiment:
+def propose(trial: "BaseTrial", study: Study, where: str) -> Experiment:
     """Return the experiment of a trial: the base with every entry that applies to its head and loss drawn."""
     document = copy.deepcopy(study.base)
     document.setdefault("training", {})
@@ -30,43 +21,30 @@ def propose(trial: Trial, study: Study, where: str) -> Experiment:
         study.search_space, key=lambda entry: (not entry.key.endswith(".type"), entry.key == "loss.type")
     )
     for entry in types_first:
-        if applies(entry.key, document) and _holds(entry.when, document):
-            section, name = entry.key.split(".")
+        section, name = entry.key.split(".")
+        allowed = parameters(section, document[section].get("type"))
+        if name in allowed and all(_value(document, key) in values for key, values in entry.when.items()):
             document[section][name] = _drawn(trial, entry)
             if name == "type":
-                _drop_foreign_parameters(document, section)
+                # The base's parameters that the drawn head or loss does not take.
+                allowed = parameters(section, document[section]["type"])
+                document[section] = {key: value for key, value in document[section].items() if key in allowed}
     return experiment_from(document, where)
 
 
-def _holds(conditions: Mapping[str, list[Any]], document: Mapping[str, Any]) -> bool:
-    """Say whether every other key of `when` has one of its values."""
-    return all(_value(document, key) in values for key, values in conditions.items())
-
-
-def _value(document: Mapping[str, Any], key: str) -> Any:
+def _value(document: dict[str, Any], key: str) -> Any:
     """Return the value of `section.name` in an experiment, or the default of its head, loss or schema."""
     section, name = key.split(".")
-    properties = read_schema("experiment")["properties"][section]["properties"]
-    if section != "training":
-        registered = heads() if section == "model" else losses()
-        properties = properties | registered[document[section]["type"]].parameters
-    return document[section].get(name, properties.get(name, {}).get("default"))
+    default = parameters(section, document[section].get("type")).get(name, {}).get("default")
+    return document[section].get(name, default)
 
 
-def _drawn(trial: Trial, entry: SearchEntry) -> Any:
+def _drawn(trial: "BaseTrial", entry: SearchEntry) -> Any:
     if entry.type == "categorical":
         return trial.suggest_categorical(entry.name, entry.choices)
     if entry.type == "int":
         return trial.suggest_int(entry.name, int(entry.low), int(entry.high), step=int(entry.step or 1), log=entry.log)
     return trial.suggest_float(entry.name, entry.low, entry.high, step=entry.step, log=entry.log)
-
-
-def _drop_foreign_parameters(document: dict[str, Any], section: str) -> None:
-    """Remove the base's parameters that the drawn head or loss does not take."""
-    registered = heads() if section == "model" else losses()
-    common = read_schema("experiment")["properties"][section]["properties"]
-    own = set(common) | set(registered[document[section]["type"]].parameters)
-    document[section] = {name: value for name, value in document[section].items() if name in own}
 
 
 def space_text(study: Study) -> str:
@@ -87,12 +65,10 @@ def space_difference(old: str, new: str) -> str:
     for name in first:
         if name in second and first[name] != second[name]:
             fields = [field for field in first[name] if first[name][field] != second[name][field]]
-            was = ", ".join(f"{field} {_short(first[name][field])}" for field in fields)
-            now = ", ".join(f"{field} {_short(second[name][field])}" for field in fields)
+            was, now = (", ".join(f"{field} {_short(of[name][field])}" for field in fields) for of in (first, second))
             changes.append(f"{name} had {was} and has {now}")
     return "; ".join(changes)
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 120 else text[:117] + "..."
+    return one_line(json.dumps(value), 120)

@@ -1,6 +1,9 @@
 """Tuning studies as frozen dataclasses, read from validated YAML."""
 
+import collections
+import contextlib
 import copy
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +20,7 @@ TRIAL_COLUMNS = ("number", "state", "value", "epochs", "seconds", "reason")
 
 @dataclass(frozen=True)
 class SearchEntry:
-    """One varied value: where it goes, what it may be, and when it applies."""
+    """One value that a study varies: its key, its range and the conditions under which it applies."""
 
     key: str
     name: str
@@ -46,7 +49,7 @@ class Study:
 
     @property
     def starts_from_cca(self) -> bool:
-        """Say whether a trial's head may start from the CCA of the training pairs."""
+        """Return whether a trial's head may start from the CCA of the training pairs."""
         asked = {"model.skip": "cca", "model.init": "cca", "training.noise": "auto"}
         searched = any(asked.get(entry.key) in entry.choices for entry in self.search_space)
         return searched or experiment_from(copy.deepcopy(self.base), "base").starts_from_cca
@@ -88,39 +91,24 @@ def _search_entry(entry: dict[str, Any], where: str) -> SearchEntry:
 
 def _check_value(key: str, value: Any, where: str) -> None:
     """Refuse a value that no head, loss or training section would take under `key`."""
-    schemas = parameter_schemas(key)
-    if not schemas:
-        raise UserError(f"{where}: unknown key {quoted(key)}; allowed: {', '.join(searchable_keys())}")
-    for schema in schemas:
-        try:
+    searchable = _searchable()
+    if key not in searchable:
+        raise UserError(f"{where}: unknown key {quoted(key)}; allowed: {', '.join(sorted(searchable))}")
+    for schema in searchable[key]:
+        with contextlib.suppress(UserError):
             validated(value, schema, where)
             return
-        except UserError:
-            continue
-    raise UserError(
-        f"{where} ({key}): found {quoted(value)}; allowed: {' or '.join(describe(item) for item in schemas)}"
-    )
+    raise UserError(f"{where} ({key}): found {quoted(value)}; allowed: {' or '.join(map(describe, searchable[key]))}")
 
 
-def parameter_schemas(key: str) -> list[dict[str, Any]]:
-    """Return the schemas that the parameter `section.name` has over all registered types."""
-    section, name = key.split(".")
-    if section == "training":
-        properties = read_schema("experiment")["properties"]["training"]["properties"]
-        return [properties[name]] if name in properties else []
-    registered = heads() if section == "model" else losses()
-    if name == "type":
-        return [{"enum": sorted(registered)}]
-    common = read_schema("experiment")["properties"][section]["properties"]
-    own = [item.parameters[name] for item in registered.values() if name in item.parameters]
-    return own + ([common[name]] if name in common else [])
-
-
-def searchable_keys() -> list[str]:
-    """Return every key that a search space may vary."""
-    sections = read_schema("experiment")["properties"]
-    keys = {f"training.{name}" for name in sections["training"]["properties"]}
-    for section, registered in (("model", heads()), ("loss", losses())):
-        keys |= {f"{section}.{name}" for name in sections[section]["properties"]}
-        keys |= {f"{section}.{name}" for item in registered.values() for name in item.parameters}
-    return sorted(keys)
+@functools.cache
+def _searchable() -> dict[str, list[dict[str, Any]]]:
+    """Return the keys that a search space may vary, with their schemas in all registered types."""
+    found = collections.defaultdict(list)
+    for section, registered in (("training", {}), ("model", heads()), ("loss", losses())):
+        for item in registered.values():
+            for name, schema in item.parameters.items():
+                found[f"{section}.{name}"].append(schema)
+        for name, schema in read_schema("experiment")["properties"][section]["properties"].items():
+            found[f"{section}.{name}"].append({"enum": sorted(registered)} if name == "type" else schema)
+    return found

@@ -1,4 +1,4 @@
-"""Variants of a run's experiments: the experiment file with some keys changed."""
+"""Variants of a run's experiments: the same file with some keys changed."""
 
 import copy
 import json
@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from frozenalign.configuration.registrations import baselines
 from frozenalign.configuration.schemas import read_schema, validated
 from frozenalign.configuration.yaml_text import parse_yaml, plain_value
 from frozenalign.system.errors import UserError, quoted
@@ -29,38 +28,18 @@ class Variant:
 def variants_of(run: Mapping[str, Any]) -> list[Variant]:
     """Return the variants of a run configuration, in its order.
 
-    Snakemake passes 1e-4 in a file, and every number below the top of `--config`, as text: it is converted here.
+    Values that Snakemake passes as text, such as 1e-4 in a file, are converted here.
     """
-    return [
-        Variant(
-            base, name, {key: plain_value(value, f"variants.{base}.{name}.{key}") for key, value in changes.items()}
-        )
-        for base, named in run["variants"].items()
-        for name, changes in named.items()
-    ]
-
-
-def refuse_ambiguous(run: Mapping[str, Any], where: str) -> None:
-    """Refuse a variant of an experiment that the run does not name, and one whose name is taken by another result."""
-    variants = variants_of(run)
-    for variant in variants:
-        if variant.base not in run["experiments"]:
-            raise UserError(
-                f"{where}: variants: found {variant.base!r}; allowed: {', '.join(run['experiments']) or 'none'}, "
-                "the run's `experiments`"
-            )
-    names = [*run["experiments"], *baselines(), *(f"tuned-{study}" for study in run["tuning"])]
-    names += [variant.experiment for variant in variants]
-    for variant in variants:
-        if names.count(variant.experiment) > 1:
-            raise UserError(
-                f"{where}: variants.{variant.base}.{variant.name}: another result is named {variant.experiment!r} "
-                "as well: rename one of them"
-            )
+    found = []
+    for base, named in run["variants"].items():
+        for name, changes in named.items():
+            plain = {key: plain_value(value, f"variants.{base}.{name}.{key}") for key, value in changes.items()}
+            found.append(Variant(base, name, plain))
+    return found
 
 
 def checked_name(name: str, where: str) -> str:
-    """Return the name of a result if it is valid in paths, tables and pages; `where` is the place it was given at."""
+    """Return the name of a result if it is valid in paths, tables and pages; `where` begins the message if not."""
     schema = {"properties": {"name": read_schema("config")["properties"]["dataset"]}}
     return validated({"name": name}, schema, where)["name"]
 

@@ -1,13 +1,12 @@
-"""Archives of torch.save, opened only where they are whole and uncompressed: nothing in them can grow or run.
+"""Archives written by torch.save, opened only if complete and uncompressed, without running anything in them.
 
-Tensors are mapped, not loaded: a description that claims more values than the file has is found out by its end, where
-plain loading would read memory beyond the record.
+Tensors are memory-mapped, not loaded: a header that claims more values than the file holds then fails at the end of
+the file, where plain loading would read memory beyond the record.
 """
 
 import struct
 import sys
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,10 @@ from frozenalign.system.files import CHUNK_BYTES, file_size
 class ArchiveKind:
     """What an archive should be, for its reader and for messages.
 
-    description_bytes: most bytes that the part which is unpickled may have.
-    missing: what to do where there is no such file; otherwise: what to do about any other fault.
-    foreign: what a file is that cannot be read as this kind, as the words after its name.
-    verified: whether the checksums of all records are looked at, which reads the file once, or not those of storages.
+    description_bytes: largest allowed size of the pickled part.
+    verified: whether the checksums of tensor data are checked as well, which reads the whole file.
+    missing: what to do if there is no such file; otherwise: what to do about any other fault.
+    foreign: what is wrong with a file that is not of this kind, as the words after its name.
     """
 
     description_bytes: int
@@ -37,34 +36,55 @@ class ArchiveKind:
 
 def open_archive(path: Path, kind: ArchiveKind) -> tuple[Any, list[zipfile.ZipInfo]]:
     """Return the content of a .pt file, tensors and plain values, and the archive's records."""
-    size = file_size(path, kind.missing)
-    records = _read(path, kind, zipfile.ZipFile.infolist)
-    if any(record.compress_type != zipfile.ZIP_STORED for record in records):
-        raise UserError(f"{path} is a compressed archive: {kind.otherwise}")
-    if sum(record.file_size for record in records) > size:
-        raise UserError(f"{path} {kind.foreign}: it claims more bytes than it has; {kind.otherwise}")
-    description = next((record for record in records if record.filename.endswith("/data.pkl")), None)
-    if description is None or description.file_size > kind.description_bytes:
-        raise UserError(f"{path} {kind.foreign}: {kind.otherwise}")
-    _read(path, kind, lambda archive: [_refuse_changed(archive, record, kind.verified) for record in records])
+    records = _checked_records(path, kind, file_size(path, kind.missing))
     if any(_is_foreign_order(path, record) for record in records):
         raise UserError(f"{path} was written on a machine of another byte order: write it on this one")
     try:
-        # PyTorch opens a name as UTF-8, also where the locale has made something else of its bytes.
+        # PyTorch opens a name as UTF-8, also where the locale has decoded its bytes differently.
         with path.open("rb") as stream:
             name = path if str(path).isascii() else f"/dev/fd/{stream.fileno()}"
             return torch.load(name, map_location="cpu", mmap=True, weights_only=True), records
     except Exception as error:
-        # Damage shows as whatever the unpickler then trips over, from KeyError to AssertionError.
+        # A damaged file raises whatever the unpickler trips over, from KeyError to AssertionError.
         raise UserError(f"{path} {kind.foreign}: {kind.otherwise}") from error
 
 
 def record_start(path: Path, record: zipfile.ZipInfo) -> int:
-    """Return the byte of the file at which the content of a record stands."""
+    """Return the position in the file, in bytes, of a record's content."""
     with path.open("rb") as stream:
         stream.seek(record.header_offset + 26)
         name_bytes, extra_bytes = struct.unpack("<HH", stream.read(4))
     return record.header_offset + 30 + name_bytes + extra_bytes
+
+
+def _checked_records(path: Path, kind: ArchiveKind, size: int) -> list[zipfile.ZipInfo]:
+    """Return the records of a complete, uncompressed archive of `size` bytes whose checksums fit."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            records = archive.infolist()
+            if any(record.compress_type != zipfile.ZIP_STORED for record in records):
+                raise UserError(f"{path} is a compressed archive: {kind.otherwise}")
+            if sum(record.file_size for record in records) > size:
+                raise UserError(f"{path} {kind.foreign}: it claims more bytes than it has; {kind.otherwise}")
+            description = next((record for record in records if record.filename.endswith("/data.pkl")), None)
+            if description is None or description.file_size > kind.description_bytes:
+                raise UserError(f"{path} {kind.foreign}: {kind.otherwise}")
+            for record in records:
+                # Opening a record compares its two headers, and its last bytes the checksum, which may be left out (0).
+                with archive.open(record) as stream:
+                    if record.CRC and (kind.verified or "/data/" not in record.filename):
+                        while stream.read(CHUNK_BYTES):
+                            pass
+            return records
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}): {kind.otherwise}") from error
+    except Exception as error:
+        # zipfile raises whatever the damage leads to, from BadZipFile to struct.error.
+        raise UserError(
+            f"{path} {kind.foreign}: it is no complete .pt archive (cut off, or PyTorch before 1.6); {kind.otherwise}"
+        ) from error
 
 
 def _is_foreign_order(path: Path, record: zipfile.ZipInfo) -> bool:
@@ -73,27 +93,3 @@ def _is_foreign_order(path: Path, record: zipfile.ZipInfo) -> bool:
     with path.open("rb") as stream:
         stream.seek(record_start(path, record))
         return stream.read(record.file_size) != sys.byteorder.encode()
-
-
-def _refuse_changed(archive: zipfile.ZipFile, record: zipfile.ZipInfo, storages: bool) -> None:
-    """Let zipfile compare a record's two headers and, but for storages that wait until they are needed, its checksum.
-
-    A writer may leave the checksum out, as 0.
-    """
-    with archive.open(record) as stream:
-        if record.CRC and (storages or "/data/" not in record.filename):
-            while stream.read(CHUNK_BYTES):
-                pass
-
-
-def _read(path: Path, kind: ArchiveKind, look: Callable[[zipfile.ZipFile], Any]) -> Any:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return look(archive)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror or error}): {kind.otherwise}") from error
-    except Exception as error:
-        # zipfile raises whatever damage leads to, from BadZipFile to struct.error.
-        raise UserError(
-            f"{path} {kind.foreign}: it is no complete .pt archive (cut off, or PyTorch before 1.6); {kind.otherwise}"
-        ) from error

@@ -1,4 +1,4 @@
-"""Which pairs go into a step."""
+"""Which pairs go into which batch."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,14 +13,15 @@ def batch_count(pair_image: np.ndarray, batch_size: int) -> int:
 def deal_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield the batches of an epoch: every pair once, sizes equal within one, no image twice in a batch.
 
-    pair_image: (M,) image of each pair. The pairs are dealt like cards, one to every batch in a lap, each lap in an
-    order of its own; the captions of an image lie together in the deck, so only an image that straddles two laps could
-    meet itself, and the second lap's order is made so that it does not. An image with more captions than there are
-    batches raises the number of batches.
+    pair_image: (M,) image of each pair. The pairs are dealt like cards, one to every batch in a lap, each lap in its
+    own random order. The captions of an image are neighbours in the deck, so that only an image whose captions continue
+    in the next lap could get two into a batch; the order of that lap avoids it. An image with more captions than there
+    are batches raises the number of batches.
     """
     pairs = len(pair_image)
     batches = batch_count(pair_image, batch_size)
-    deck = _shuffled_by_image(pair_image, generator)
+    image_keys = generator.permutation(int(pair_image.max()) + 1)
+    deck = np.lexsort((generator.random(pairs), image_keys[pair_image]))
     images = pair_image[deck]
     dealt = np.empty(pairs, dtype=np.int64)
     for start in range(0, pairs, batches):
@@ -35,21 +36,15 @@ def deal_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Gen
 
 
 def shuffle_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the batches of an epoch: every pair once, in random order, so that captions of one image may meet."""
+    """Yield the batches of an epoch: every pair once, in random order; a batch may hold captions of one image."""
     order = generator.permutation(len(pair_image))
     yield from np.split(order, range(batch_size, len(order), batch_size))
 
 
 def false_negative_rate(pair_image: np.ndarray, batches: Sequence[np.ndarray]) -> float:
-    """Return the share of the pairs in the batches that meet another pair of their own image."""
+    """Return the share of the pairs whose batch holds another pair of their image."""
     met = 0
     for batch in batches:
         _, place, counts = np.unique(pair_image[batch], return_inverse=True, return_counts=True)
         met += int((counts[place] > 1).sum())
     return met / sum(map(len, batches))
-
-
-def _shuffled_by_image(pair_image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return all pairs (M,) with the images in random order and the captions of an image side by side, shuffled."""
-    image_keys = generator.permutation(int(pair_image.max()) + 1)
-    return np.lexsort((generator.random(len(pair_image)), image_keys[pair_image]))

@@ -1,7 +1,7 @@
 """Controls: training pairs from which nothing can be learned, so that a head must end at chance.
 
-A head that scores above chance after one of them has seen test pairs, or is measured wrongly (Zhang et al. 2017,
-Understanding deep learning requires rethinking generalization, train on random labels and on noise likewise).
+A head that scores above chance after one of them has seen test pairs, or is measured wrongly. Zhang et al. 2017,
+Understanding deep learning requires rethinking generalization, also train on random labels and on noise.
 """
 
 from dataclasses import replace
@@ -17,40 +17,36 @@ CONTROLS_STREAM = 2**31
 
 
 def altered(pairs: ResidentPairs, control: str, seed: int) -> ResidentPairs:
-    """Return training pairs as `training.control` wants them; the given pairs stay as they are.
+    """Return training pairs altered by `training.control`; the given pairs stay as they are.
 
-    shuffled_pairs deals the captions to other images at random, shifted_pairs gives each the next image, and
+    shuffled_pairs assigns the captions to other images at random, shifted_pairs gives each the next image, and
     random_embeddings replaces the rows of both modalities by standard normal ones.
     """
-    # Epochs deal their batches by [seed, epoch]: a stream of its own keeps the control's draws from repeating theirs.
+    # Epochs draw their batches from [seed, epoch]: a stream of its own keeps the control from drawing the same numbers.
     generator = np.random.default_rng([seed, CONTROLS_STREAM])
     if control == "random_embeddings":
         return replace(pairs, images=_noise(pairs.images, generator), texts=_noise(pairs.texts, generator))
     if control == "none":
         return pairs
     own = pairs.text_image.cpu().numpy()
-    _refuse_one_image(own, control)
+    captions = np.bincount(own).max()
+    if 2 * captions > len(own):
+        raise UserError(
+            f"training.control: {control} cannot give every caption another image, because one image has {captions} of "
+            f"the {len(own)} training captions: use random_embeddings"
+        )
     dealt = _dealt_to_others(own, generator) if control == "shuffled_pairs" else (own + 1) % len(pairs.images)
     return replace(pairs, text_image=torch.from_numpy(dealt).to(pairs.text_image.device))
 
 
 def _noise(rows: Tensor, generator: np.random.Generator) -> Tensor:
-    """Return standard normal rows in the shape and number format of others."""
+    """Return standard normal rows in the shape and number format of `rows`."""
     own = torch.Generator(rows.device).manual_seed(int(generator.integers(2**63)))
     return torch.empty_like(rows).normal_(generator=own)
 
 
-def _refuse_one_image(text_image: np.ndarray, control: str) -> None:
-    captions = np.bincount(text_image)
-    if 2 * captions.max() > len(text_image):
-        raise UserError(
-            f"training.control: {control} cannot give every caption another image, for one image has "
-            f"{captions.max()} of the {len(text_image)} training captions: take random_embeddings"
-        )
-
-
 def _dealt_to_others(text_image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Return the images (m,) of shuffled captions, none its own; every image keeps its number of captions."""
+    """Return the images (m,) of shuffled captions, never its own; every image keeps its number of captions."""
     dealt = generator.permutation(text_image)
     while len(kept := np.flatnonzero(dealt == text_image)):
         place = kept[0]

@@ -1,4 +1,4 @@
-"""Copies of one image under several ids: they leak training images into a test set, and tie within it."""
+"""Copies of one image under several ids, which leak training images into a test set and tie within it."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from frozenalign.system.products import product
 
 # Squared distance of two copies, in squared lengths: a cosine of 0.999 between rows of one length. In few dimensions
-# other images are as near as that, and only the rounding of float16 is taken for a copy.
+# other images are as near as that, and only rows that differ by the rounding of float16 count as copies.
 NEAR, NEAR_IN_FEW = 2 * (1 - 0.999), 1e-6
 FEW_DIMENSIONS = 16
 FILTER_DIM = 64
@@ -20,12 +20,13 @@ def copy_counts(queries: Tensor, gallery: Iterable[Tensor], centre: Tensor) -> T
     A copy is the same embedding, or one that differs by rounding: at most 4.5 % of the query's length away, both
     measured from the centre (D,) of all images. gallery: chunks of rows (b, D) of any floating type.
 
-    Few random directions tell most rows apart at a small part of the cost, and none that is near is ever lost: a
-    projection shortens distances.
+    Comparing projections on a few random directions first excludes most rows at a small part of the cost. It excludes
+    no copy, because a projection shortens distances.
     """
     queries = queries.float() - centre
     near = NEAR if len(centre) >= FEW_DIMENSIONS else NEAR_IN_FEW
-    directions = _orthonormal(len(centre))
+    random = torch.randn(len(centre), min(len(centre), FILTER_DIM), generator=torch.Generator().manual_seed(0))
+    directions = torch.linalg.qr(random)[0]
     lengths, narrow = queries.square().sum(1), queries @ directions
     counts = torch.zeros(len(queries), dtype=torch.long)
     for chunk in gallery:
@@ -35,12 +36,6 @@ def copy_counts(queries: Tensor, gallery: Iterable[Tensor], centre: Tensor) -> T
         if some.any():
             counts[asked] += (_squared_distances(rows[some], queries[asked]) <= near * lengths[asked]).sum(0)
     return counts
-
-
-def _orthonormal(dim: int) -> Tensor:
-    """Return at most FILTER_DIM random orthonormal directions as columns, (dim, k)."""
-    directions = torch.randn(dim, min(dim, FILTER_DIM), generator=torch.Generator().manual_seed(0))
-    return torch.linalg.qr(directions)[0]
 
 
 def _squared_distances(rows: Tensor, queries: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -15,17 +15,16 @@ from frozenalign.system.errors import UserError, quoted
 from frozenalign.system.files import file_hash, read_json
 
 logger = logging.getLogger(__name__)
-# Metadata of so many bytes, and so many more for each text, are read; what is larger belongs to another set.
+# Metadata may have so many bytes, and so many more for each text; what is larger belongs to another set.
 METADATA_BYTES = 1 << 20
 METADATA_BYTES_A_ROW = 2 << 10
 # The set that is split, and the one beside it on which every model is evaluated as well.
 TRAINING_SET, EXTRA_SET = "train2017", "val2017"
-# NumPy gives every id of a column the room of its longest.
+# NumPy stores every id of a column at the length of the longest.
 ID_LENGTH = 255
 
 
-@dataclass(frozen=True)
-class EmbeddingFiles:
+class EmbeddingFiles(NamedTuple):
     """The three files of a set: `DIR/PREFIX_{image_embeddings.pt,text_embeddings.pt,metadata.json}`."""
 
     images: Path
@@ -35,13 +34,13 @@ class EmbeddingFiles:
     @classmethod
     def of(cls, folder: str | Path, prefix: str) -> "EmbeddingFiles":
         """Return the paths of the set `prefix` (train2017, val2017) in a folder."""
-        stem = Path(folder) / prefix
-        return cls(*(Path(f"{stem}_{end}") for end in ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")))
+        ends = ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")
+        return cls(*(Path(folder) / f"{prefix}_{end}" for end in ends))
 
 
 @dataclass(frozen=True)
 class Metadata:
-    """What a metadata file says of N pairs; ids are text. `unique_ids` is set when images have one row each."""
+    """The metadata of N pairs; ids are text. `unique_ids` is set when images have one row each."""
 
     image_ids: np.ndarray
     unique_ids: np.ndarray | None
@@ -54,7 +53,7 @@ class CheckedSet:
     """A set that keeps the contract.
 
     image_content: (n_images,) equal numbers mark bit-identical image embeddings.
-    hashes: SHA-256 of each file, by file name. warnings: sentences that belong beside every number.
+    hashes: SHA-256 of each file, by file name. warnings: sentences to show beside every number.
     """
 
     images: RowFile
@@ -67,68 +66,64 @@ class CheckedSet:
 
 
 def open_set(files: EmbeddingFiles) -> tuple[RowFile, RowFile, Metadata, PairIndex]:
-    """Open a set and match its row counts, reading the metadata but no embedding."""
+    """Open a set and compare its row counts, reading the metadata but no embedding."""
     images, texts = open_rows(files.images), open_rows(files.texts)
     metadata = read_metadata(files.metadata, METADATA_BYTES + METADATA_BYTES_A_ROW * texts.rows)
     pairs = len(metadata.image_ids)
     if texts.rows != pairs:
-        raise UserError(f"{texts.path} has {texts.rows} rows but {files.metadata} lists {pairs} image_ids: one a pair")
+        raise UserError(
+            f"{texts.path} has {texts.rows} rows but {files.metadata} lists {pairs} image_ids: `image_ids` needs one "
+            "entry per text row"
+        )
+    listed = "image_ids" if metadata.unique_ids is None else "unique_image_ids"
     expected = pairs if metadata.unique_ids is None else len(metadata.unique_ids)
     if images.rows != expected:
-        listed = "image_ids" if metadata.unique_ids is None else "unique_image_ids"
         raise UserError(
-            f"{images.path} has {images.rows} rows but {files.metadata} lists {expected} {listed}: "
-            "write one row a pair, or one an image and list those as `unique_image_ids`"
+            f"{images.path} has {images.rows} rows but {files.metadata} lists {expected} {listed}: write one image row "
+            "per text row, or one per image and list the images in `unique_image_ids`"
         )
-    return images, texts, metadata, _pair_index(metadata, files.metadata)
+    if metadata.unique_ids is None:
+        return images, texts, metadata, _index_of_pairs(metadata.image_ids)
+    return images, texts, metadata, _index_into_unique(metadata.image_ids, metadata.unique_ids, files.metadata)
 
 
 def check_set(files: EmbeddingFiles) -> CheckedSet:
     """Open a set and read every row once; whatever breaks the input contract is refused."""
     images, texts, metadata, index = open_set(files)
     before = _states(files)
-    found = {}
+    hashes, warnings = {}, []
     for file, different in ((images, len(index.image_ids)), (texts, texts.rows)):
         logger.info("checking %s: %d rows of %d", file.path, file.rows, file.width)
-        found[file.path.name] = check_rows(file)
-        if found[file.path.name].equal and different > 1:
-            raise UserError(
-                f"{file.path}: all {file.rows} rows are equal, they tell nothing apart: encode these inputs again"
-            )
-    hashes = {name: rows.sha256 for name, rows in found.items()} | {files.metadata.name: file_hash(files.metadata)}
+        hashes[file.path.name], equal, found = check_rows(file)
+        warnings += found
+        if equal and different > 1:
+            raise UserError(f"{file.path}: all {file.rows} rows are equal: encode these inputs again")
+    hashes[files.metadata.name] = file_hash(files.metadata)
     digests = row_digests(rows for _, rows in images.chunks())
     if metadata.unique_ids is None:
         index = with_further_rows(images, digests, index)
+    elif len(metadata.unique_ids) == texts.rows and not np.array_equal(metadata.unique_ids, metadata.image_ids):
+        warnings.append(
+            "image rows are taken in the order of unique_image_ids, which differs from that of image_ids: if the file "
+            "has one row per pair, leave unique_image_ids out"
+        )
     if _states(files) != before:
         raise UserError(
-            f"{files.images.parent} was written to while its files were read: run the step again after that"
+            f"files in {files.images.parent} changed while they were read: run the step again when they are complete"
         )
     _, image_content = np.unique(digests[index.image_rows], return_inverse=True)
-    warnings = [text for rows in found.values() for text in rows.warnings] + _order_warnings(metadata)
     return CheckedSet(images, texts, metadata, index, image_content, hashes, warnings)
 
 
-def _order_warnings(metadata: Metadata) -> list[str]:
-    """Return a warning if an image file could hold one row a pair or one row an image, in different orders."""
-    unique = metadata.unique_ids
-    if unique is None or len(unique) != len(metadata.image_ids) or np.array_equal(unique, metadata.image_ids):
-        return []
-    return [
-        "image rows are taken in the order of unique_image_ids, which is not that of image_ids: where the file has one "
-        "row a pair, leave unique_image_ids out"
-    ]
-
-
 def _states(files: EmbeddingFiles) -> list[tuple[int, int]]:
-    """Return size and time of each file."""
-    statuses = [path.stat() for path in (files.images, files.texts, files.metadata)]
-    return [(status.st_size, status.st_mtime_ns) for status in statuses]
+    """Return size and modification time of each file."""
+    return [(status.st_size, status.st_mtime_ns) for status in map(Path.stat, files)]
 
 
 def check_extra_set(folder: str | Path, images: RowFile, texts: RowFile) -> CheckedSet | None:
-    """Check the extra evaluation set beside the files that are split, None where there is no file of it."""
+    """Check the extra evaluation set beside the files that are split; None if it has no file."""
     files = EmbeddingFiles.of(folder, EXTRA_SET)
-    if not any(path.exists() for path in (files.images, files.texts, files.metadata)):
+    if not any(path.exists() for path in files):
         return None
     extra = check_set(files)
     for own, other in ((extra.images, images), (extra.texts, texts)):
@@ -143,59 +138,44 @@ def check_extra_set(folder: str | Path, images: RowFile, texts: RowFile) -> Chec
 def read_metadata(path: Path, limit: int) -> Metadata:
     """Read a metadata file: `image_ids` (N) and, optionally, `unique_image_ids`, `captions` (N), `image_files`.
 
-    limit: most bytes the file may have; it is looked at before anything is read.
+    limit: largest size in bytes, checked before anything is read.
     """
     content = read_json(path, limit, "write the metadata of these embeddings there, one image id for each text row")
     if not isinstance(content, dict) or "image_ids" not in content:
         raise UserError(f"no image_ids in metadata: {path} needs a list `image_ids` with the image of every text row")
-    image_ids = _ids(content["image_ids"], f"{path}: image_ids")
-    unique = content.get("unique_image_ids")
-    return Metadata(
-        image_ids,
-        None if unique is None else _ids(unique, f"{path}: unique_image_ids"),
-        _captions(content.get("captions"), len(image_ids), path),
-        _image_files(content.get("image_files"), path),
-    )
-
-
-def _captions(values: Any, pairs: int, path: Path) -> list[str] | None:
-    if values is None:
-        return None
-    if not isinstance(values, list) or len(values) != pairs:
-        raise UserError(f"{path}: `captions` must be a list with one text for each of the {pairs} image_ids")
-    if (wrong := next((i for i, caption in enumerate(values) if not _is_text(caption)), None)) is not None:
-        raise UserError(f"{path}: captions[{wrong}] is not text: write every caption as a string of whole characters")
-    return values
-
-
-def _image_files(values: Any, path: Path) -> dict[str, str]:
-    if values is None:
-        return {}
-    if not isinstance(values, dict) or not all(_is_text(key) and _is_text(name) for key, name in values.items()):
+    image_ids, unique = _ids(content["image_ids"], f"{path}: image_ids"), content.get("unique_image_ids")
+    if unique is not None:
+        unique = _ids(unique, f"{path}: unique_image_ids")
+    captions, image_files = content.get("captions"), content.get("image_files")
+    if captions is not None:
+        _refuse_wrong_captions(captions, len(image_ids), path)
+    image_files = {} if image_files is None else image_files
+    if not isinstance(image_files, dict) or not all(_is_text(text) for item in image_files.items() for text in item):
         raise UserError(f"{path}: `image_files` must map image ids to paths inside {path.parent}")
-    return values
+    return Metadata(image_ids, unique, captions, image_files)
+
+
+def _refuse_wrong_captions(captions: Any, pairs: int, path: Path) -> None:
+    if not isinstance(captions, list) or len(captions) != pairs:
+        raise UserError(f"{path}: `captions` must be a list with one text for each of the {pairs} image_ids")
+    for i, caption in enumerate(captions):
+        if not _is_text(caption):
+            raise UserError(f"{path}: captions[{i}] is not text: write every caption as a string of whole characters")
 
 
 def _is_text(value: Any) -> bool:
-    """Say whether a value is text that can be written to a file: JSON may hold half a character, a lone surrogate."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    """Return whether a value is text that can be written to a file: JSON may hold a lone surrogate, which cannot."""
+    return isinstance(value, str) and value.encode(errors="ignore").decode() == value
 
 
 def _ids(values: Any, where: str) -> np.ndarray:
-    """Return ids as text (N,); integers and text are taken, mixed or other types are refused."""
+    """Return ids as text (N,), given a list of integers or a list of text."""
     if not isinstance(values, list) or not values:
         raise UserError(f"{where} must be a list with at least one id")
-    kinds = {type(value) for value in values}
-    if kinds not in ({int}, {str}):
-        known = type(values[0]) if type(values[0]) in (int, str) else None
-        wrong = next(i for i, value in enumerate(values) if type(value) is not known)
-        raise UserError(f"{where}[{wrong}] is {quoted(values[wrong])}: ids must be all integers or all text")
+    kind = type(values[0]) if type(values[0]) in (int, str) else None
+    for i, value in enumerate(values):
+        if type(value) is not kind:
+            raise UserError(f"{where}[{i}] is {quoted(value)}: ids must be all integers or all text")
     ids = [str(value) for value in values]
     for i, name in enumerate(ids):
         if len(name) > ID_LENGTH:
@@ -205,15 +185,10 @@ def _ids(values: Any, where: str) -> np.ndarray:
     return np.array(ids)
 
 
-def _pair_index(metadata: Metadata, path: Path) -> PairIndex:
-    if metadata.unique_ids is not None:
-        return _index_into_unique(metadata.image_ids, metadata.unique_ids, path)
-    _, first, inverse = np.unique(metadata.image_ids, return_index=True, return_inverse=True)
-    by_appearance = np.argsort(first, kind="stable")
-    position = np.empty_like(by_appearance)
-    position[by_appearance] = np.arange(len(by_appearance))
-    rows = first[by_appearance]
-    return PairIndex(metadata.image_ids[rows], rows, position[inverse])
+def _index_of_pairs(image_ids: np.ndarray) -> PairIndex:
+    ids, first, inverse = np.unique(image_ids, return_index=True, return_inverse=True)
+    by_row = np.argsort(first)
+    return PairIndex(ids[by_row], first[by_row], np.argsort(by_row)[inverse])
 
 
 def _index_into_unique(image_ids: np.ndarray, unique_ids: np.ndarray, path: Path) -> PairIndex:
@@ -224,7 +199,8 @@ def _index_into_unique(image_ids: np.ndarray, unique_ids: np.ndarray, path: Path
     place = np.minimum(np.searchsorted(ordered, image_ids), len(ordered) - 1)
     if len(unknown := np.flatnonzero(ordered[place] != image_ids)):
         raise UserError(
-            f"{path}: image_ids[{unknown[0]}] is {quoted(str(image_ids[unknown[0]]))}, which unique_image_ids lacks"
+            f"{path}: image_ids[{unknown[0]}] is {quoted(str(image_ids[unknown[0]]))}, which unique_image_ids lacks: "
+            "add it there"
         )
     used, pair_image = np.unique(order[place], return_inverse=True)
     return PairIndex(unique_ids[used], used, pair_image)

@@ -1,4 +1,4 @@
-"""A small file that stands for a user's large ones, whose times say nothing: newer than what was made from others."""
+"""A user's files as inputs of Snakemake: links, hashes, and a small file whose time shows that a result is stale."""
 
 import contextlib
 import os
@@ -18,9 +18,9 @@ LINKS = ".snakemake"
 
 
 def link_to(path: str | Path, link: Path) -> str:
-    """Let `link` lead to a user's file and return it, or return the path where there is no file or no link can be made.
+    """Make `link` point to a user's file and return it; return the path if there is no file or no link can be made.
 
-    Snakemake knows a job's inputs by their paths: those of links stay when the folder with the files moves.
+    Snakemake identifies a job's inputs by their paths: a link's path stays when the folder with the files moves.
     """
     target = Path(path).absolute()
     if not target.is_file():
@@ -37,7 +37,7 @@ def link_to(path: str | Path, link: Path) -> str:
 
 
 def given_path(link: str | Path) -> Path:
-    """Return the path that the user gave of a file, below this folder in short."""
+    """Return the path of a file as the user gave it, relative if it is below the current folder."""
     path = Path(link)
     if not path.is_symlink() or LINKS not in path.parts:
         return path
@@ -46,15 +46,15 @@ def given_path(link: str | Path) -> Path:
 
 
 def present_hashes(paths: Iterable[str | Path], known: Path | None = None) -> dict[str, str | None]:
-    """Return the SHA-256 of files by their name without folders, None where there is no such file.
+    """Return the SHA-256 of files by their name without folders, None for a missing file.
 
-    known: a JSON file that remembers the hashes of large files.
+    known: a JSON file that keeps the hashes of large files.
     """
     return {path.name: remembered_hash(path, known) if path.is_file() else None for path in map(Path, paths)}
 
 
 def pairs_hash(metadata: str | Path, known: Path) -> str:
-    """Return `pairs_digest` of a metadata file; "unreadable" of one that the split will refuse."""
+    """Return `pairs_digest` of a metadata file, or "unreadable" if the split will refuse it."""
 
     def digest() -> str:
         content = read_json(metadata, METADATA_BYTES)
@@ -68,17 +68,14 @@ def pairs_hash(metadata: str | Path, known: Path) -> str:
 
 
 def pairs_digest(image_ids: Iterable[str], unique_ids: Iterable[str] | None) -> str:
-    """Return the SHA-256 of what metadata say of the rows: the image id of each text, and of each image where listed.
-
-    Captions and pictures can change without it.
-    """
+    """Return the SHA-256 of the image ids of the texts and, if listed, of the images; captions do not count."""
     return text_hash("\0".join(image_ids) + "\n" + ("-" if unique_ids is None else "\0".join(unique_ids)))
 
 
 def made_from_others(result: str | Path, key: str, present: Mapping[str, str | None]) -> bool:
-    """Say whether a result notes under `key` other files, by name and SHA-256, than those that are present.
+    """Return whether a result lists under `key` other files, by name and SHA-256, than those that are present.
 
-    A result that is not there, or does not say what it was made from, counts as made from these.
+    A result that is missing, or does not list its files, counts as made from these.
     """
     noted = _document(result).get(key)
     if not isinstance(noted, dict) or noted.keys().isdisjoint(present):
@@ -87,19 +84,19 @@ def made_from_others(result: str | Path, key: str, present: Mapping[str, str | N
 
 
 def write_witness(path: str | Path, present: Mapping[str, str | None], anew: bool) -> bool:
-    """Let a file say what is present, written `anew` or where it says otherwise, and return whether it is there.
+    """Write what is present into a file, if `anew` or if it holds something else; return whether the file exists.
 
-    Where nothing can be written, it stays as it is.
+    If nothing can be written, it stays as it is.
     """
     if anew or _document(path).get("files") != present:
-        # The moment makes its bytes differ, for Snakemake passes over a newer file whose bytes it has met before.
+        # The time makes its bytes differ, because Snakemake ignores a newer file whose content it knows.
         with contextlib.suppress(UserError, OSError):
             write_json(path, {"files": present, "written": time.time_ns()})
     return Path(path).is_file()
 
 
 def _document(path: str | Path) -> dict[str, Any]:
-    """Return a JSON object, empty where the file is missing or damaged."""
+    """Return a JSON object, empty if the file is missing or damaged."""
     try:
         content = read_json(path)
     except (UserError, OSError):

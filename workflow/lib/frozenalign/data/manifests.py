@@ -1,4 +1,4 @@
-"""manifest.json of a split: what it was made from, what it holds, and whether the files at hand are those."""
+"""manifest.json of a split: what it was made from and what it holds, and the check that the files are still those."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ KNOWN_HASHES = "content_hashes.json"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What decides a model besides its settings: SHA-256 of the embeddings, and of the rows that train and choose."""
+    """The data that decide a model: SHA-256 of the embeddings, and of the rows that train and choose it."""
 
     images: str
     texts: str
@@ -33,16 +33,16 @@ class Inputs:
     val: str
 
     def digest(self) -> str:
-        """Return one hash of all."""
+        """Return one SHA-256 of all four."""
         return text_hash(repr(asdict(self)))
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a split was made from and what makes its numbers mean less than they seem.
+    """What a split was made from, and warnings about results on it.
 
-    hashes: SHA-256 of each file by name, and of what the metadata say of the rows. rows: of each split's row numbers.
-    extra: what was found of further evaluation sets, by name.
+    hashes: SHA-256 of each file by name, and of the image ids of the rows. rows: SHA-256 of each split's row numbers.
+    extra: description of each further evaluation set, by name.
     """
 
     hashes: dict[str, str]
@@ -57,7 +57,7 @@ class Manifest:
         return cls(**{name: content[name] for name in ("hashes", "rows", "warnings", "extra")})
 
     def inputs(self, train: str = "train") -> Inputs:
-        """Return what decides a model that is trained on one split and chosen by `val`."""
+        """Return the data that decide a model that is trained on one split and chosen by `val`."""
         images, texts = (self.hashes[f"{TRAINING_SET}_{kind}_embeddings.pt"] for kind in ("image", "text"))
         return Inputs(images, texts, self.rows[train], self.rows["val"])
 
@@ -73,8 +73,8 @@ class SplitFiles:
 def open_split(data_dir: Path, split_dir: Path, names: Sequence[str]) -> SplitFiles:
     """Open the embedding files with the index of the named splits, reading no embedding.
 
-    Files that the split was not made from are refused: their rows would be other images. Large ones are read once for
-    that, and known by their size and times until those change.
+    Files that the split was not made from are refused: their rows would be other images. A large file is read once to
+    compute its hash, which is then kept until its size or times change.
     """
     files = EmbeddingFiles.of(data_dir, TRAINING_SET)
     indices = {name: SplitIndex.load(split_dir / f"{name}.npz") for name in names}
@@ -98,9 +98,8 @@ def open_split(data_dir: Path, split_dir: Path, names: Sequence[str]) -> SplitFi
 
 
 def pairs_of(metadata: Metadata) -> str:
-    """Return the SHA-256 of what metadata say of the rows."""
-    unique = metadata.unique_ids
-    return pairs_digest(metadata.image_ids.tolist(), None if unique is None else unique.tolist())
+    """Return the SHA-256 of the image ids that metadata give to the rows."""
+    return pairs_digest(metadata.image_ids, metadata.unique_ids)
 
 
 def write_manifest(
@@ -111,23 +110,22 @@ def write_manifest(
     splits: Mapping[str, SplitIndex],
     found: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Write and return manifest.json: counts, widths, hashes, and what `described` and `found` add.
+    """Write and return manifest.json: counts, widths, hashes, and the keys of `described` and `found`.
 
     described: dataset, folder and seed. splits: every split by name. found: leak_check, warnings and extra.
     """
-    names, index = division.names, checked.index
-    pairs_of_unused = int((names[index.pair_image] == UNUSED).sum())
+    index, unused = checked.index, division.names == UNUSED
     content = {
         "format": FORMAT,
         **described,
-        "images": len(names),
+        "images": len(unused),
         "pairs": len(index.pair_image),
         "image_dim": checked.images.width,
         "text_dim": checked.texts.width,
         "splits": {
             name: {"images": len(split.image_rows), "pairs": len(split.text_rows)} for name, split in splits.items()
         },
-        "unused": {"images": int((names == UNUSED).sum()), "pairs": pairs_of_unused},
+        "unused": {"images": int(unused.sum()), "pairs": int(unused[index.pair_image].sum())},
         "missing": {name: division.missing.get(name, 0) for name in SPLITS},
         "identical_image_groups": int((np.bincount(checked.image_content) > 1).sum()),
         "averaged_images": len(np.unique(index.further_image)),

@@ -30,14 +30,14 @@ class Moments:
     def of(cls, chunks: Iterable[tuple[Tensor, Tensor]]) -> "Moments":
         """Sum over chunks of pairs, images (b, D_image) and texts (b, D_text), of any floating type.
 
-        Beside one chunk, memory holds the sums, (D_image + D_text)² of float64, and some tens of megabytes. Widths of
-        which the machine could not hold the sums are a UserError.
+        Besides one chunk, memory holds the sums, (D_image + D_text)² of float64, and some tens of megabytes. If the
+        sums do not fit into memory, a UserError says so.
         """
         sums = None
         for images, texts in chunks:
-            image_dim = images.shape[1]
+            width = images.shape[1]
             if sums is None:
-                _refuse_too_wide(image_dim, texts.shape[1])
+                _refuse_too_wide(width, texts.shape[1])
             for x, y in zip(images.split(PAIRS_AT_ONCE), texts.split(PAIRS_AT_ONCE), strict=True):
                 rows = torch.cat([x, y], dim=1).float()
                 sums = sums or _Sums(rows)
@@ -45,13 +45,8 @@ class Moments:
         if sums is None:
             raise ValueError("moments of no pairs")
         mean, covariance = sums.mean_and_covariance()
-        return cls(
-            mean[:image_dim],
-            mean[image_dim:],
-            covariance[:image_dim, :image_dim],
-            covariance[image_dim:, image_dim:],
-            covariance[:image_dim, image_dim:],
-        )
+        image, text = slice(width), slice(width, None)
+        return cls(mean[image], mean[text], covariance[image, image], covariance[text, text], covariance[image, text])
 
     @classmethod
     def of_rows(cls, images: Tensor, texts: Tensor, text_image: Tensor) -> "Moments":
@@ -62,7 +57,7 @@ class Moments:
 
 
 def moments_fit(image_dim: int, text_dim: int) -> bool:
-    """Say whether memory can hold the second moments of embeddings of these widths, and their covariances."""
+    """Return whether memory can hold the second moments of embeddings of these widths, and their covariances."""
     return _moment_bytes(image_dim, text_dim) <= memory_limit()
 
 
@@ -71,18 +66,17 @@ def _moment_bytes(image_dim: int, text_dim: int) -> int:
 
 
 def _refuse_too_wide(image_dim: int, text_dim: int) -> None:
-    if moments_fit(image_dim, text_dim):
-        return
-    needed, there = (size / 1e9 for size in (_moment_bytes(image_dim, text_dim), memory_limit()))
-    raise UserError(
-        f"second moments of {image_dim} image and {text_dim} text dimensions take {needed:.0f} GB where there are "
-        f"{there:.0f} GB: reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
-        "`skip: none`, `init: random`, `whitening: none` and a number for `noise`)"
-    )
+    if not moments_fit(image_dim, text_dim):
+        needed, limit = (size / 1e9 for size in (_moment_bytes(image_dim, text_dim), memory_limit()))
+        raise UserError(
+            f"second moments of {image_dim} image and {text_dim} text dimensions take {needed:.0f} GB where there are "
+            f"{limit:.0f} GB: reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
+            "`skip: none`, `init: random`, `whitening: none` and a number for `noise`)"
+        )
 
 
 class _Sums:
-    """Sums of rows (N, D) and of their outer products about a fixed point near the mean, so that little cancels.
+    """Sums of rows (N, D) and of their outer products about a fixed point near the mean, which limits cancellation.
 
     Products are float32, of one chunk; the sums are float64. Of the symmetric matrix only panels from the diagonal
     rightwards are summed.
@@ -105,7 +99,7 @@ class _Sums:
             self.products[start:end, start:] += rows[:, start:end].T @ rows[:, start:]
 
     def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
-        """Return mean (D,) and covariance (D, D); the sums are used up."""
+        """Return mean (D,) and covariance (D, D), computed in place of the sums."""
         for end in range(PANEL_ROWS, len(self.total), PANEL_ROWS):
             self.products[end:, end - PANEL_ROWS : end] = self.products[end - PANEL_ROWS : end, end:].T
         offset = self.total / self.count

@@ -14,10 +14,10 @@ def no_rows() -> np.ndarray:
 class PairIndex:
     """Which rows make the pairs, images held once: pair i is text row i and image `pair_image[i]`.
 
-    image_ids: (n_images,) text, in order of first appearance.
-    image_rows: (n_images,) row of the image file, the first of the image.
+    image_ids: (n_images,) text, in the order of image_rows.
+    image_rows: (n_images,) ascending rows of the image file, the first of each image.
     pair_image: (N,) index into the two above.
-    further_rows: (k,) ascending rows that an image is the mean of, together with its first.
+    further_rows: (k,) ascending rows that are averaged with the first row of their image.
     further_image: (k,) index of the image of each.
     """
 

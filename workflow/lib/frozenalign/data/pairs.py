@@ -1,4 +1,4 @@
-"""The pairs of a split: read from their files, standardised, held in memory, walked over in chunks."""
+"""The pairs of a split: read from their files, standardised, held in memory, passed through in chunks."""
 
 import mmap
 from collections.abc import Iterator
@@ -17,8 +17,6 @@ from frozenalign.system.products import blocks
 
 PAIRS_AT_ONCE = 4096
 CHUNK_BYTES = 16 << 20
-
-
 STATISTICS_ROWS = 16384
 BLOCK_ROWS = 128
 
@@ -27,7 +25,7 @@ BLOCK_ROWS = 128
 class ResidentPairs:
     """Pairs held in memory, images once: images (n, D_image), texts (m, D_text), text_image (m,) index into images.
 
-    compute: the number format that batches come in, whatever the rows are held in.
+    compute: the number format of the batches; the rows may be held in another.
     """
 
     images: Tensor
@@ -58,26 +56,23 @@ class PairFiles:
 
     def __post_init__(self) -> None:
         """Refuse an index that names rows which the files do not have."""
-        split = self.split
-        for file, rows in (
-            (self.image_file, split.image_rows),
-            (self.image_file, split.further_rows),
-            (self.texts, split.text_rows),
-        ):
+        split, images = self.split, self.image_file
+        named = ((images, split.image_rows), (images, split.further_rows), (self.texts, split.text_rows))
+        for file, rows in named:
             if len(rows) and rows[-1] >= file.rows:
                 raise UserError(
                     f"{file.path} has {file.rows} rows but the split names row {rows[-1]}: run the split step again"
                 )
 
     @property
-    def images(self) -> RowFile | AveragedRows:
+    def images(self) -> RowFile:
         """Return the image rows, of which row `split.image_rows[i]` is read as image i."""
         split = self.split
         if not len(split.further_rows):
             return self.image_file
         first = split.image_rows[split.further_image]
         order = np.argsort(first, kind="stable")
-        return AveragedRows(self.image_file, first[order], split.further_rows[order])
+        return AveragedRows(**vars(self.image_file), first=first[order], further=split.further_rows[order])
 
     @classmethod
     def open(cls, images: str | Path, texts: str | Path, split: str | Path) -> "PairFiles":
@@ -105,15 +100,14 @@ class Statistics:
 RAW = Statistics(torch.zeros(()), torch.ones(()))
 
 
-def row_statistics(file: RowFile | AveragedRows, rows: np.ndarray) -> Statistics:
+def row_statistics(file: RowFile, rows: np.ndarray) -> Statistics:
     """Return the mean and standard deviation of the given rows of a file, summed in float64.
 
-    Of more than STATISTICS_ROWS rows, that many in blocks spread over the file stand for all: the values condition the
-    input and are stored with the head, so that their sampling error of 1 % of a scale moves nothing.
+    Of more than STATISTICS_ROWS rows, only that many are read, in blocks spread over the file: the values condition the
+    input and are stored with the head, so that a sampling error of 1 % of a scale does not matter.
     """
     rows = spread(rows, STATISTICS_ROWS)
-    total = torch.zeros(file.width, dtype=torch.float64)
-    squares = torch.zeros(file.width, dtype=torch.float64)
+    total, squares = torch.zeros(2, file.width, dtype=torch.float64)
     shift = file.read(int(rows[0]), int(rows[0]) + 1)[0].float()
     for _, chunk in file.select(rows):
         shifted = chunk.float().sub_(shift)
@@ -126,7 +120,7 @@ def row_statistics(file: RowFile | AveragedRows, rows: np.ndarray) -> Statistics
 
 
 def spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """Return at most `count` of the ascending rows, in equally spaced blocks of neighbours, which one read fetches."""
+    """Return at most `count` of the ascending rows, in equally spaced blocks of neighbours, one read each."""
     if len(rows) <= count:
         return rows
     block = min(BLOCK_ROWS, count)
@@ -134,10 +128,10 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([rows[start : start + block] for start in starts])
 
 
-def load_rows(file: RowFile | AveragedRows, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
-    """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk a thread are held.
+def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
+    """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk per thread are held.
 
-    Each thread reads and converts a part of the rows: one alone keeps neither the memory nor the cores busy.
+    Each thread reads and converts a part of the rows: a single one uses neither the memory nor the cores fully.
     """
     loaded = _large_tensor(len(rows), file.width, dtype)
     largest = torch.finfo(dtype).max
@@ -154,7 +148,7 @@ def load_rows(file: RowFile | AveragedRows, rows: np.ndarray, statistics: Statis
 
 
 def _large_tensor(rows: int, width: int, dtype: torch.dtype) -> Tensor:
-    """Return an uninitialised (rows, width) tensor in huge pages: touching 4 KB ones takes longer than reading does."""
+    """Return an uninitialised (rows, width) tensor in huge pages: allocating 4 KB ones takes longer than reading."""
     pages = mmap.mmap(-1, rows * width * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
@@ -164,7 +158,7 @@ def _large_tensor(rows: int, width: int, dtype: torch.dtype) -> Tensor:
 def load_pairs(
     files: PairFiles, image: Statistics, text: Statistics, dtype: torch.dtype, compute: torch.dtype = torch.float32
 ) -> ResidentPairs:
-    """Read the pairs of a split, standardised by the training statistics, to be held in `dtype`."""
+    """Read the pairs of a split, standardised by the training statistics, and hold them in `dtype`."""
     return ResidentPairs(
         load_rows(files.images, files.split.image_rows, image, dtype),
         load_rows(files.texts, files.split.text_rows, text, dtype),
@@ -175,15 +169,14 @@ def load_pairs(
 
 def resident_chunks(pairs: ResidentPairs) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs."""
-    for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        chunk = slice(start, start + PAIRS_AT_ONCE)
+    for chunk in blocks(len(pairs), PAIRS_AT_ONCE):
         yield pairs.images[pairs.text_image[chunk]], pairs.texts[chunk]
 
 
 def file_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs, holding the images but no more texts.
+    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs; only the images are all held.
 
-    The texts stand until the next are asked for.
+    The next texts reuse the memory of these.
     """
     images = torch.cat([chunk.clone() for _, chunk in files.images.select(files.split.image_rows)])
     text_image = torch.from_numpy(files.split.text_image)

@@ -1,4 +1,4 @@
-"""Rows of one image that an encoder computed in different batches: rounding is averaged, real difference refused."""
+"""Rows of one image that differ: by rounding, because an encoder batched them differently, or really."""
 
 import logging
 from dataclasses import replace
@@ -12,10 +12,10 @@ from frozenalign.data.rows import RowFile
 from frozenalign.system.errors import UserError, quoted
 
 logger = logging.getLogger(__name__)
-# Rows of one image that an encoder computed in different batches differ by the rounding of 16 bits, which leaves more.
+# Rounding to 16 bits leaves a higher cosine between rows of one image.
 SAME_COSINE = 0.999
-# Embeddings with a large common mean have such a cosine whatever they show: rows of one image are also nearer to each
-# other than this share of the mean squared distance of all images from their mean.
+# Embeddings with a large common mean have such a cosine whatever they show: rows of one image must also be nearer to
+# each other than this share of the mean squared distance of all images from their mean.
 SAME_SPREAD = 0.25
 SPREAD_IMAGES = 1000
 
@@ -25,21 +25,20 @@ def with_further_rows(images: RowFile, digests: np.ndarray, index: PairIndex) ->
 
     digests: of each of the N rows, which belong to the N pairs.
     """
-    differing = digests != digests[index.image_rows[index.pair_image]]
-    if not differing.any():
+    first = index.image_rows[index.pair_image]
+    uneven = np.unique(index.pair_image[digests != digests[first]])
+    if not len(uneven):
         return index
-    uneven = np.unique(index.pair_image[differing])
     rows = np.flatnonzero(np.isin(index.pair_image, uneven))
-    lowest = _lowest_cosine(images, index, uneven, rows)
     logger.warning(
         "%s: the rows of %d of %d images differ by rounding (lowest cosine %.6f): each is taken as one image, the mean "
         "of its rows",
         images.path,
         len(uneven),
         len(index.image_ids),
-        lowest,
+        _lowest_cosine(images, index, uneven, rows),
     )
-    further = rows[rows != index.image_rows[index.pair_image[rows]]]
+    further = rows[rows != first[rows]]
     return replace(index, further_rows=further, further_image=index.pair_image[further])
 
 
@@ -58,17 +57,18 @@ def _lowest_cosine(images: RowFile, index: PairIndex, uneven: np.ndarray, rows: 
     other = np.flatnonzero((cosines <= SAME_COSINE) | (distances > SAME_SPREAD * _spread(images, index)))
     if len(other):
         row = rows[other[0]]
-        image_id = str(index.image_ids[index.pair_image[row]])
+        owner = index.pair_image[row]
         raise UserError(
-            f"{images.path}: rows {index.image_rows[index.pair_image[row]]} and {row} belong to image id "
-            f"{quoted(image_id)} but differ (cosine {cosines[other[0]]:.4f}, {len(other)} such rows), as much as rows "
-            "of other images: correct `image_ids` where they show different images, encode the image once where not"
+            f"{images.path}: rows {index.image_rows[owner]} and {row} belong to image id "
+            f"{quoted(str(index.image_ids[owner]))} but differ (cosine {cosines[other[0]]:.4f}, {len(other)} such "
+            "rows), as much as rows of other images: correct `image_ids` if they show different images, else encode "
+            "the image once"
         )
     return float(cosines.min())
 
 
 def _spread(images: RowFile, index: PairIndex) -> float:
-    """Return the mean squared distance of images from their mean, without bound where there are too few to tell."""
+    """Return the mean squared distance of images from their mean, infinite if there are too few to estimate it."""
     rows = index.image_rows[:: -(-len(index.image_rows) // SPREAD_IMAGES)]
     if len(rows) < 3:
         return float("inf")

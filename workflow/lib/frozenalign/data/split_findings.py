@@ -1,4 +1,4 @@
-"""Warnings about a finished split: leaks, copies, sets too small to mean anything, missing ids."""
+"""Warnings about a finished split: leaks, copies, sets that are too small, missing ids."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,15 +19,16 @@ from frozenalign.data.splits import SPLITS, UNUSED, Division, SplitIndex, every_
 NO_RECALL_AT_10 = 10
 # One image of fewer than these moves a recall by more than two points.
 FEW_IMAGES = 50
-# Some captions fit several images in any data set; from this share on they decide the numbers.
+# Some captions fit several images in any data set; from this share on they limit the results.
 SHARED_CAPTIONS = 0.2
 ROWS_AT_ONCE = 1024
 CENTRE_IMAGES = 4096
+COPIES = "(identical, or different by rounding), so that"
 
 
 @dataclass(frozen=True)
 class Findings:
-    """The result of the leak check, sentences that belong beside every number, and what the extra sets hold.
+    """The result of the leak check, warnings to show beside every number, and a description of the extra sets.
 
     extra: images, pairs, hashes and warnings of each extra evaluation set by name.
     """
@@ -40,11 +41,10 @@ class Findings:
 def find(
     checked: CheckedSet, division: Division, splits: Mapping[str, SplitIndex], extra: Mapping[str, CheckedSet]
 ) -> Findings:
-    """Look through a split and the extra evaluation sets beside it."""
+    """Check a split and the extra evaluation sets beside it."""
     pairs = {name: PairFiles(checked.images, checked.texts, splits[name]) for name in SPLITS}
     leaks, copies = _copies(pairs)
-    apart = identical_images_apart(checked.image_content, division.names)
-    if apart:
+    if apart := _identical_images_apart(checked.image_content, division.names):
         leaks = [f"{apart} groups of identical images stand in two splits, as assigned", *leaks]
     small = [*_few("val", splits["val"]), *_few("test", splits["test"])]
     warnings = [*leaks, *copies, *checked.warnings, *small, *_missing(division), *_shared_captions(pairs["test"])]
@@ -60,41 +60,37 @@ def find(
     return Findings("; ".join(leaks) or "passed", warnings, described)
 
 
-def identical_images_apart(image_content: np.ndarray, names: np.ndarray) -> int:
+def _identical_images_apart(image_content: np.ndarray, names: np.ndarray) -> int:
     """Return how many groups of bit-identical images stand in more than one of train, val and test."""
     used = names != UNUSED
-    pairs = {(int(content), name) for content, name in zip(image_content[used], names[used], strict=True)}
-    contents = np.array([content for content, _ in pairs])
-    return int((np.unique(contents, return_counts=True)[1] > 1).sum())
+    _, split = np.unique(names[used], return_inverse=True)
+    content = np.unique(np.stack([image_content[used], split]), axis=1)[0]
+    return int((np.bincount(content) > 1).sum())
 
 
 def _copies(pairs: Mapping[str, PairFiles]) -> tuple[list[str], list[str]]:
     """Return warnings about copies of test and val images: in other splits, and in the same one."""
-    rows = {name: _image_rows(pairs[name]) for name in ("test", "val")}
+    test, val = _image_rows(pairs["test"]), _image_rows(pairs["val"])
     centre = _centre(pairs["train"])
-    in_train = copy_counts(torch.cat(list(rows.values())), _image_chunks(pairs["train"]), centre).split(
-        [len(own) for own in rows.values()]
-    )
-    elsewhere = {
-        "test": ("train or val", in_train[0] + copy_counts(rows["test"], rows["val"].split(ROWS_AT_ONCE), centre)),
-        "val": ("train", in_train[1]),
-    }
+    in_train = copy_counts(torch.cat([test, val]), _image_chunks(pairs["train"]), centre)
+    test_in_val = copy_counts(test, val.split(ROWS_AT_ONCE), centre)
     leaks, copies = [], []
-    for name, own in rows.items():
-        others, counts = elsewhere[name]
-        within = copy_counts(own, own.split(ROWS_AT_ONCE), centre) - 1
+    for name, own, others, elsewhere in (
+        ("test", test, "train or val", in_train[: len(test)] + test_in_val),
+        ("val", val, "train", in_train[len(test) :]),
+    ):
         of = f"of the {len(own)} {name} images have a copy under another id"
-        if count := int((counts > 0).sum()):
-            leaks.append(
-                f"{count} {of} in {others} (identical, or different by rounding), so that {name} does not measure "
-                "unseen images: give all captions of an image one id"
-            )
-        if count := int((within > 0).sum()):
-            copies.append(
-                f"{count} {of} in {name} (identical, or different by rounding), so that R@1 is low whatever a head "
-                "finds: give all captions of an image one id"
-            )
+        remedy = "give all captions of an image one id"
+        if count := int((elsewhere > 0).sum()):
+            leaks.append(f"{count} {of} in {others} {COPIES} {name} does not measure unseen images: {remedy}")
+        if count := _copies_within(own, centre):
+            copies.append(f"{count} {of} in {name} {COPIES} R@1 is low for every head: {remedy}")
     return leaks, copies
+
+
+def _copies_within(images: Tensor, centre: Tensor) -> int:
+    """Return how many of the images (n, D) have a copy among the others."""
+    return int((copy_counts(images, images.split(ROWS_AT_ONCE), centre) > 1).sum())
 
 
 def _image_rows(pairs: PairFiles) -> Tensor:
@@ -107,7 +103,7 @@ def _image_chunks(pairs: PairFiles) -> Iterator[Tensor]:
 
 
 def _centre(train: PairFiles) -> Tensor:
-    """Return the median of each dimension over training images, (D,), which a few absurd rows do not move."""
+    """Return the median of each dimension over training images, (D,), which a few extreme rows do not move."""
     rows = spread(train.split.image_rows, CENTRE_IMAGES)
     return torch.cat([chunk.float() for _, chunk in train.images.select(rows)]).median(0).values
 
@@ -116,7 +112,7 @@ def _few(name: str, split: SplitIndex) -> list[str]:
     """Return a warning if a set has few images; for a small test set the intervals show the rest."""
     images = len(split.image_rows)
     if images <= NO_RECALL_AT_10:
-        return [f"{name} has few images, {images}: T2I R@10 is 100 % whatever a head does; give it more"]
+        return [f"{name} has few images, {images}: T2I R@10 is 100 % for every head; give it more"]
     if name == "val" and images < FEW_IMAGES:
         return [
             f"val has few images, {images}: one is worth {100 / images:.1f} points of a recall, so that what is chosen "
@@ -130,10 +126,9 @@ def _missing(division: Division) -> list[str]:
     by_split = ", ".join(f"{name} {count}" for name, count in division.missing.items() if count)
     if not by_split:
         return []
-    total = sum(division.missing.values())
     return [
-        f"{total} assigned ids are not in the data set ({by_split}): results do not compare with those of the whole "
-        "assignment"
+        f"{sum(division.missing.values())} assigned ids are not in the data set ({by_split}): results do not compare "
+        "with those of the whole assignment"
     ]
 
 
@@ -154,28 +149,23 @@ def _shared_captions(pairs: PairFiles) -> list[str]:
 def extra_doubts(extra: CheckedSet, index: PairIndex, train: PairFiles, val: PairFiles) -> list[str]:
     """Return warnings about an extra evaluation set: images seen before, copies, few images, shared captions.
 
-    index: of the set that was split, of which one part trains and another chooses.
+    index: of the set that was split into `train`, `val` and the rest.
     """
     pairs = PairFiles(extra.images, extra.texts, every_row(extra.index))
     own, centre, images = _image_rows(pairs), _centre(train), len(extra.index.image_ids)
-    said = []
+    warnings = []
     for name, seen in (("train", train), ("val", val)):
         ids = index.image_ids[np.isin(index.image_rows, seen.split.image_rows)]
         if count := int(np.isin(extra.index.image_ids, ids).sum()):
-            said.append(f"{count} of its {images} image ids are ids of {name} images")
+            warnings.append(f"{count} of its {images} image ids are ids of {name} images")
         if count := int((copy_counts(own, _image_chunks(seen), centre) > 0).sum()):
-            said.append(
-                f"{count} of its {images} images are in {name} (identical, or different by rounding), so that it does "
-                "not measure unseen images"
-            )
-    if count := int((copy_counts(own, own.split(ROWS_AT_ONCE), centre) > 1).sum()):
-        said.append(f"{count} of its {images} images have a copy under another id, so that R@1 is low")
-    return [*said, *extra.warnings, *_few("it", pairs.split), *_shared_captions(pairs)]
+            warnings.append(f"{count} of its {images} images are in {name} {COPIES} it does not measure unseen images")
+    if count := _copies_within(own, centre):
+        warnings.append(f"{count} of its {images} images have a copy under another id, so that R@1 is low")
+    return [*warnings, *extra.warnings, *_few("it", pairs.split), *_shared_captions(pairs)]
 
 
 def warning_lines(findings: Findings) -> Sequence[str]:
-    """Return every warning as one line, those of an extra set with its name."""
-    return [
-        *findings.warnings,
-        *(f"{name}: {text}" for name, found in findings.extra.items() for text in found["warnings"]),
-    ]
+    """Return every warning as one line, those of an extra set after its name."""
+    of_extra = [f"{name}: {text}" for name, found in findings.extra.items() for text in found["warnings"]]
+    return findings.warnings + of_extra

@@ -9,7 +9,7 @@ INTEGERS = {"BININT", "BININT1", "BININT2", "LONG1"}
 
 
 def matrix_width(path: str | Path) -> int | None:
-    """Return the width of the (rows, width) tensor in a .pt file, or None where there is no such file or tensor.
+    """Return the width of the (rows, width) tensor in a .pt file, or None if there is no such file or tensor.
 
     torch.save describes a tensor as storage, offset, size, strides: the numbers between the storage and the next tuple
     are the offset and the size.
@@ -17,25 +17,18 @@ def matrix_width(path: str | Path) -> int | None:
     if not Path(path).is_file():
         return None
     try:
-        content = _description(Path(path))
-        operations = iter(list(pickletools.genops(content)))
+        with zipfile.ZipFile(path) as archive:
+            entry = next(item for item in archive.infolist() if item.filename.endswith("data.pkl"))
+            content = archive.read(entry) if entry.file_size <= PICKLE_BYTES else b""
+        operations = [(operation.name, argument) for operation, argument, _ in pickletools.genops(content)]
+        storage = [name for name, _ in operations].index("BINPERSID")
     except Exception:
-        # Damage shows as whatever the parsers then trip over; the split step says what is wrong with the file.
-        return None
-    if not any(operation.name == "BINPERSID" for operation, _, _ in operations):
+        # A damaged file raises whatever the parsers trip over; the split step reports what is wrong with it.
         return None
     numbers = []
-    for operation, argument, _ in operations:
-        if operation.name in INTEGERS:
+    for name, argument in operations[storage:]:
+        if name in INTEGERS:
             numbers.append(argument)
-        elif operation.name.startswith(("TUPLE", "EMPTY_TUPLE")):
-            return numbers[-1] if operation.name == "TUPLE2" and len(numbers) == 3 else None
+        elif name.startswith(("TUPLE", "EMPTY_TUPLE")):
+            return numbers[-1] if name == "TUPLE2" and len(numbers) == 3 else None
     return None
-
-
-def _description(path: Path) -> bytes:
-    with zipfile.ZipFile(path) as archive:
-        entry = next(item for item in archive.infolist() if item.filename.endswith("data.pkl"))
-        if entry.file_size > PICKLE_BYTES:
-            raise ValueError("not the description of one tensor")
-        return archive.read(entry)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.pipeline import Pipeline, make_pipeline
 
 WIDTH = 256
 CHUNK_PICTURES = 256
@@ -20,7 +21,7 @@ DIRECTIONS = 12
 
 @dataclass(frozen=True)
 class ImageEncoder:
-    """Features of a picture, each group brought to equal variance (`scales`), projected by a PCA."""
+    """Features of a picture, each group scaled to equal variance (`scales`), projected by a PCA."""
 
     scales: np.ndarray
     projection: PCA
@@ -35,32 +36,27 @@ class ImageEncoder:
 class TextEncoder:
     """TF-IDF weights of words and neighbouring words, projected by a truncated SVD."""
 
-    weighting: TfidfVectorizer
-    projection: TruncatedSVD
+    pipeline: Pipeline
 
     def encode(self, captions: Sequence[str]) -> np.ndarray:
         """Map captions (N) to embeddings (N, 256) float32; a caption without any known word becomes a row of zeros."""
-        return self.projection.transform(self.weighting.transform(captions)).astype(np.float32)
+        return self.pipeline.transform(captions).astype(np.float32)
 
 
 def fit_encoders(pictures: np.ndarray, captions: Sequence[str], seed: int) -> tuple[ImageEncoder, TextEncoder]:
-    """Fit both encoders; their scenes must not be those to be encoded. The seed starts the randomised projections."""
-    return fit_image_encoder(pictures, seed), fit_text_encoder(captions, seed)
+    """Fit both encoders, the text encoder by latent semantic analysis (Deerwester et al. 1990).
 
-
-def fit_image_encoder(pictures: np.ndarray, seed: int) -> ImageEncoder:
-    """Fit an encoder on at least 256 pictures (N, S, S, 3) uint8, S a multiple of 16."""
+    pictures: at least 256, (N, S, S, 3) uint8, S a multiple of 16. captions: with more than 256 different n-grams.
+    Neither may be encoded later. seed: of the randomised projections.
+    """
     features = np.concatenate(list(_in_chunks(pictures)))
-    scales = _group_scales(features)
+    # Each group of features gets a total variance of 1.
+    totals = [group.sum() for group in np.split(features.var(axis=0), np.cumsum(_GROUP_WIDTHS)[:-1])]
+    scales = np.repeat(1 / np.sqrt(totals), _GROUP_WIDTHS).astype(np.float32)
     projection = PCA(WIDTH, svd_solver="randomized", random_state=seed).fit(features * scales)
-    return ImageEncoder(scales, projection)
-
-
-def fit_text_encoder(captions: Sequence[str], seed: int) -> TextEncoder:
-    """Fit an encoder (latent semantic analysis, Deerwester et al. 1990) on captions with over 256 different n-grams."""
     weighting = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, dtype=np.float32)
-    weights = weighting.fit_transform(captions)
-    return TextEncoder(weighting, TruncatedSVD(WIDTH, random_state=seed).fit(weights))
+    pipeline = make_pipeline(weighting, TruncatedSVD(WIDTH, random_state=seed)).fit(captions)
+    return ImageEncoder(scales, projection), TextEncoder(pipeline)
 
 
 def _in_chunks(pictures: np.ndarray) -> Iterator[np.ndarray]:
@@ -105,10 +101,3 @@ def _cell_histograms(bins: np.ndarray, weights: np.ndarray, bin_count: int) -> n
     place = (np.arange(count)[:, None, None] * CELLS + cell[:, None]) * CELLS + cell
     flat = np.bincount((place * bin_count + bins).ravel(), weights.ravel(), count * CELLS**2 * bin_count)
     return flat.reshape(count, CELLS, CELLS, bin_count).astype(np.float32)
-
-
-def _group_scales(features: np.ndarray) -> np.ndarray:
-    """Return one factor a feature, (F,), that gives each group of features a total variance of 1."""
-    ends = np.cumsum(_GROUP_WIDTHS)[:-1]
-    totals = [group.sum() for group in np.split(features.var(axis=0), ends)]
-    return np.repeat(1 / np.sqrt(totals), _GROUP_WIDTHS).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The demo data of a folder, told apart from what somebody else has put in their places."""
+"""The demo data of a folder, told from a user's files of the same names by a record of their hashes."""
 
 import contextlib
 import hashlib
@@ -21,9 +21,9 @@ SHOWN = 3
 
 
 def refuse_foreign(folder: str | Path, remedy: str, known: Path | None = None) -> None:
-    """Refuse a folder in which files stand in the places of demo data that demo_data has not written.
+    """Refuse a folder with files in the places of demo data that demo_data has not written.
 
-    known: a JSON file that remembers the hashes of large files.
+    known: a JSON file that keeps the hashes of large files.
     """
     foreign = foreign_files(Path(folder), known)
     if foreign:
@@ -33,17 +33,17 @@ def refuse_foreign(folder: str | Path, remedy: str, known: Path | None = None) -
 
 
 def foreign_files(folder: Path, known: Path | None = None) -> list[str]:
-    """Return the names of what stands in the places of demo data and is not, by its content, in the record there."""
-    # The record is read last: a demo_data at work takes old files away before it, and brings new ones after it.
+    """Return the names of files in the places of demo data whose content the record there does not list."""
+    # The record is read last: a running demo_data deletes old files before it writes it, and adds new ones after.
     found = _stamps(folder)
     record = _record(folder)
     return [name for name, stamp in found.items() if not _is_own(folder, name, stamp, record, known)]
 
 
 def write_made(folder: Path, contents: Mapping[str, bytes], remedy: str) -> None:
-    """Write demo data, bytes by their names below a folder, in place of earlier ones; what is not such is refused.
+    """Write demo data, bytes by their names below a folder, in place of earlier ones; other files are refused.
 
-    Whenever the writer is killed, the record names whatever of it stands there.
+    If the writer is killed, the record lists every file that it has written.
     """
     refuse_foreign(folder, remedy)
     for name in _stamps(folder):
@@ -57,24 +57,23 @@ def write_made(folder: Path, contents: Mapping[str, bytes], remedy: str) -> None
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Return the stamp of whatever stands in the places of demo data, by its name below the folder."""
+    """Return the stamp of every file in the places of demo data, by its name below the folder."""
+    places, pictures = {name: folder / name for name in ROW_FILES}, folder / PICTURES
+    if pictures.is_symlink() or not pictures.is_dir():
+        places[PICTURES] = pictures
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            finished = (path for path in pictures.iterdir() if not path.name.startswith(UNFINISHED))
+            places |= {f"{PICTURES}/{path.name}": path for path in finished if path.name != FOLDER_TIME}
     stamps = {}
-    for name in ROW_FILES:
+    for name, path in places.items():
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            stamps[name] = file_stamp((folder / name).lstat())
-    pictures = folder / PICTURES
-    if os.path.lexists(pictures) and (pictures.is_symlink() or not pictures.is_dir()):
-        return stamps | {PICTURES: file_stamp(pictures.lstat())}
-    with contextlib.suppress(FileNotFoundError), os.scandir(pictures) as entries:
-        for entry in entries:
-            if entry.name != FOLDER_TIME and not entry.name.startswith(UNFINISHED):
-                with contextlib.suppress(FileNotFoundError):
-                    stamps[f"{PICTURES}/{entry.name}"] = file_stamp(entry.stat(follow_symlinks=False))
+            stamps[name] = file_stamp(path.lstat())
     return stamps
 
 
 def _is_own(folder: Path, name: str, stamp: tuple[int, ...], record: Mapping[str, dict], known: Path | None) -> bool:
-    """Say whether a file is in the record with its content, or has gone since it was looked for."""
+    """Return whether the record lists a file with its content, or the file has been deleted since it was found."""
     sha256, path = record["sha256"].get(name), folder / name
     if sha256 and record["stamps"].get(name) == list(stamp):
         return True
@@ -85,13 +84,13 @@ def _is_own(folder: Path, name: str, stamp: tuple[int, ...], record: Mapping[str
 
 
 def _record(folder: Path) -> dict[str, dict]:
-    """Return the SHA-256 and the stamp of each file by its name; a record that cannot be read knows of none."""
-    try:
+    """Return the SHA-256 and the stamp of each file by its name; an unreadable record lists none."""
+    record: dict[str, dict] = {"sha256": {}, "stamps": {}}
+    with contextlib.suppress(UserError, OSError):
         content = read_json(folder / RECORD, RECORD_BYTES)
-    except (UserError, OSError):
-        content = None
-    parts = {key: content.get(key) if isinstance(content, dict) else None for key in ("sha256", "stamps")}
-    return {key: part if isinstance(part, dict) else {} for key, part in parts.items()}
+        if isinstance(content, dict):
+            record |= {key: part for key, part in content.items() if isinstance(part, dict)}
+    return record
 
 
 def _write_record(folder: Path, hashes: Mapping[str, str], stamps: Mapping[str, tuple[int, ...]]) -> None:

@@ -1,10 +1,10 @@
-"""Generated scenes of coloured shapes: sampled, drawn as small pictures, and described as people would.
+"""Generated scenes of coloured shapes: sampled, drawn as small pictures, and described in everyday words.
 
 A scene holds facts (colour, kind, size, place, background); each caption names some of them and leaves out others.
 """
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -39,7 +39,7 @@ KINDS = ("circle", "square", "triangle", "diamond", "star", "ring", "cross", "he
 GRID = 3
 CELL_PITCH = 19.0
 WOBBLE = np.array([1.0, 1.0, 0.07, 0.15])  # pixels, pixels, share of the radius, radians
-# A word that stands twice is the more usual one.
+# A word that is listed twice is chosen twice as often.
 WORDS = {
     "red": ("red", "red", "bright red", "crimson"),
     "yellow": ("yellow", "yellow", "golden"),
@@ -96,7 +96,7 @@ class Scene:
 
 
 def sample_scene(generator: np.random.Generator) -> Scene:
-    """Draw a scene; the generator's state alone decides which."""
+    """Return a random scene; only the generator's state decides which."""
     count = int(generator.integers(1, 4))
     looks: dict[tuple[str, str], str] = {}
     while len(looks) < count:
@@ -139,7 +139,7 @@ def _outline(shape: Shape, points: np.ndarray) -> list[float]:
 
 
 def _polygon(radii: Sequence[float], corners: int) -> np.ndarray:
-    """Return points (corners, 2) around the origin, the first one straight up, at radii that take turns."""
+    """Return points (corners, 2) around the origin, the first one straight up, at alternating radii."""
     angle = 2 * np.pi * np.arange(corners) / corners
     return np.resize(radii, corners)[:, None] * np.stack([np.sin(angle), -np.cos(angle)], axis=1)
 
@@ -184,7 +184,7 @@ def _arrangement(scene: Scene, generator: np.random.Generator) -> str:
 
 
 def _relation(scene: Scene, generator: np.random.Generator) -> str:
-    """How two shapes stand to each other; of a lone shape, its kind and that the background is empty."""
+    """The relative place of two shapes; of a single shape, its kind and that the background is empty."""
     if len(scene.shapes) == 1:
         return f"nothing but {_named(scene.shapes[0], ('kind',), generator)} {_background(scene, generator)}"
     first, second = _shuffled(scene.shapes, generator)[:2]
@@ -193,18 +193,18 @@ def _relation(scene: Scene, generator: np.random.Generator) -> str:
 
 
 def _relations(first: Shape, second: Shape) -> list[str]:
-    """Return what is true of the first shape seen from the second, along the axis on which they are further apart."""
+    """Return the place of the first shape relative to the second, along the axis on which they are further apart."""
     across, down = first.column - second.column, first.row - second.row
-    true = []
+    found = []
     if abs(across) >= abs(down):
-        true += ["to the left of", "left of"] if across < 0 else ["to the right of", "right of"]
+        found += ["to the left of", "left of"] if across < 0 else ["to the right of", "right of"]
     if abs(down) >= abs(across):
-        true += ["above", "higher up than"] if down < 0 else ["below", "underneath"]
-    return true + ["next to", "beside"] * (down == 0 and abs(across) == 1)
+        found += ["above", "higher up than"] if down < 0 else ["below", "underneath"]
+    return found + ["next to", "beside"] * (down == 0 and abs(across) == 1)
 
 
 def _count(scene: Scene, generator: np.random.Generator) -> str:
-    """How many shapes there are, and something that one or several of them are."""
+    """How many shapes there are, and the look of one or the colour or kind of several."""
     counted = _pick(COUNTS[len(scene.shapes)], generator)
     name = _named(_pick(scene.shapes, generator), ("colour", "kind"), generator)
     if len(scene.shapes) == 1:
@@ -244,8 +244,7 @@ def _background_first(scene: Scene, generator: np.random.Generator) -> str:
     return f"{_article(_word(scene.tint, generator))} {ground} with something {look} {_place(shape, generator)}"
 
 
-CaptionStyle = Callable[[Scene, np.random.Generator], str]
-CAPTION_STYLES: tuple[CaptionStyle, ...] = (
+CAPTION_STYLES = (
     _in_detail,
     _colours_and_kinds,
     _one_in_its_place,

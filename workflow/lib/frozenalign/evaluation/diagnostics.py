@@ -1,6 +1,6 @@
-"""Why a head retrieves as it does: the geometry of its projections, hubs, the encoders' own likeness, caption lengths.
+"""Why a head retrieves as it does: geometry of its projections, hubs, similarity of the encoders, caption lengths.
 
-Nothing is chosen by these numbers; they stand beside the metrics of the evaluated split.
+Nothing is chosen by these numbers.
 """
 
 import logging
@@ -20,27 +20,31 @@ from frozenalign.system.products import product
 
 logger = logging.getLogger(__name__)
 UNIFORMITY_ROWS = 2000
-OCCURRENCE_K = 10
 ROWS_AT_ONCE = 4096
-# Directions that hold less than this share of the squared length are the rounding of float32 rows.
+# Directions with less than this share of the squared length are float32 rounding errors.
 ROUNDING = torch.finfo(torch.float32).eps ** 2
 QUARTILES = (25, 50, 75)
 
 
 def diagnostics(evaluation: Evaluation, files: PairFiles, captions: Sequence[str] | None) -> dict[str, Any]:
-    """Return the content of `diagnostics` in metrics.json, of the retrieval before any re-ranking.
+    """Return the content of `diagnostics` in metrics.json, before any re-ranking.
 
-    captions: the text of each of the M evaluated captions, or None where the metadata has none.
+    captions: the text of each of the M evaluated captions, or None if the metadata has none.
     """
     projections = evaluation.projections
     images, texts = projections.images, projections.texts
+    cka = None
+    if moments_fit(files.images.width, files.texts.width):
+        cka = linear_cka(Moments.of(file_chunks(files)))
+    else:
+        logger.warning("no CKA of the encoders: their second moments do not fit into memory")
     return {
         "modality_gap": modality_gap(images, texts),
         "alignment": alignment(images, texts, projections.text_image),
         "uniformity": {"images": uniformity(images), "texts": uniformity(texts)},
         "hubness": {"t2i": hubness(texts, images), "i2t": hubness(images, texts)},
         "effective_rank": {"images": effective_rank(images), "texts": effective_rank(texts)},
-        "encoder_cka": _encoder_cka(files),
+        "encoder_cka": cka,
         "recall_by_caption_length": captions and recall_by_caption_length(evaluation.ranks.t2i, captions),
     }
 
@@ -54,7 +58,7 @@ def modality_gap(images: Tensor, texts: Tensor) -> float:
 
 
 def alignment(images: Tensor, texts: Tensor, text_image: Tensor) -> float:
-    """Return the mean squared distance between texts (M, D) and their images (N, D), text j showing text_image[j].
+    """Return the mean squared distance between texts (M, D) and their images (N, D), text j of image text_image[j].
 
     Wang and Isola 2020, Understanding Contrastive Representation Learning through Alignment and Uniformity on the
     Hypersphere.
@@ -65,31 +69,26 @@ def alignment(images: Tensor, texts: Tensor, text_image: Tensor) -> float:
 def uniformity(rows: Tensor, seed: int = 0) -> float | None:
     """Return log mean exp(-2 |x - y|²) over all pairs of different rows (N, D), None of a single row.
 
-    Of more than 2,000 rows, that many drawn by the seed stand for all. Wang and Isola 2020, as for the alignment.
+    Of more than 2,000 rows, that many are drawn by the seed. Wang and Isola 2020, as for the alignment.
     """
-    sample = _sample(rows, seed)
-    count = len(sample)
+    if len(rows) > UNIFORMITY_ROWS:
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:UNIFORMITY_ROWS]
+        rows = rows[chosen.to(rows.device)]
+    rows, count = rows.cpu(), len(rows)
     if count < 2:
         return None
-    products = product(sample, sample.T)
-    # Lengths from the products themselves leave exactly zero between a row and itself.
+    products = product(rows, rows.T)
+    # With lengths taken from the products themselves, the distance of a row from itself is exactly zero.
     lengths = products.diagonal().clone()
     closeness = products.mul_(2).sub_(lengths).sub_(lengths[:, None]).mul_(2).exp_()
     pairs = closeness.sum(dtype=torch.float64) - count
     return float((pairs / (count * (count - 1))).log())
 
 
-def _sample(rows: Tensor, seed: int) -> Tensor:
-    if len(rows) <= UNIFORMITY_ROWS:
-        return rows.cpu()
-    chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:UNIFORMITY_ROWS]
-    return rows[chosen.to(rows.device)].cpu()
-
-
-def hubness(queries: Tensor, gallery: Tensor, k: int = OCCURRENCE_K) -> float:
+def hubness(queries: Tensor, gallery: Tensor, k: int = 10) -> float:
     """Return the skewness of how often each gallery row (M, D) is among the best k of the queries (N, D).
 
-    Zero where all occur equally often, as in a gallery of at most k rows. Radovanović et al. 2010, Hubs in Space:
+    Zero if all occur equally often, as in a gallery of at most k rows. Radovanović et al. 2010, Hubs in Space:
     Popular Nearest Neighbors in High-Dimensional Data.
     """
     _, found = top_candidates(queries, gallery, k)
@@ -97,7 +96,7 @@ def hubness(queries: Tensor, gallery: Tensor, k: int = OCCURRENCE_K) -> float:
 
 
 def skewness(values: Tensor) -> float:
-    """Return the third standardised moment of values (N,), zero where they are all equal."""
+    """Return the third standardised moment of values (N,), zero if they are all equal."""
     centred = values.double() - values.double().mean()
     variance = centred.square().mean()
     return float(centred.pow(3).mean() / variance.pow(1.5)) if variance > 0 else 0.0
@@ -121,18 +120,10 @@ def effective_rank(rows: Tensor) -> float:
     return float((-(shares * shares.log()).sum()).exp())
 
 
-def _encoder_cka(files: PairFiles) -> float | None:
-    """Return the CKA of the evaluated pairs, None where the embeddings are too wide for it."""
-    if not moments_fit(files.images.width, files.texts.width):
-        logger.warning("no CKA of the encoders: their second moments do not fit into memory")
-        return None
-    return linear_cka(Moments.of(file_chunks(files)))
-
-
 def linear_cka(moments: Moments) -> float | None:
-    """Return the linear centred kernel alignment of the two encoders, 0 to 1, None where one of them never varies.
+    """Return the linear centred kernel alignment of the two encoders, 0 to 1, None if one of them never varies.
 
-    It is |C_xy|² / (|C_xx| |C_yy|) of Frobenius norms; pairs that are few against the widths raise it. Kornblith et al.
+    It is |C_xy|² / (|C_xx| |C_yy|) of Frobenius norms; few pairs compared to the widths raise it. Kornblith et al.
     2019, Similarity of Neural Network Representations Revisited.
     """
     scale = moments.image_covariance.norm() * moments.text_covariance.norm()
@@ -147,9 +138,9 @@ def recall_by_caption_length(t2i: np.ndarray, captions: Sequence[str]) -> list[d
     words = np.array([len(caption.split()) for caption in captions])
     ends = np.percentile(words, QUARTILES, method="inverted_cdf")
     bins = np.searchsorted(np.unique(ends), words)
-    return [_recalls_of(words[bins == chosen], t2i[bins == chosen]) for chosen in np.unique(bins)]
-
-
-def _recalls_of(words: np.ndarray, ranks: np.ndarray) -> dict[str, Any]:
-    recalls = {name: recall(ranks, int(name.removeprefix("R@"))) for name in RECALLS}
-    return {"words": [int(words.min()), int(words.max())], "captions": len(words)} | recalls
+    found = []
+    for chosen in np.unique(bins):
+        own = words[bins == chosen]
+        recalls = {name: recall(t2i[bins == chosen], k) for name, k in RECALLS.items()}
+        found.append({"words": [int(own.min()), int(own.max())], "captions": len(own)} | recalls)
+    return found

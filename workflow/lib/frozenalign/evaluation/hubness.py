@@ -1,74 +1,65 @@
-"""Hubness correction: what is near to very many training queries is lowered, for it would answer every query.
+"""Hubness correction: candidates close to very many training queries score lower, or they would answer all queries.
 
-A term of the query alone changes no ranking, so that every correction here is s(q, g) - c(g). The penalty c of an image
-comes from training captions and that of a caption from training images: no other query of the evaluation is looked at.
+Terms that depend on the query alone change no ranking, so every correction here is s(q, g) - c(g). The penalty c of an
+image is computed from training captions and that of a caption from training images, never from evaluated queries.
 """
 
+import functools
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from frozenalign.data.pairs import PairFiles, spread
+from frozenalign.data.pairs import spread
 from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.metrics import summarize
-from frozenalign.evaluation.projections import Projections, project_files
+from frozenalign.evaluation.projections import Projections
 from frozenalign.evaluation.ranks import Ranks
-from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.products import blocks, product
 
 TRAINING_PAIRS = 20_000
 GALLERY_AT_ONCE = 256
 
 
-@dataclass(frozen=True)
-class LocalScaling:
-    """Cross-domain similarity local scaling (CSLS): 2 s(q, g) - r(g), r the mean of the k largest s(·, g).
+def csls(similarities: Tensor, k: int) -> Tensor:
+    """Return c = r / 2, (G,), from similarities (G, Q) of G candidates with Q training queries.
 
-    Conneau et al. 2018, Word Translation Without Parallel Data.
+    Cross-domain similarity local scaling: 2 s(q, g) - r(g), r the mean of the k largest s(·, g). Conneau et al. 2018,
+    Word Translation Without Parallel Data.
     """
-
-    type: ClassVar[str] = "csls"
-    k: int
-
-    def penalties(self, similarities: Tensor) -> Tensor:
-        """Return c = r / 2, (G,), from similarities (G, Q) of G candidates with Q training queries."""
-        return similarities.topk(min(self.k, similarities.shape[1]), dim=1).values.mean(1) / 2
+    return similarities.topk(min(k, similarities.shape[1]), dim=1).values.mean(1) / 2
 
 
-@dataclass(frozen=True)
-class InvertedSoftmax:
-    """Inverted softmax: s(q, g) / T - log Σ exp(s(·, g) / T).
+def inverted_softmax(similarities: Tensor, temperature: float) -> Tensor:
+    """Return c = T log Σ exp(s / T), (G,), from similarities (G, Q) of G candidates with Q training queries.
 
-    Smith et al. 2017, Offline Bilingual Word Vectors, Orthogonal Transformations and the Inverted Softmax.
+    Inverted softmax: s(q, g) / T - log Σ exp(s(·, g) / T). Smith et al. 2017, Offline Bilingual Word Vectors,
+    Orthogonal Transformations and the Inverted Softmax.
     """
-
-    type: ClassVar[str] = "inverted_softmax"
-    temperature: float
-
-    def penalties(self, similarities: Tensor) -> Tensor:
-        """Return c = T log Σ exp(s / T), (G,), from similarities (G, Q) of G candidates with Q training queries."""
-        return self.temperature * (similarities / self.temperature).logsumexp(1)
+    return temperature * (similarities / temperature).logsumexp(1)
 
 
-Method = LocalScaling | InvertedSoftmax
-CANDIDATES = (LocalScaling(k=10), *(InvertedSoftmax(temperature) for temperature in (0.02, 0.05, 0.1)))
+# What returns the penalties of candidates; metrics.json records the function's name and its setting.
+Method = functools.partial[Tensor]
+CANDIDATES = (
+    functools.partial(csls, k=10),
+    *(functools.partial(inverted_softmax, temperature=temperature) for temperature in (0.02, 0.05, 0.1)),
+)
 
 
 @dataclass(frozen=True)
 class CorrectedProjections:
-    """Projections with one more dimension, whose product is s - c: one pair for each direction of the retrieval."""
+    """Projections with one more dimension, so that their product is s - c: one pair for each retrieval direction."""
 
     to_images: Projections
     to_texts: Projections
 
     def ranks(self) -> Ranks:
         """Return the exact retrieval ranks of the corrected similarities."""
-        to_texts = self.to_texts.ranks()
-        return replace(to_texts, t2i=self.to_images.ranks().t2i)
+        return replace(self.to_texts.ranks(), t2i=self.to_images.ranks().t2i)
 
     def of_images(self, start: int, stop: int) -> "CorrectedProjections":
         """Return images start to stop - 1 with their texts."""
@@ -77,77 +68,61 @@ class CorrectedProjections:
 
 @dataclass(frozen=True)
 class HubnessCorrection:
-    """A correction with the projections of the training pairs that it looks at."""
+    """The method that validation chose, the training projections it uses, and its RSUM on the validation pairs."""
 
     method: Method
     training: Projections
+    validation_rsum: float
 
     def corrected(self, projections: Projections) -> CorrectedProjections:
-        """Return what ranks by the corrected similarities."""
-        (corrected,) = all_corrected([self.method], self.training, projections)
-        return corrected
+        """Return projections that rank by the corrected similarities."""
+        return all_corrected([self.method], self.training, projections)[0]
+
+    def described(self) -> dict[str, Any]:
+        """Return the choice as metrics.json records it."""
+        return {
+            "type": self.method.func.__name__,
+            **self.method.keywords,
+            "validation_RSUM": self.validation_rsum,
+            "training_images": len(self.training.images),
+            "training_captions": len(self.training.texts),
+        }
+
+
+def choose_correction(training: Projections, validation: Projections) -> HubnessCorrection:
+    """Return the candidate whose correction by the training pairs has the highest RSUM on the validation pairs."""
+    rsums = [summarize(each.ranks())["RSUM"] for each in all_corrected(CANDIDATES, training, validation)]
+    best = int(np.argmax(rsums))
+    return HubnessCorrection(CANDIDATES[best], training, rsums[best])
 
 
 def all_corrected(
     methods: Sequence[Method], training: Projections, projections: Projections
 ) -> list[CorrectedProjections]:
-    """Return what ranks by each method's corrected similarities; those with the training pairs are computed once."""
+    """Return projections that rank by each method's corrected similarities; the training similarities are shared."""
     images, texts = projections.images, projections.texts
-    penalties = zip(
-        _penalties(methods, images, training.texts), _penalties(methods, texts, training.images), strict=True
-    )
+    to_images, to_texts = _penalties(methods, images, training.texts), _penalties(methods, texts, training.images)
     return [
         CorrectedProjections(
             replace(projections, images=_extended(images, -of_images), texts=_extended(texts, 1.0)),
             replace(projections, images=_extended(images, 1.0), texts=_extended(texts, -of_texts)),
         )
-        for of_images, of_texts in penalties
+        for of_images, of_texts in zip(to_images, to_texts, strict=True)
     ]
 
 
 def _penalties(methods: Sequence[Method], gallery: Tensor, queries: Tensor) -> list[Tensor]:
     """Return each method's penalty of every row of the gallery, (N,)."""
     similarities = (product(gallery[part], queries.T) for part in blocks(len(gallery), GALLERY_AT_ONCE))
-    by_block = [[method.penalties(block) for method in methods] for block in similarities]
+    by_block = [[method(block) for method in methods] for block in similarities]
     return [torch.cat(of_method) for of_method in zip(*by_block, strict=True)]
 
 
 def _extended(rows: Tensor, value: Tensor | float) -> Tensor:
-    """Return rows (N, D) with a value each as one more dimension, (N, D + 1)."""
+    """Return rows (N, D) with the value, one for all or (N,), as one more dimension, (N, D + 1)."""
     extended = rows.new_empty(len(rows), rows.shape[1] + 1)
     extended[:, :-1], extended[:, -1] = rows, value
     return extended
-
-
-@dataclass(frozen=True)
-class ChosenCorrection:
-    """The correction that validation chose, and its RSUM there."""
-
-    correction: HubnessCorrection
-    validation_rsum: float
-
-    def described(self) -> dict[str, Any]:
-        """Return the choice as metrics.json records it."""
-        method, training = self.correction.method, self.correction.training
-        return {
-            "type": method.type,
-            **asdict(method),
-            "validation_RSUM": self.validation_rsum,
-            "training_images": len(training.images),
-            "training_captions": len(training.texts),
-        }
-
-
-def choose_correction(training: Projections, validation: Projections) -> ChosenCorrection:
-    """Return the candidate whose correction by the training pairs has the highest RSUM on the validation pairs."""
-    rsums = [summarize(each.ranks())["RSUM"] for each in all_corrected(CANDIDATES, training, validation)]
-    best = int(np.argmax(rsums))
-    return ChosenCorrection(HubnessCorrection(CANDIDATES[best], training), rsums[best])
-
-
-def project_sample(model: DualEncoder, training: PairFiles, device: torch.device) -> Projections:
-    """Project the training pairs that corrections look at."""
-    return project_files(model, replace(training, split=training_sample(training.split)), device)
 
 
 def training_sample(split: SplitIndex, pairs: int = TRAINING_PAIRS) -> SplitIndex:

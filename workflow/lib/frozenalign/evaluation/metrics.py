@@ -8,8 +8,9 @@ from frozenalign.evaluation.ranks import Ranks
 
 METRICS: dict[str, tuple[Callable[[Ranks, np.ndarray], float], tuple[str, ...]]] = {}
 DIRECTIONS = ("i2t", "t2i")
-RECALLS = ("R@1", "R@5", "R@10")
-# What else a model's retrieval is measured with, by key of metrics.json, and its name on the board.
+# The recalls of RSUM and their cutoffs.
+RECALLS = {"R@1": 1, "R@5": 5, "R@10": 10}
+# Further rankings by a model: key in metrics.json and name on the leaderboard.
 SECOND_RANKINGS = {"reranked": "re-ranked", "hubness_corrected": "hubness-corrected"}
 
 
@@ -30,22 +31,8 @@ def recall(queries: np.ndarray, k: int) -> float:
     return 100.0 * float((queries < k).mean())
 
 
-@register_metric("R@1")
-def recall_at_1(ranks: Ranks, queries: np.ndarray) -> float:
-    """Return the share of queries whose match comes first, in percent."""
-    return recall(queries, 1)
-
-
-@register_metric("R@5")
-def recall_at_5(ranks: Ranks, queries: np.ndarray) -> float:
-    """Return the share of queries whose match is among the first five, in percent."""
-    return recall(queries, 5)
-
-
-@register_metric("R@10")
-def recall_at_10(ranks: Ranks, queries: np.ndarray) -> float:
-    """Return the share of queries whose match is among the first ten, in percent."""
-    return recall(queries, 10)
+for _name, _cutoff in RECALLS.items():
+    register_metric(_name)(lambda ranks, queries, k=_cutoff: recall(queries, k))
 
 
 @register_metric("MedR")

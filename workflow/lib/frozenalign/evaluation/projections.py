@@ -1,4 +1,4 @@
-"""Embeddings of a split projected by a model, and their retrieval ranks."""
+"""The embeddings of a split, projected by a model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Projections:
 
 @torch.no_grad()
 def project_standardized(model: DualEncoder, pairs: ResidentPairs) -> Projections:
-    """Project standardised rows as training holds them; the towers compute in the pairs' number format."""
+    """Project standardised rows held in memory; the towers compute in the pairs' number format."""
     model.eval()
     images, texts = (
         projected_rows.run(_unit_vectors, ROWS_AT_ONCE, rows.device, tower, rows, pairs.compute)
@@ -48,12 +48,8 @@ def project_standardized(model: DualEncoder, pairs: ResidentPairs) -> Projection
 
 def _unit_vectors(size: int, tower: torch.nn.Module, rows: Tensor, compute: torch.dtype) -> Tensor:
     """Return unit vectors (N, D_out) of rows (N, D), computed from `size` rows at a time."""
-    return torch.cat([_tower_output(tower, part.to(compute)) for part in rows.split(size)])
-
-
-def _tower_output(tower: torch.nn.Module, rows: Tensor) -> Tensor:
-    with torch.autocast(rows.device.type, dtype=rows.dtype, enabled=rows.dtype == torch.bfloat16):
-        return unit(tower(rows))
+    with torch.autocast(rows.device.type, dtype=compute, enabled=compute == torch.bfloat16):
+        return torch.cat([unit(tower(part.to(compute))) for part in rows.split(size)])
 
 
 def project_files(model: DualEncoder, files: PairFiles, device: torch.device) -> Projections:

@@ -1,16 +1,15 @@
-"""The evaluation protocol: a model and a split in, the content of metrics.json out."""
+"""The evaluation protocol: from a model and a split to the content of metrics.json."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.splits import SplitIndex
-from frozenalign.evaluation.hubness import ChosenCorrection, CorrectedProjections
+from frozenalign.evaluation.hubness import CorrectedProjections, HubnessCorrection
 from frozenalign.evaluation.metrics import mean_of_folds, summarize
 from frozenalign.evaluation.projections import Projections, map_rows, project_files
 from frozenalign.evaluation.ranks import Ranks
@@ -23,16 +22,8 @@ CAPTION_RULES = ("all", "first5")
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """What a pair scorer sees of a split: images (n, tokens, width), texts (m, tokens, width)."""
-
-    images: Tensor
-    texts: Tensor
-
-
-@dataclass(frozen=True)
 class Evaluation:
-    """The projections of a split, their ranks, every metric, and the ranks of second rankings by metrics.json key."""
+    """The projections of a split, their ranks and metrics, and the ranks of second rankings by key of metrics.json."""
 
     projections: Projections
     ranks: Ranks
@@ -53,20 +44,15 @@ def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
 
 
 def evaluate(
-    model: DualEncoder, files: PairFiles, name: str, rule: str, device: torch.device, correction: ChosenCorrection
+    model: DualEncoder, files: PairFiles, name: str, rule: str, device: torch.device, correction: HubnessCorrection
 ) -> Evaluation:
     """Evaluate a model on the split `name`, whose captions the rule has chosen; scores are float32."""
     projections = project_files(model, files, device)
-    images, ranks = len(projections.images), projections.ranks()
-    corrected = correction.correction.corrected(projections)
+    images, captions = len(projections.images), len(projections.texts)
+    ranks, corrected = projections.ranks(), correction.corrected(projections)
     second_ranks = {"hubness_corrected": corrected.ranks()}
     metrics: dict[str, Any] = {
-        "protocol": {
-            "split": name,
-            "images": images,
-            "captions": len(projections.texts),
-            "captions_rule": rule,
-        },
+        "protocol": {"split": name, "images": images, "captions": captions, "captions_rule": rule},
         **_summaries(ranks, _block_ranks(projections, images)),
         "reranked": None,
         "hubness_corrected": {
@@ -80,7 +66,7 @@ def evaluate(
 
 
 def _summaries(ranks: Ranks, blocks: list[Ranks]) -> dict[str, Any]:
-    """Return the metrics of all images at once and of the 1,000-image blocks, and the intervals of the former."""
+    """Return the metrics of all images and of the 1,000-image blocks, and the intervals of the former."""
     return {
         "full": summarize(ranks),
         "1k": mean_of_folds([summarize(block) for block in blocks]) if blocks else None,
@@ -88,10 +74,9 @@ def _summaries(ranks: Ranks, blocks: list[Ranks]) -> dict[str, Any]:
     }
 
 
-def _blocks(images: int) -> Iterator[tuple[int, int]]:
-    """Yield start and stop of consecutive disjoint blocks of 1,000 images; a last, smaller block is left out."""
-    for start in range(0, images // FOLD_IMAGES * FOLD_IMAGES, FOLD_IMAGES):
-        yield start, start + FOLD_IMAGES
+def _blocks(images: int) -> list[tuple[int, int]]:
+    """Return start and stop of consecutive blocks of 1,000 images; a smaller last block is left out."""
+    return [(start, start + FOLD_IMAGES) for start in range(0, images - FOLD_IMAGES + 1, FOLD_IMAGES)]
 
 
 def _block_ranks(projections: Projections | CorrectedProjections, images: int) -> list[Ranks]:
@@ -101,43 +86,27 @@ def _block_ranks(projections: Projections | CorrectedProjections, images: int) -
 def _reranked(
     model: DualEncoder, files: PairFiles, projections: Projections, dual: Ranks, device: torch.device
 ) -> tuple[Ranks, dict[str, Any]]:
-    """Return the ranks after re-ranking, and their metrics, of all images at once and of the 1,000-image blocks."""
-    tokens = Tokens(
-        map_rows(
-            lambda rows: model.image_tower.with_tokens(model.image_statistics(rows))[1],
-            files.images,
-            files.split.image_rows,
-            device,
-        ),
-        map_rows(
-            lambda rows: model.text_tower.with_tokens(model.text_statistics(rows))[1],
-            files.texts,
-            files.split.text_rows,
-            device,
-        ),
+    """Return the ranks after re-ranking, and the metrics of all images and of the 1,000-image blocks."""
+    image_tokens = map_rows(
+        lambda rows: model.image_tower.with_tokens(model.image_statistics(rows))[1],
+        files.images,
+        files.split.image_rows,
+        device,
     )
-    k = model.head.rerank_k
-    ranks = reranked_ranks(model, projections, tokens.images, tokens.texts, dual, k)
+    text_tokens = map_rows(
+        lambda rows: model.text_tower.with_tokens(model.text_statistics(rows))[1],
+        files.texts,
+        files.split.text_rows,
+        device,
+    )
+    k, owner = model.head.rerank_k, projections.text_image
+    ranks = reranked_ranks(model, projections, image_tokens, text_tokens, dual, k)
     blocks = []
     for start, stop in _blocks(len(projections.images)):
         block = projections.of_images(start, stop)
-        texts = tokens.texts[(projections.text_image >= start) & (projections.text_image < stop)]
-        blocks.append(reranked_ranks(model, block, tokens.images[start:stop], texts, block.ranks(), k))
+        tokens = image_tokens[start:stop], text_tokens[(owner >= start) & (owner < stop)]
+        blocks.append(reranked_ranks(model, block, *tokens, block.ranks(), k))
     return ranks, {"rerank_k": k, **_summaries(ranks, blocks)}
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """What numbers hang on besides the model: the rows of the split, the files, and sentences that belong beside them.
-
-    rows: SHA-256 of the row numbers of the split. inputs: SHA-256 of each file that was read, by its name. models: of
-    the files of the model, or of an ensemble's members.
-    """
-
-    rows: str
-    inputs: dict[str, str]
-    models: list[str]
-    warnings: list[str]
 
 
 def metrics_document(
@@ -145,27 +114,32 @@ def metrics_document(
     main: Evaluation,
     diagnostics: Mapping[str, Any],
     extra: Mapping[str, Evaluation],
-    circumstances: Circumstances,
+    *,
+    rows: str,
+    inputs: Mapping[str, str],
+    models: Sequence[str],
+    warnings: Sequence[str],
 ) -> dict[str, Any]:
-    """Return the content of metrics.json: who was evaluated, how it was chosen, and the metrics of each set.
+    """Return the content of metrics.json: which model, how it was chosen, and the metrics of each set.
 
-    diagnostics: of the main set, plain numbers by name.
+    diagnostics: of the main set, plain numbers by name. rows: SHA-256 of the row numbers of the split. inputs: SHA-256
+    of each file that was read, by name. models: SHA-256 of the model's file, or of those of an ensemble's members.
     """
     return {
         "format": 2,
         **{name: facts[name] for name in ("dataset", "experiment", "kind", "seed", "selected")},
-        "models": circumstances.models,
-        "warnings": circumstances.warnings,
+        "models": list(models),
+        "warnings": list(warnings),
         **main.metrics,
-        "protocol": main.metrics["protocol"] | {"rows": circumstances.rows},
+        "protocol": main.metrics["protocol"] | {"rows": rows},
         "diagnostics": dict(diagnostics),
-        "inputs": circumstances.inputs,
+        "inputs": dict(inputs),
         "extra": {name: evaluation.metrics for name, evaluation in extra.items()} or None,
     }
 
 
 def rank_arrays(evaluation: Evaluation) -> dict[str, np.ndarray]:
-    """Return the content of ranks.npz: 0-based ranks by query, also of every second ranking."""
+    """Return the content of ranks.npz: 0-based ranks by query, of every ranking."""
     ranks = evaluation.ranks
     arrays = {"t2i": ranks.t2i, "i2t": ranks.i2t, "caption_image": ranks.caption_image}
     for name, second in evaluation.second_ranks.items():

@@ -1,4 +1,4 @@
-"""Exact ranks: where the matches of a retrieval stand, which every metric is computed from."""
+"""Exact retrieval ranks of the matches, from which every metric is computed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from tqdm import tqdm
 
 from frozenalign.system.errors import UserError
@@ -15,7 +16,7 @@ from frozenalign.system.products import SMALLEST_TILE, blocks, product, tile_siz
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the matches of M captions and N images stand.
+    """The 0-based ranks of the matches of M captions and N images.
 
     t2i: (M,) rank of each caption's image among the N images.
     captions: (M,) rank of each caption for its own image, among the captions of other images and better own ones.
@@ -44,9 +45,8 @@ score_tiles = FittingSize("rows and columns of the scores", SMALLEST_TILE, "set 
 def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ranks:
     """Return the ranks of every match among images (N, D) and texts (M, D).
 
-    Caption j belongs to image caption_image[j]; every image has a caption. Beside the inputs, memory holds a few tiles
-    and a few values of each caption; the tiles are smaller where there is too little. NaN or infinite rows are a
-    UserError: no comparison with them means anything.
+    Caption j belongs to image caption_image[j]; every image has a caption. Memory holds, beside the inputs, a few tiles
+    and a few values of each caption; where memory runs out, tiles get smaller. NaN or infinite rows are a UserError.
     """
     if not (all_finite(images) and all_finite(texts)):
         raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
@@ -59,18 +59,24 @@ def _ranks(size: int, images: Tensor, texts: Tensor, caption_image: Tensor) -> R
     owner = caption_image[order]
     tiles = _Tiles(images, texts, order, size)
     positives = _positive_scores(tiles, owner)
-    own = _OwnCaptions(owner, len(images))
-    thresholds = own.by_image(positives, fill=torch.inf)
+    # One row an image, (N, most captions), filled from the left with the scores of its own captions.
+    captions_of = torch.bincount(owner, minlength=len(images))
+    filled = torch.arange(int(captions_of.max()), device=owner.device) < captions_of[:, None]
+    own_scores = torch.full(filled.shape, -torch.inf, device=owner.device)
+    own_scores[filled] = positives
+    thresholds = own_scores.masked_fill(~filled, torch.inf)
     image_counts = torch.zeros_like(thresholds)
     text_counts = torch.zeros(len(texts), device=texts.device)
-    above = images.new_empty(tiles.size, tiles.size)
+    above = images.new_empty(size, size)
     for rows, columns, scores in tiles.all():
         flags = above[: scores.shape[0], : scores.shape[1]]
         text_counts[columns] += torch.ge(scores, positives[None, columns], out=flags).sum(0)
-        for k in range(own.most):
+        for k in range(filled.shape[1]):
             image_counts[rows, k] += torch.ge(scores, thresholds[rows, k, None], out=flags).sum(1)
-    rivals = own.by_caption(image_counts) - own.at_least(positives)
-    captions = rivals + own.place(positives)
+    own_above = (own_scores[owner] >= positives[:, None]).sum(1)
+    # Own captions with equal scores take places in file order.
+    places = torch.argsort(torch.argsort(own_scores, dim=1, descending=True, stable=True), dim=1)
+    captions = image_counts[filled] - own_above + places[filled]
     inverse = torch.argsort(order)
     return Ranks(
         t2i=(text_counts - 1)[inverse].long().cpu().numpy(),
@@ -80,15 +86,18 @@ def _ranks(size: int, images: Tensor, texts: Tensor, caption_image: Tensor) -> R
 
 
 def all_finite(rows: Tensor) -> bool:
-    """Say whether rows (N, D) hold neither NaN nor infinite values, looking at some of them at a time."""
+    """Return whether rows (N, D) hold neither NaN nor infinite values, checked a part at a time."""
     return all(bool(part.isfinite().all()) for part in rows.split(FINITE_ROWS))
 
 
+@dataclass(frozen=True)
 class _Tiles:
     """Products of fixed-shape tiles of images (N, D) and texts (M, D) in an order; edges are padded with zero rows."""
 
-    def __init__(self, images: Tensor, texts: Tensor, order: Tensor, size: int) -> None:
-        self.images, self.texts, self.order, self.size = images, texts, order, size
+    images: Tensor
+    texts: Tensor
+    order: Tensor
+    size: int
 
     def text_blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """Yield (columns, texts) of every block of columns, the texts padded."""
@@ -111,13 +120,11 @@ class _Tiles:
 
 
 def _padded(part: Tensor, size: int) -> Tensor:
-    if len(part) == size:
-        return part
-    return torch.cat([part, part.new_zeros(size - len(part), part.shape[1])])
+    return part if len(part) == size else functional.pad(part, (0, 0, 0, size - len(part)))
 
 
 def _positive_scores(tiles: _Tiles, owner: Tensor) -> Tensor:
-    """Return each caption's score with its own image, (M,), from the tiles in which the rivals are scored."""
+    """Return each caption's score with its own image, (M,), from the same tiles as the scores of other images."""
     scores = torch.empty(len(owner), device=owner.device)
     for columns, texts in tiles.text_blocks():
         own = owner[columns]
@@ -126,39 +133,6 @@ def _positive_scores(tiles: _Tiles, owner: Tensor) -> Tensor:
             here = torch.nonzero(own // tiles.size == row).flatten()
             scores[columns][here] = tiles.product(rows, columns, texts)[own[here] - rows.start, here]
     return scores
-
-
-class _OwnCaptions:
-    """Moves values between captions sorted by image, (M,), and a table of one row an image, (N, most captions)."""
-
-    def __init__(self, owner: Tensor, images: int) -> None:
-        counts = torch.bincount(owner, minlength=images)
-        first = torch.cumsum(counts, 0) - counts
-        self.owner = owner
-        self.slot = torch.arange(len(owner), device=owner.device) - first[owner]
-        self.most = int(counts.max())
-        self.images = images
-
-    def by_image(self, values: Tensor, fill: float) -> Tensor:
-        """Spread values (M,) over a table (N, most), empty places filled."""
-        table = torch.full((self.images, self.most), fill, device=values.device)
-        table[self.owner, self.slot] = values
-        return table
-
-    def by_caption(self, table: Tensor) -> Tensor:
-        """Collect values (M,) from a table (N, most)."""
-        return table[self.owner, self.slot]
-
-    def at_least(self, positives: Tensor) -> Tensor:
-        """Return how many own captions, itself included, score at least as high as each caption, (M,)."""
-        table = self.by_image(positives, fill=-torch.inf)
-        return (table[self.owner] >= positives[:, None]).sum(1)
-
-    def place(self, positives: Tensor) -> Tensor:
-        """Return each caption's 0-based place among the own captions of its image, equal scores in file order, (M,)."""
-        table = self.by_image(positives, fill=-torch.inf)
-        places = torch.argsort(torch.argsort(table, dim=1, descending=True, stable=True), dim=1)
-        return self.by_caption(places)
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""Two-stage retrieval: the dual towers propose candidates, the pair scorer puts them in a new order."""
+"""Two-stage retrieval: the dual towers propose candidates, the pair scorer reorders them."""
 
 from collections.abc import Iterator
 
@@ -24,51 +24,37 @@ def reranked_ranks(
     image_tokens (n, tokens, width), text_tokens (m, tokens, width). A match that is not among the candidates keeps its
     dual rank; candidates are found without knowing the match, and a tie counts against it.
     """
-    inputs = model, projections, image_tokens, text_tokens, dual, rerank_k
-    return reranked_queries.run(_reranked, QUERIES_AT_ONCE, image_tokens.device, *inputs)
+
+    def rerank(queries: int) -> Ranks:
+        """Return the ranks, the scorer seeing the candidates of `queries` queries at a time."""
+        images, texts = model.scorer.image_parts(image_tokens), model.scorer.text_parts(text_tokens)
+        text_image = projections.text_image
+        t2i, captions = torch.from_numpy(dual.t2i.copy()), torch.from_numpy(dual.captions.copy())
+        for query, candidates, similarity in _candidates(projections.texts, projections.images, rerank_k, queries):
+            scores = model.scorer(images.rows(candidates), texts.rows(query), similarity)
+            _place(t2i, query, candidates == text_image[query], scores)
+        for query, candidates, similarity in _candidates(projections.images, projections.texts, rerank_k, queries):
+            scores = model.scorer(images.rows(query), texts.rows(candidates), similarity)
+            _place(captions, candidates, text_image[candidates] == query, scores)
+        return Ranks(t2i.numpy(), captions.numpy(), dual.caption_image)
+
+    return reranked_queries.run(rerank, QUERIES_AT_ONCE, image_tokens.device)
 
 
-def _reranked(
-    queries: int,
-    model: DualEncoder,
-    projections: Projections,
-    image_tokens: Tensor,
-    text_tokens: Tensor,
-    dual: Ranks,
-    rerank_k: int,
-) -> Ranks:
-    """Return the ranks after the scorer has seen the candidates of `queries` queries at a time."""
-    images, texts = model.scorer.image_parts(image_tokens), model.scorer.text_parts(text_tokens)
-    text_image = projections.text_image
-    t2i, captions = torch.from_numpy(dual.t2i.copy()), torch.from_numpy(dual.captions.copy())
-    for rows, candidates, similarity in _candidates(projections.texts, projections.images, rerank_k, queries):
-        scores = model.scorer(images.rows(candidates), texts.rows(_query_numbers(rows, candidates)), similarity)
-        _place(t2i, _query_numbers(rows, candidates), candidates == text_image[rows][:, None], scores)
-    for rows, candidates, similarity in _candidates(projections.images, projections.texts, rerank_k, queries):
-        scores = model.scorer(images.rows(_query_numbers(rows, candidates)), texts.rows(candidates), similarity)
-        _place(captions, candidates, text_image[candidates] == _query_numbers(rows, candidates), scores)
-    return Ranks(t2i.numpy(), captions.numpy(), dual.caption_image)
-
-
-def _candidates(queries: Tensor, gallery: Tensor, k: int, at_once: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield (query rows, candidate indices (Q, k), their similarities (Q, k))."""
+def _candidates(queries: Tensor, gallery: Tensor, k: int, at_once: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield indices of queries and of their candidates, and their similarities, each (Q, k)."""
     for rows in blocks(len(queries), at_once):
         similarity, candidates = top_candidates(queries[rows], gallery, k)
-        yield rows, candidates, similarity
-
-
-def _query_numbers(rows: slice, candidates: Tensor) -> Tensor:
-    """Return the number of each candidate's query, (Q, k)."""
-    return torch.arange(rows.start, rows.stop, device=candidates.device)[:, None].expand_as(candidates)
+        query = torch.arange(rows.start, rows.stop, device=candidates.device)[:, None].expand_as(candidates)
+        yield query, candidates, similarity
 
 
 def _place(ranks: Tensor, entries: Tensor, own: Tensor, scores: Tensor) -> None:
     """Overwrite the ranks of the matches among the candidates.
 
-    own, scores: (Q, k) which candidates are matches, and what the scorer gives them. entries: (Q, k) the entry of
-    `ranks` that a match stands for.
+    Of each candidate, (Q, k): entries, its index into `ranks` if it is a match; own, whether it is; scores.
     """
-    # A match whose dual rank lies beyond the candidates only stands among them by a tie, which must not help it.
+    # A match whose dual rank lies beyond the candidates is among them only by a tie, which must not help it.
     placed = own & (ranks.to(own.device)[entries] < own.shape[1])
     query, slot = torch.nonzero(placed, as_tuple=True)
     score = scores[query, slot][:, None]

@@ -1,4 +1,4 @@
-"""The folder evaluation_results of a run: a model evaluated, and everything that is written of it."""
+"""Evaluate a model and write the folder evaluation_results of its run."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,20 +14,13 @@ from frozenalign.data.manifests import Inputs, Manifest, SplitFiles, open_split,
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.split_findings import extra_doubts
-from frozenalign.data.splits import SplitIndex, every_row
+from frozenalign.data.splits import every_row
 from frozenalign.evaluation.diagnostics import diagnostics
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
-from frozenalign.evaluation.hubness import ChosenCorrection, choose_correction, project_sample
+from frozenalign.evaluation.hubness import HubnessCorrection, choose_correction, training_sample
 from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import (
-    Circumstances,
-    Evaluation,
-    captions_by_rule,
-    evaluate,
-    metrics_document,
-    rank_arrays,
-)
+from frozenalign.evaluation.protocol import Evaluation, captions_by_rule, evaluate, metrics_document, rank_arrays
 from frozenalign.evaluation.samples import drawn_samples
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
@@ -38,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Protocol:
-    """What a model is evaluated on: the folders of embeddings and of their split, the split, and its captions' rule."""
+    """What a model is evaluated on: folders of the embeddings and of their split, name of the split, captions rule."""
 
     data_dir: Path
     split_dir: Path
@@ -46,13 +39,13 @@ class Protocol:
     captions_rule: str
 
     def open(self) -> SplitFiles:
-        """Open the splits that an evaluation reads: those that train and choose, and the one that is evaluated."""
+        """Open the splits that an evaluation reads: train, val and the evaluated one."""
         return open_split(self.data_dir, self.split_dir, list(dict.fromkeys(["train", "val", self.split])))
 
 
 @dataclass(frozen=True)
 class Member:
-    """A trained model, or one of an ensemble: its file, and the facts that stand in it."""
+    """A trained model, or a member of an ensemble: its file, and the facts in it."""
 
     path: Path
     facts: Mapping[str, Any]
@@ -68,40 +61,45 @@ def write_evaluation(
 ) -> None:
     """Evaluate a model and write metrics.json, ranks.npz, examples.json, worst_queries.json and samples.npz.
 
-    facts: who is evaluated and how it was chosen. members: what was trained, refused where it has seen the test rows.
+    facts: of the evaluated model: its names, and how it was chosen. members: the trained models; one that may have seen
+    the test rows is a UserError.
     """
     opened, rule = protocol.open(), protocol.captions_rule
-    warnings = _warnings(members, opened.manifest, protocol)
-    metadata, index = _metadata_and_index(protocol, opened.manifest)
-    files = opened.pairs[protocol.split]
-    split = captions_by_rule(files.split, rule)
-    files = replace(files, split=split)
-    correction = choose_correction(
-        project_sample(model, opened.pairs["train"], device), project_files(model, opened.pairs["val"], device)
-    )
+    manifest, train = opened.manifest, opened.pairs["train"]
+    warnings = _warnings(members, manifest, protocol)
+    embeddings = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET)
+    metadata, index = _metadata_and_index(embeddings, protocol, manifest)
+    split = captions_by_rule(opened.pairs[protocol.split].split, rule)
+    files = replace(opened.pairs[protocol.split], split=split)
+    sample = replace(train, split=training_sample(train.split))
+    correction = choose_correction(*(project_files(model, pairs, device) for pairs in (sample, opened.pairs["val"])))
     main_set = evaluate(model, files, protocol.split, rule, device, correction)
-    extra = _extra_set(model, index, opened, protocol, device, correction)
-    diagnosed = diagnostics(main_set, files, _captions(split, metadata))
-    circumstances = Circumstances(
-        opened.manifest.rows[protocol.split],
-        _inputs(opened.manifest, protocol) | (extra.hashes if extra else {}),
-        [file_hash(member.path) for member in members],
-        warnings,
+    extra, extra_hashes = _extra_set(model, index, opened, protocol, device, correction)
+    captions = metadata.captions and [metadata.captions[row] for row in split.text_rows]
+    document = metrics_document(
+        facts,
+        main_set,
+        diagnostics(main_set, files, captions),
+        extra,
+        rows=manifest.rows[protocol.split],
+        # Captions and pictures may have changed since the split.
+        inputs=manifest.hashes | {embeddings.metadata.name: file_hash(embeddings.metadata)} | extra_hashes,
+        models=[file_hash(member.path) for member in members],
+        warnings=warnings,
     )
-    sets = {EXTRA_SET: extra.evaluation} if extra else {}
-    write_json(output / "metrics.json", metrics_document(facts, main_set, diagnosed, sets, circumstances))
+    write_json(output / "metrics.json", document)
     write_arrays(output / "ranks.npz", **rank_arrays(main_set))
     write_json(output / "examples.json", retrieval_examples(main_set, split, metadata))
     write_json(output / "worst_queries.json", worst_queries(main_set, split, metadata))
     write_arrays(output / "samples.npz", **drawn_samples(main_set.projections))
-    for name, evaluation in {protocol.split: main_set, **sets}.items():
+    for name, evaluation in {protocol.split: main_set, **extra}.items():
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)
     logger.info("found: %s RSUM %.1f", protocol.split, main_set.metrics["full"]["RSUM"])
 
 
 def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:
-    """Return, and log, what makes the numbers of a split mean less than they seem: by its making, and by training."""
+    """Return and log the reasons not to trust the numbers: those of the split and those of the training."""
     found = [*manifest.warnings, *(text for member in members for text in member.facts["warnings"])]
     found += [text for member in members for text in _seen_by(member, manifest, protocol)]
     if protocol.split == "val":
@@ -131,9 +129,8 @@ def _seen_by(member: Member, manifest: Manifest, protocol: Protocol) -> list[str
     ]
 
 
-def _metadata_and_index(protocol: Protocol, manifest: Manifest) -> tuple[Metadata, PairIndex]:
-    """Return metadata and pairs of the set that was split, refused where its pairs are others now."""
-    files = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET)
+def _metadata_and_index(files: EmbeddingFiles, protocol: Protocol, manifest: Manifest) -> tuple[Metadata, PairIndex]:
+    """Return metadata and pairs of the set that was split; pairs that have changed since are a UserError."""
     _, _, metadata, index = open_set(files)
     if pairs_of(metadata) != manifest.hashes[PAIRS]:
         raise UserError(
@@ -143,53 +140,38 @@ def _metadata_and_index(protocol: Protocol, manifest: Manifest) -> tuple[Metadat
     return metadata, index
 
 
-def _inputs(manifest: Manifest, protocol: Protocol) -> dict[str, str]:
-    """Return the SHA-256 of each file of the set that was split; captions and pictures may have changed since."""
-    metadata = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET).metadata
-    return manifest.hashes | {metadata.name: file_hash(metadata)}
-
-
-def _captions(split: SplitIndex, metadata: Metadata) -> list[str] | None:
-    """Return the text of each caption of a split, or None where the metadata has none."""
-    return metadata.captions and [metadata.captions[row] for row in split.text_rows]
-
-
-@dataclass(frozen=True)
-class ExtraSet:
-    """The evaluation of `val2017_*`, and the SHA-256 of its files by name."""
-
-    evaluation: Evaluation
-    hashes: dict[str, str]
-
-
 def _extra_set(
     model: DualEncoder,
     index: PairIndex,
     opened: SplitFiles,
     protocol: Protocol,
     device: torch.device,
-    correction: ChosenCorrection,
-) -> ExtraSet | None:
-    """Evaluate on `val2017_*` where the folder has it; index: the pairs of the set that was split."""
+    correction: HubnessCorrection,
+) -> tuple[dict[str, Evaluation], dict[str, str]]:
+    """Return the evaluation of `val2017_*` by its name and the SHA-256 of its files by name; both empty without it.
+
+    index: the pairs of the set that was split.
+    """
     train = opened.pairs["train"]
     checked = check_extra_set(protocol.data_dir, train.image_file, train.texts)
     if checked is None:
-        return None
+        return {}, {}
     rows = captions_by_rule(every_row(checked.index), protocol.captions_rule)
     pairs = PairFiles(checked.images, checked.texts, rows)
     evaluation = evaluate(model, pairs, EXTRA_SET, protocol.captions_rule, device, correction)
     known = opened.manifest.extra.get(EXTRA_SET, {})
-    # A set that was put there, or changed, after the split was made has not been looked at yet.
-    looked_at = known.get("hashes") == checked.hashes
-    warnings = known["warnings"] if looked_at else extra_doubts(checked, index, train, opened.pairs["val"])
+    # A set that was added or changed after the split has not been checked against it yet.
+    checked_before = known.get("hashes") == checked.hashes
+    warnings = known["warnings"] if checked_before else extra_doubts(checked, index, train, opened.pairs["val"])
     for text in warnings:
         logger.warning("warning: %s: %s", EXTRA_SET, text)
-    return ExtraSet(replace(evaluation, metrics=evaluation.metrics | {"warnings": warnings}), checked.hashes)
+    evaluation.metrics["warnings"] = warnings
+    return {EXTRA_SET: evaluation}, checked.hashes
 
 
 def _log(name: str, metrics: Mapping[str, Any]) -> None:
-    second = {title: metrics[key] for key, title in SECOND_RANKINGS.items() if metrics[key]}
-    for label, found in {name: metrics, **{f"{name}, {title}": found for title, found in second.items()}}.items():
+    second = {f"{name}, {title}": metrics[key] for key, title in SECOND_RANKINGS.items() if metrics[key]}
+    for label, found in {name: metrics, **second}.items():
         full = found["full"]
         recalls = "  ".join(
             f"{direction} " + "/".join(f"{full[direction][metric]:.1f}" for metric in RECALLS)

@@ -1,4 +1,4 @@
-"""Samples of projected pairs, small enough to draw."""
+"""Samples of projected pairs, small enough to plot."""
 
 import numpy as np
 import torch
@@ -10,14 +10,14 @@ NON_MATCHES = 20_000
 
 
 def drawn_samples(projections: Projections) -> dict[str, np.ndarray]:
-    """Return what pictures are drawn from: similarities `matches` (M,) and `non_matches`; `images`, `texts` (n, D)."""
+    """Return samples.npz: similarities `matches` (M,), `non_matches` (R,) and pairs of `images` and `texts` (n, D)."""
     matches, non_matches = similarity_sample(projections)
     images, texts = pair_sample(projections)
     return {"matches": matches, "non_matches": non_matches, "images": images, "texts": texts}
 
 
 def similarity_sample(projections: Projections, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return the cosine similarities of all matching pairs, (M,), and of random non-matching ones, up to 20,000."""
+    """Return the cosine similarities of all matching pairs, (M,), and of up to 20,000 random non-matching ones."""
     generator = torch.Generator().manual_seed(seed)
     own = projections.text_image
     matches = (projections.images[own] * projections.texts).sum(1)

@@ -1,7 +1,6 @@
-"""How sure a retrieval result is: test images are resampled with all their captions, the same ones for every run.
+"""Bootstrap intervals of retrieval results. Images are resampled with all their captions, which are not independent.
 
-The captions of an image are not independent, so that images are what is drawn. Intervals are the percentile intervals
-of Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
+Intervals are the percentile intervals of Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,14 +12,13 @@ from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS
 
 RESAMPLES = 10_000
 RESAMPLES_AT_ONCE = 200
-CUTOFFS = [int(name.removeprefix("R@")) for name in RECALLS]
 
 
 @dataclass(frozen=True)
 class ImageHits:
-    """What each of N test images adds to the recalls: i2t (N, 3) and t2i (N, 3) count hits at 1, 5 and 10.
+    """The hits of each of N test images: i2t (N, 3) and t2i (N, 3) at cutoffs 1, 5 and 10, fractions for several seeds.
 
-    captions: (N,) how many captions each image has. Means over seeds are fractions.
+    captions: (N,) number of captions of each image.
     """
 
     i2t: np.ndarray
@@ -29,27 +27,24 @@ class ImageHits:
 
     @classmethod
     def of(cls, i2t: np.ndarray, t2i: np.ndarray, caption_image: np.ndarray) -> "ImageHits":
-        """Count the hits of 0-based ranks of images (N,) and captions (M,); caption j belongs to caption_image[j]."""
+        """Count the hits of the 0-based ranks i2t (N,) and t2i (M,); caption j belongs to image caption_image[j]."""
         images = len(i2t)
         return cls(
-            np.stack([i2t < k for k in CUTOFFS], axis=1).astype(float),
-            np.stack([np.bincount(caption_image, t2i < k, images) for k in CUTOFFS], axis=1),
+            np.stack([i2t < k for k in RECALLS.values()], axis=1).astype(float),
+            np.stack([np.bincount(caption_image, t2i < k, images) for k in RECALLS.values()], axis=1),
             np.bincount(caption_image, minlength=images),
         )
 
     @classmethod
     def mean(cls, hits: Sequence["ImageHits"]) -> "ImageHits":
         """Return the mean hits of several seeds on the same test images."""
-        return cls(
-            np.mean([each.i2t for each in hits], axis=0),
-            np.mean([each.t2i for each in hits], axis=0),
-            _shared_captions(hits),
-        )
+        i2t, t2i = (np.mean([getattr(each, name) for each in hits], axis=0) for name in ("i2t", "t2i"))
+        return cls(i2t, t2i, _shared_captions(hits))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """How far one run's RSUM lies above another's on the same test images, with the 95 % interval of the difference."""
+    """The difference between the RSUMs of two runs on the same test images, with its 95 % interval."""
 
     difference: float
     low: float
@@ -57,7 +52,7 @@ class Comparison:
 
     @property
     def outcome(self) -> str:
-        """Return better, worse, or not distinguishable where the interval holds zero."""
+        """Return better, worse, or not distinguishable if the interval contains zero."""
         if self.low > 0:
             return "better"
         return "worse" if self.high < 0 else "not distinguishable"
@@ -66,20 +61,18 @@ class Comparison:
 def resampled_recalls(hits: Sequence[ImageHits], resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     """Return the recalls of runs on resampled images, in percent, (resamples, runs, 2 directions, 3 cutoffs).
 
-    All runs see the same draws, so that differences between them are paired.
+    All runs use the same draws, so their differences are paired.
     """
     captions = _shared_captions(hits)
-    table = np.concatenate(
-        [np.concatenate([each.i2t, each.t2i], axis=1) for each in hits] + [captions[:, None]], axis=1
-    )
+    table = np.hstack([*(part for each in hits for part in (each.i2t, each.t2i)), captions[:, None]])
     sums = np.concatenate([weights @ table for weights in _weights(len(captions), resamples, seed)])
-    recalls = sums[:, :-1].reshape(resamples, len(hits), len(DIRECTIONS), len(CUTOFFS))
+    recalls = sums[:, :-1].reshape(resamples, len(hits), len(DIRECTIONS), len(RECALLS))
     queries = np.stack([np.full(resamples, len(captions)), sums[:, -1]], axis=1)
     return 100.0 * recalls / queries[:, None, :, None]
 
 
 def recall_intervals(hits: ImageHits, resamples: int = RESAMPLES, seed: int = 0) -> dict:
-    """Return the 95 % intervals of the recalls and of RSUM, laid out as in metrics.json."""
+    """Return the 95 % intervals of the recalls and of RSUM, in the layout of metrics.json."""
     recalls = resampled_recalls([hits], resamples, seed)[:, 0]
     intervals: dict = {
         direction: {name: interval(recalls[:, d, k]) for k, name in enumerate(RECALLS)}
@@ -89,18 +82,17 @@ def recall_intervals(hits: ImageHits, resamples: int = RESAMPLES, seed: int = 0)
 
 
 def compared(difference: float, first: np.ndarray, second: np.ndarray) -> Comparison:
-    """Compare two runs by their observed difference and their RSUMs on the same draws, (resamples,) each."""
+    """Compare two runs by their observed difference and their RSUMs on the same draws, each (resamples,)."""
     return Comparison(difference, *interval(first - second))
 
 
 def interval(values: np.ndarray) -> list[float]:
     """Return the ends of the central 95 % of values."""
-    low, high = np.percentile(values, [2.5, 97.5])
-    return [float(low), float(high)]
+    return np.percentile(values, [2.5, 97.5]).tolist()
 
 
 def _weights(images: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """Yield how often each image is drawn, (b, images), over blocks of resamples."""
+    """Yield how often each image is drawn, (b, images), for blocks of b resamples."""
     generator = np.random.default_rng(seed)
     for start in range(0, resamples, RESAMPLES_AT_ONCE):
         block = min(RESAMPLES_AT_ONCE, resamples - start)

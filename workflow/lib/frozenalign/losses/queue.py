@@ -1,4 +1,4 @@
-"""Losses that compare features with the keys of a momentum copy, in the batch and in a queue."""
+"""Losses that compare features with keys: those of the batch and a queue of earlier ones, from a momentum copy."""
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,9 @@ from frozenalign.losses.registry import ContrastiveLoss, register_loss
 
 
 class QueueLoss(ContrastiveLoss):
-    """A loss that compares features with keys of a momentum copy, those of the batch and those of a queue.
+    """Base of the losses with a queue, whose size does not depend on the batch size.
 
-    The queue starts with random unit vectors that belong to no image, holds its capacity whatever the batch size, and
-    is made anew when the feature width changes.
+    It starts with random unit vectors that belong to no image, and starts again when the feature width changes.
     """
 
     def __init__(self, queue_size: int, momentum: float | None) -> None:
@@ -24,26 +23,24 @@ class QueueLoss(ContrastiveLoss):
         self.register_buffer("queue_index", torch.full((queue_size,), -1))
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
 
-    def prepare_queue(self, width: int, device: torch.device) -> None:
-        """Make a queue of random unit vectors unless there is one of this width."""
+    def prepare_queue(self, width: int) -> None:
+        """Fill the queue with random unit vectors unless it has this width."""
         if self.image_queue.shape[1] != width:
             for name in ("image_queue", "text_queue"):
-                random = torch.randn(self.queue_size, width, device=device)
+                random = torch.randn(self.queue_size, width, device=self.position.device)
                 setattr(self, name, functional.normalize(random, dim=1))
-            self.queue_index = torch.full((self.queue_size,), -1, device=device)
-            self.position = torch.zeros((), dtype=torch.long, device=device)
+            self.queue_index.fill_(-1)
+            self.position.zero_()
 
     @torch.no_grad()
     def enqueue(self, image_keys: Tensor, text_keys: Tensor, image_index: Tensor) -> None:
-        """Put the newest keys (B, D) over the oldest, wrapping at the end; of a batch beyond capacity the last stay."""
-        kept = slice(max(0, len(image_index) - self.queue_size), None)
-        image_keys, text_keys, image_index = image_keys[kept], text_keys[kept], image_index[kept]
-        steps = torch.arange(len(image_index), device=image_index.device)
-        slots = (self.position + steps) % self.queue_size
-        self.image_queue[slots] = image_keys
-        self.text_queue[slots] = text_keys
-        self.queue_index[slots] = image_index
-        self.position.copy_((self.position + len(image_index)) % self.queue_size)
+        """Overwrite the oldest keys by the newest (B, D); of a batch larger than the queue the last ones stay."""
+        count = min(len(image_index), self.queue_size)
+        slots = (self.position + torch.arange(count, device=image_index.device)) % self.queue_size
+        self.image_queue[slots] = image_keys[-count:]
+        self.text_queue[slots] = text_keys[-count:]
+        self.queue_index[slots] = image_index[-count:]
+        self.position.copy_((self.position + count) % self.queue_size)
 
 
 @register_loss("queue")
@@ -72,17 +69,16 @@ class MoCoLoss(QueueLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
         """Return the loss of features (B, D) against keys (B, D) and the queue."""
-        self.prepare_queue(x.shape[1], x.device)
+        self.prepare_queue(x.shape[1])
         own = image_index[:, None] == self.queue_index[None, :]
-        return (
-            self._one_way(x, text_keys, self.text_queue, own) + self._one_way(y, image_keys, self.image_queue, own)
-        ) / 2
+        to_texts = self._one_way(x, text_keys, self.text_queue, own)
+        return (to_texts + self._one_way(y, image_keys, self.image_queue, own)) / 2
 
     def _one_way(self, anchors: Tensor, keys: Tensor, queue: Tensor, own: Tensor) -> Tensor:
         positive = (anchors * keys).sum(1, keepdim=True)
         negative = (anchors @ queue.T).masked_fill(own, -torch.inf)
         logits = torch.cat([positive, negative], dim=1) / self.temperature
-        return functional.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+        return functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
 
 
 @register_loss("blip")
@@ -119,7 +115,7 @@ class BLIPLoss(QueueLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
         """Return the loss of features (B, D) against keys (B, D) and the queue."""
-        self.prepare_queue(x.shape[1], x.device)
+        self.prepare_queue(x.shape[1])
         all_images = torch.cat([image_keys, self.image_queue])
         all_texts = torch.cat([text_keys, self.text_queue])
         same = (image_index[:, None] == torch.cat([image_index, self.queue_index])[None, :]).float()
@@ -136,11 +132,3 @@ class BLIPLoss(QueueLoss):
     def after_step(self) -> None:
         """Keep the temperature in [0.001, 0.5]."""
         self.temperature.data.clamp_(0.001, 0.5)
-
-    def terms(self) -> dict[str, Tensor]:
-        """Return the temperature."""
-        return {"temperature": self.temperature}
-
-    def freeze_temperature(self) -> None:
-        """Keep the temperature where it starts."""
-        self.temperature.requires_grad_(False)

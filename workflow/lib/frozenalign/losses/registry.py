@@ -1,4 +1,4 @@
-"""The registry of losses, and what training asks of a loss.
+"""The registry of losses, and their base class.
 
 Notation in this wing: x and y are L2-normalised image and text features (B, D), S = x yᵀ, row = image to text.
 Parameters are keyword-only arguments annotated with the types of `configuration.parameters`; configuration, tuning and
@@ -19,19 +19,17 @@ register_loss = LOSSES.register
 
 
 def build_loss(settings: Mapping[str, Any], batch_size: int, mask_same_image: bool = False) -> "ContrastiveLoss":
-    """Return the loss that the `loss` section of an experiment describes, for batches of `batch_size` pairs.
-
-    mask_same_image: leave other pairs of an anchor's own image out of the loss, for batches that may hold some.
-    """
-    parameters = {name: value for name, value in settings.items() if name != "type"}
-    loss = LOSSES[settings["type"]](**parameters)
+    """Return the loss that the `loss` section of an experiment describes, for batches of `batch_size` pairs."""
+    loss = LOSSES[settings["type"]](**{name: value for name, value in settings.items() if name != "type"})
     loss.mask_same_image = mask_same_image
     loss.expect_batches(batch_size)
     return loss
 
 
 class ContrastiveLoss(nn.Module):
-    """What the training loop asks of a loss; the methods here are for losses that need nothing of the kind.
+    """Base of all losses, with the hooks that the training loop calls; by default they do nothing.
+
+    A learned temperature is the parameter `temperature`, or `logit_scale`, which holds ln(1 / temperature).
 
     mask_same_image: whether other pairs of an anchor's own image are left out; losses with a queue always do.
     tiles: rows and columns of the logits that are computed at once, None where a loss computes all of them.
@@ -41,17 +39,22 @@ class ContrastiveLoss(nn.Module):
     tiles: FittingSize | None = None
 
     def expect_batches(self, batch_size: int) -> None:
-        """Learn the batch size before training, for initial values that depend on it."""
+        """Set initial values that depend on the batch size."""
 
     def start_step(self, epochs_done: float) -> None:
-        """Learn how far training is, in epochs, before a step."""
+        """Adjust to the progress of training, in epochs, before a step."""
 
     def after_step(self) -> None:
-        """Bring learned values back into their bounds after the optimiser's step."""
+        """Clamp learned values to their bounds after the optimiser's step."""
 
     def terms(self) -> dict[str, Tensor]:
-        """Return the scalars worth a place in the log: temperatures and biases."""
-        return {}
+        """Return the learned scalars for the log, `logit_scale` as the temperature."""
+        scalars = {name: value for name, value in self.named_parameters() if not value.dim()}
+        scale = scalars.pop("logit_scale", None)
+        return scalars if scale is None else {"temperature": (-scale).exp(), **scalars}
 
     def freeze_temperature(self) -> None:
-        """Keep the temperature where it starts."""
+        """Keep the temperature at its initial value; a bias stays learnable."""
+        for name, value in self.named_parameters():
+            if name in ("temperature", "logit_scale"):
+                value.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The sigmoid loss: every pair of a batch is a yes-or-no question of its own."""
+"""The sigmoid loss: each pair of a batch is a binary classification."""
 
 import math
 from typing import Literal
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from frozenalign.configuration.parameters import Number, PositiveFloat
 from frozenalign.losses.registry import register_loss
 from frozenalign.losses.tiled import SigmoidPairs, TiledLoss
-from frozenalign.system.products import tile_size
 
 
 @register_loss("siglip")
@@ -29,20 +28,10 @@ class SigLIPLoss(TiledLoss):
         self.bias = nn.Parameter(torch.tensor(0.0 if bias_init == "auto" else float(bias_init)))
 
     def expect_batches(self, batch_size: int) -> None:
-        """Set an automatic bias so that every pair starts at the share of matches in a batch."""
+        """Set an automatic bias so that every pair starts with the probability p = 1 / B."""
         if self.bias_init == "auto":
             self.bias.data.fill_(-math.log(max(batch_size, 2) - 1))
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        masked = image_index if self.mask_same_image else None
-        terms = x, y, masked, self.logit_scale.exp(), self.bias
-        return self.tiles.run(SigmoidPairs.apply, tile_size(x.device), x.device, *terms) / len(x)
-
-    def terms(self) -> dict[str, Tensor]:
-        """Return temperature and bias."""
-        return {"temperature": (-self.logit_scale).exp(), "bias": self.bias}
-
-    def freeze_temperature(self) -> None:
-        """Keep the scale where it starts; the bias stays learnable."""
-        self.logit_scale.requires_grad_(False)
+        return self.sum_over(SigmoidPairs, x, y, image_index, self.logit_scale.exp(), self.bias) / len(x)

@@ -1,4 +1,4 @@
-"""Softmax losses: each feature chooses its partner among the batch."""
+"""Softmax losses: each feature picks its match among the batch."""
 
 import math
 
@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from frozenalign.configuration.parameters import PositiveFloat, Probability
 from frozenalign.losses.registry import register_loss
 from frozenalign.losses.tiled import SoftmaxPairs, TiledLoss
-from frozenalign.system.products import tile_size
 
 
 class SoftmaxLoss(TiledLoss):
@@ -18,8 +17,7 @@ class SoftmaxLoss(TiledLoss):
 
     def _cross_entropies(self, x: Tensor, y: Tensor, image_index: Tensor, scale: Tensor) -> Tensor:
         """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
-        masked = image_index if self.mask_same_image else None
-        total = self.tiles.run(SoftmaxPairs.apply, tile_size(x.device), x.device, x, y, masked, scale)
+        total = self.sum_over(SoftmaxPairs, x, y, image_index, scale)
         if self.label_smoothing:
             matches = (x * y).sum()
             mean_of_each_row = x.sum(0) @ y.sum(0) / len(x)
@@ -49,14 +47,6 @@ class CLIPLoss(SoftmaxLoss):
     def after_step(self) -> None:
         """Keep the logarithm of the scale in [0, ln 100]."""
         self.logit_scale.data.clamp_(0.0, math.log(100.0))
-
-    def terms(self) -> dict[str, Tensor]:
-        """Return the temperature."""
-        return {"temperature": (-self.logit_scale).exp()}
-
-    def freeze_temperature(self) -> None:
-        """Keep the scale where it starts."""
-        self.logit_scale.requires_grad_(False)
 
 
 @register_loss("infonce")
@@ -97,11 +87,3 @@ class ALIGNLoss(SoftmaxLoss):
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
         return self._cross_entropies(x, y, image_index, 1 / self.temperature)
-
-    def terms(self) -> dict[str, Tensor]:
-        """Return the temperature."""
-        return {"temperature": self.temperature}
-
-    def freeze_temperature(self) -> None:
-        """Keep τ where it starts."""
-        self.temperature.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""A penalty on projections that lose the neighbourhoods of the frozen embeddings."""
+"""A penalty on projections that change the neighbourhoods of the frozen embeddings."""
 
 import math
 
@@ -15,23 +15,16 @@ def structure_loss(embeddings: Tensor, projections: Tensor) -> Tensor:
     A neighbourhood is the softmax of cosine similarities, about the batch mean, over the other rows of the batch. The
     first level of Gröger et al. 2025, With Limited Data for Multimodal Alignment, Let the STRUCTURE Guide You.
     """
-    with torch.no_grad():
-        target = _neighbourhoods(embeddings)
-    found = _neighbourhoods(projections)
+    target, found = _neighbourhoods(embeddings.detach()), _neighbourhoods(projections)
     middle = torch.logaddexp(target, found) - math.log(2)
-    divergences = (_divergence(target, middle) + _divergence(found, middle)) / 2
-    return divergences.mean()
+    to_target, to_found = ((log_p.exp() * (log_p - middle)).sum(1) for log_p in (target, found))
+    return ((to_target + to_found) / 2).mean()
 
 
 def _neighbourhoods(rows: Tensor) -> Tensor:
-    """Return log-probabilities (B, B - 1) of every row's neighbours, itself left out."""
-    rows = rows.float()
+    """Return log-probabilities (B, B - 1) of the other rows as neighbours of each row."""
+    rows, count = rows.float(), len(rows)
     unit = functional.normalize(rows - rows.mean(0), dim=1)
     logits = unit @ unit.T / TEMPERATURE
-    count = len(rows)
     others = logits.flatten()[1:].view(count - 1, count + 1)[:, :-1].reshape(count, count - 1)
     return torch.log_softmax(others, dim=1)
-
-
-def _divergence(log_p: Tensor, log_q: Tensor) -> Tensor:
-    return (log_p.exp() * (log_p - log_q)).sum(1)

@@ -2,11 +2,10 @@
 
 Where image indices (B,) are given, other pairs of an anchor's own image are left out of its sum: they are no negatives.
 
-The gradient of a tile is taken while the tile is there: memory grows with B, tiles stay in the cache, and a backward
-pass only scales what is known.
+The forward pass computes each tile's gradient as well: memory grows with B, tiles stay in the cache, and the backward
+pass only scales the result.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional
 
 from frozenalign.losses.registry import ContrastiveLoss
 from frozenalign.system.memory import FittingSize
-from frozenalign.system.products import SMALLEST_TILE, add_product, product, tiles
+from frozenalign.system.products import SMALLEST_TILE, add_product, product, tile_size, tiles
 
 
 class TiledLoss(ContrastiveLoss):
@@ -25,8 +24,25 @@ class TiledLoss(ContrastiveLoss):
         super().__init__()
         self.tiles = FittingSize("rows and columns of the loss", SMALLEST_TILE, "lower training.batch_size")
 
+    def sum_over(
+        self, pairs: type[torch.autograd.Function], x: Tensor, y: Tensor, image_index: Tensor, *learned: Tensor
+    ) -> Tensor:
+        """Return the sum that `pairs` takes of features (B, D) and (B, D), given its scale and bias."""
+        masked = image_index if self.mask_same_image else None
+        return self.tiles.run(pairs.apply, tile_size(x.device), x.device, x, y, masked, *learned)
 
-class SigmoidPairs(torch.autograd.Function):
+
+class _PairSum(torch.autograd.Function):
+    """A sum over pairs whose forward pass has saved its gradients by x, y and the learned values."""
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of the arguments of `forward`."""
+        by_x, by_y, *by_learned = (upstream * gradient for gradient in ctx.saved_tensors)
+        return None, by_x, by_y, None, *by_learned
+
+
+class SigmoidPairs(_PairSum):
     """-Σij log σ(z_ij l_ij) with l = scale x yᵀ + bias, z = 1 for i = j and -1 elsewhere."""
 
     @staticmethod
@@ -36,7 +52,7 @@ class SigmoidPairs(torch.autograd.Function):
         """Return the sum for features (B, D) and (B, D), in tiles of `size` rows and columns."""
         pairs = _ScaledPairs(x, y, scale, image_index, size)
         total, slope_sum = x.new_zeros(()), x.new_zeros(())
-        for rows, columns in pairs.tiles():
+        for rows, columns in pairs.tiles:
             logits = pairs.logits(rows, columns).add_(bias)
             total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
             slopes = logits.sigmoid_()
@@ -46,14 +62,8 @@ class SigmoidPairs(torch.autograd.Function):
         ctx.save_for_backward(*pairs.gradients(), slope_sum)
         return total
 
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x, y, scale and bias."""
-        by_x, by_y, by_scale, by_bias = (upstream * gradient for gradient in ctx.saved_tensors)
-        return None, by_x, by_y, None, by_scale, by_bias
 
-
-class SoftmaxPairs(torch.autograd.Function):
+class SoftmaxPairs(_PairSum):
     """Σi (lse_j l_ij + lse_j l_ji - 2 l_ii) with l = scale x yᵀ: the cross-entropies of both directions, added up."""
 
     @staticmethod
@@ -62,12 +72,12 @@ class SoftmaxPairs(torch.autograd.Function):
         pairs = _ScaledPairs(x, y, scale, image_index, size)
         by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
         total = x.new_zeros(())
-        for rows, columns in pairs.tiles():
+        for rows, columns in pairs.tiles:
             logits = pairs.logits(rows, columns)
             by_row[rows] = torch.logaddexp(by_row[rows], logits.logsumexp(1))
             by_column[columns] = torch.logaddexp(by_column[columns], logits.logsumexp(0))
             total -= 2 * _diagonal(logits, rows, columns).sum()
-        for rows, columns in pairs.tiles():
+        for rows, columns in pairs.tiles:
             logits = pairs.logits(rows, columns)
             slopes = (logits - by_row[rows, None]).exp_()
             slopes += logits.sub_(by_column[None, columns]).exp_()
@@ -76,24 +86,14 @@ class SoftmaxPairs(torch.autograd.Function):
         ctx.save_for_backward(*pairs.gradients())
         return total + by_row.sum() + by_column.sum()
 
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of x, y and scale."""
-        by_x, by_y, by_scale = (upstream * gradient for gradient in ctx.saved_tensors)
-        return None, by_x, by_y, None, by_scale
-
 
 class _ScaledPairs:
-    """Tiles of scale x yᵀ, and what the slopes of a sum over them mean for x (B, D), y (B, D) and scale."""
+    """Tiles of scale x yᵀ, and the gradients of a sum over them by x (B, D), y (B, D) and scale."""
 
     def __init__(self, x: Tensor, y: Tensor, scale: Tensor, image_index: Tensor | None, size: int) -> None:
         self.x, self.y, self.scale = x * scale, y, scale
-        self.image_index, self.size = image_index, size
+        self.image_index, self.tiles = image_index, list(tiles(len(x), len(y), size))
         self.x_gradient, self.y_gradient = torch.zeros_like(x), torch.zeros_like(y)
-
-    def tiles(self) -> Iterator[tuple[slice, slice]]:
-        """Yield (rows, columns) of every tile."""
-        return tiles(len(self.x), len(self.y), self.size)
 
     def logits(self, rows: slice, columns: slice) -> Tensor:
         """Return the logits of a tile, minus infinity where a pair is left out."""
@@ -105,16 +105,16 @@ class _ScaledPairs:
         return logits.masked_fill_(same, -torch.inf)
 
     def add_slopes(self, rows: slice, columns: slice, slopes: Tensor) -> None:
-        """Take in the derivatives of the sum by the logits of a tile."""
+        """Add the derivatives of the sum by the logits of a tile."""
         add_product(self.x_gradient[rows], slopes, self.y[columns])
         add_product(self.y_gradient[columns], slopes.T, self.x[rows])
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the gradients of x, y and scale once every tile is in."""
+        """Return the gradients of x, y and scale, after all tiles were added."""
         by_scale = (self.x_gradient * self.x).sum() / self.scale
         return self.x_gradient.mul_(self.scale), self.y_gradient, by_scale
 
 
 def _diagonal(tile: Tensor, rows: slice, columns: slice) -> Tensor:
-    """Return the part of the whole matrix's diagonal that lies in a tile, as a view; off the diagonal it is empty."""
+    """Return a view of the whole matrix's diagonal within a tile, empty for a tile off the diagonal."""
     return tile.diagonal() if rows.start == columns.start else tile[:0, 0]

@@ -1,4 +1,4 @@
-"""Dropout whose random bits cost a fifth of PyTorch's on a CPU, where they took a fifth of the training time."""
+"""Dropout that draws its random bits five times faster on a CPU than PyTorch's, which took 20 % of a training."""
 
 import torch
 from torch import Tensor, nn
@@ -24,13 +24,9 @@ def dropped(x: Tensor, share: float) -> Tensor:
         return x
     if x.device.type != "cpu":
         return functional.dropout(x, share)
+    words = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    # Whole numbers drawn evenly from [-32768, 32768).
+    levels = words.view(torch.int16)[: x.numel()].view(x.shape)
     zeros = round(share * LEVELS)
-    kept = _random_levels(x.shape) >= zeros - LEVELS // 2
+    kept = levels >= zeros - LEVELS // 2
     return x * kept.to(x.dtype).mul_(LEVELS / (LEVELS - zeros))
-
-
-def _random_levels(shape: torch.Size) -> Tensor:
-    """Return whole numbers drawn evenly from [-32768, 32768), as int16 of a shape."""
-    count = shape.numel()
-    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-    return words.view(torch.int16)[:count].view(shape)

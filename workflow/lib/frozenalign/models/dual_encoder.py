@@ -12,7 +12,7 @@ from frozenalign.models.heads import Head
 from frozenalign.models.registry import HEADS
 from frozenalign.system.errors import UserError, one_line
 
-# Keys of `model` that are no parameters of the head.
+# Keys of `model` that are not parameters of the head.
 COMMON = ("type", "output_dim", "skip", "whitening", "shrinkage")
 
 
@@ -32,10 +32,10 @@ class Standardize(nn.Module):
 class DualEncoder(nn.Module):
     """Two projection heads that share a type, not weights; `scorer` is set where the head re-ranks.
 
-    Embeddings to encode may be tensors of any device or NumPy arrays; they are computed in float32 on the model's
-    device. A row with a NaN becomes a row of NaN, and no other row changes.
+    It encodes tensors of any device and NumPy arrays, in float32 on the model's device. A row with a NaN becomes a row
+    of NaN, and no other row changes.
 
-    model: the `model` section of an experiment: the keys of every head and the parameters of its type.
+    model: the `model` section of an experiment.
     """
 
     def __init__(self, model: Mapping[str, Any], image_dim: int, text_dim: int) -> None:
@@ -48,7 +48,7 @@ class DualEncoder(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """Return the image tower itself, without what surrounds it; its parameters are those of both towers."""
+        """Return the image tower without skip path and whitening; both towers have the same parameters."""
         tower = self.image_tower
         while isinstance(tower, TowerBesidePath | WhitenedTower):
             tower = tower.tower
@@ -56,7 +56,7 @@ class DualEncoder(nn.Module):
 
     @property
     def traits(self) -> Head:
-        """Return what the head asks of training: a plain module asks for nothing."""
+        """Return what the head needs of training: the defaults for a plain module."""
         return self.head if isinstance(self.head, Head) else Head()
 
     def encode_images(self, x: Tensor | np.ndarray) -> Tensor:
@@ -94,7 +94,7 @@ class DualEncoder(nn.Module):
 
 
 def _holds_numbers(x: Any) -> bool:
-    """Say whether x is a dense tensor, or an array without a mask, of real numbers."""
+    """Return whether x is a dense tensor, or an array without a mask, of real numbers."""
     if isinstance(x, Tensor):
         dense = x.layout == torch.strided and not (x.is_nested or x.is_quantized)
         return dense and not x.is_complex() and x.dtype != torch.bool
@@ -102,24 +102,23 @@ def _holds_numbers(x: Any) -> bool:
 
 
 def _kind(x: Any) -> str:
-    """Name the type of a value, of a tensor or an array with that of its items."""
+    """Return the type of a value for a message, of a tensor or an array with that of its items."""
     if isinstance(x, Tensor):
         return f"{x.layout} tensor of {x.dtype}".replace("torch.", "")
-    name = type(x).__name__
-    return one_line(f"{name} of {x.dtype}") if isinstance(x, np.ndarray) else name
+    return one_line(f"{type(x).__name__} of {x.dtype}") if isinstance(x, np.ndarray) else type(x).__name__
 
 
 def _as_tensor(x: Tensor | np.ndarray) -> Tensor:
-    """Return an array as a float32 tensor, which shares its memory where PyTorch can write and walk through it."""
+    """Return an array as a float32 tensor, without a copy where PyTorch can use its memory layout."""
     if isinstance(x, Tensor):
         return x
-    # As in a tensor, a number beyond float32 becomes infinite without a word.
+    # A number beyond float32 becomes infinite without a warning, as in a tensor.
     with np.errstate(over="ignore", invalid="ignore"):
         return torch.from_numpy(np.require(x, np.float32, ["C", "W", "E"]))
 
 
 def _tower(model: Mapping[str, Any], input_dim: int) -> nn.Module:
-    """Return the tower of one modality with what surrounds it."""
+    """Return the tower of one modality, with whitening and skip path as configured."""
     parameters = {name: value for name, value in model.items() if name not in COMMON}
     tower = HEADS[model["type"]](input_dim, model["output_dim"], **parameters)
     if model.get("whitening", "none") != "none":
@@ -135,7 +134,7 @@ def unit(x: Tensor) -> Tensor:
 
 
 class TowerBesidePath(nn.Module):
-    """A linear path and a tower beside it that begins at zero: path(x) + gate * tower(x), a gate for each dimension."""
+    """A linear path plus a gated tower: path(x) + gate * tower(x), one gate for each dimension, zero at first."""
 
     def __init__(self, tower: nn.Module, input_dim: int, output_dim: int) -> None:
         super().__init__()
@@ -154,9 +153,9 @@ class TowerBesidePath(nn.Module):
 
 
 class WhitenedTower(nn.Module):
-    """A tower that sees inputs in which every direction of the training rows varies alike.
+    """A tower whose inputs are whitened: every direction of the training rows has the same variance.
 
-    matrix: (input_dim, input_dim), the identity until `starting_points.whiten` writes it.
+    matrix: (input_dim, input_dim), the identity until `training.starts.whiten` fills it.
     """
 
     def __init__(self, tower: nn.Module, input_dim: int) -> None:

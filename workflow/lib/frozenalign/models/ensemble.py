@@ -10,9 +10,9 @@ from frozenalign.models.dual_encoder import DualEncoder
 
 
 class Ensemble(nn.Module):
-    """Models side by side: the cosine similarity of their joint projections is the mean of the members' own.
+    """Models side by side: the cosine similarity of their joint projections is the mean of the members'.
 
-    A member's pair scorer takes no part, so that there is nothing to re-rank.
+    Pair scorers of the members are not used: nothing is re-ranked.
     """
 
     scorer = None

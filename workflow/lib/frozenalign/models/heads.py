@@ -2,7 +2,7 @@
 
 A tower maps standardised embeddings (N, input_dim) to (N, output_dim). Its parameters are keyword-only arguments
 annotated with the types of `configuration.parameters`; configuration, tuning and documentation read them from here.
-A tower that asks something of training, such as a momentum copy, is a `Head` as well.
+A tower that needs something of training, such as a momentum copy, is a `Head` as well.
 """
 
 from typing import Literal
@@ -19,7 +19,7 @@ from frozenalign.system.errors import UserError
 
 
 class Head:
-    """What a head may ask of training, beside being a tower; a tower that asks for nothing need not be a `Head`.
+    """What a head may need of training; a tower that needs nothing may be any module.
 
     learnable_temp: whether the temperature of the loss is learned. momentum: share of its old weights that a momentum
     copy keeps in a step, where the loss has none of its own; None takes the loss's default.
@@ -29,7 +29,7 @@ class Head:
     momentum: float | None = None
 
     def pair_scorer(self) -> nn.Module | None:
-        """Return an untrained scorer of pairs; a head that has one also has `with_tokens` and `rerank_k`."""
+        """Return an untrained scorer of pairs; a head with one also has `with_tokens` and `rerank_k`."""
         return None
 
 
@@ -109,16 +109,11 @@ class AttentionTower(nn.Module):
         self.layers = nn.ModuleList(_transformer_layer(self.token_dim, num_heads, dropout) for _ in range(num_layers))
         self.to_output = nn.Linear(self.token_dim, output_dim)
 
-    def tokens(self, x: Tensor) -> Tensor:
-        """Map (N, input_dim) to tokens (N, num_tokens, token_dim)."""
+    def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Map (N, input_dim) to the output (N, output_dim) and its tokens (N, num_tokens, token_dim)."""
         tokens = self.to_tokens(x).view(len(x), self.num_tokens, self.token_dim) + self.positions
         for layer in self.layers:
             tokens = layer(tokens)
-        return tokens
-
-    def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (N, input_dim) to the output (N, output_dim) and the tokens that it is the mean of."""
-        tokens = self.tokens(x)
         return self.to_output(tokens.mean(1)), tokens
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,15 +145,8 @@ class CrossModalTower(Head, AttentionTower):
         dropout: Probability = 0.1,
         rerank_k: PositiveInt = 64,
     ) -> None:
-        super().__init__(
-            input_dim,
-            output_dim,
-            hidden_dim=hidden_dim,
-            num_tokens=num_tokens,
-            num_heads=num_heads,
-            num_layers=num_layers,
-            dropout=dropout,
-        )
+        sizes = {"hidden_dim": hidden_dim, "num_tokens": num_tokens, "num_heads": num_heads, "num_layers": num_layers}
+        super().__init__(input_dim, output_dim, **sizes, dropout=dropout)
         self.rerank_k = rerank_k
 
     def pair_scorer(self) -> CrossModalScorer:

@@ -15,10 +15,10 @@ from frozenalign.system.files import replacing
 
 FORMAT = 2
 TRAIN_AGAIN = "delete it and train again"
-# Whose file it is cannot be told: nobody is to delete embeddings for having named them as a model.
+# The file may be something else, such as embeddings, so the advice to delete it comes with a condition.
 ANOTHER_FILE = f"give the path of a best_model.pt; if this is one, {TRAIN_AGAIN}"
 CHECKPOINT = ArchiveKind(
-    # The history of a training stands there, which grows with its epochs.
+    # It includes the history of a training, which grows with its epochs.
     description_bytes=64 << 20,
     verified=True,
     missing="run the training step first",
@@ -32,7 +32,7 @@ def save_heads(
 ) -> None:
     """Write a model with plain facts about it (settings, hashes, epoch) so that `load_heads` needs no other file.
 
-    further: tensors and plain values by a key of their own, for `load_with`.
+    further: tensors and plain values under further keys, for `load_with`.
     """
     state = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
     described = {"format": FORMAT, "model": model.settings, "input_dims": model.dims, "facts": dict(facts)}
@@ -40,23 +40,23 @@ def save_heads(
 
 
 def load_heads(path: str | Path) -> tuple[DualEncoder, dict[str, Any]]:
-    """Rebuild a saved model for use and return it with the facts saved beside it.
+    """Rebuild a saved model for use and return it with its facts.
 
-    It is on the CPU, in evaluation mode, and nothing of it is learned any more: what it computes has no graph.
+    It is on the CPU, in evaluation mode, and its parameters need no gradients.
     """
     model, facts, _ = load_with(path)
     return model, facts
 
 
 def load_with(path: str | Path, own_key: str = "") -> tuple[DualEncoder, dict[str, Any], Any]:
-    """Return what `load_heads` does, and what was saved under a key of its own, None where nothing was."""
+    """Return what `load_heads` does, and what was saved under a further key, or None."""
     content = read_checkpoint(path)
     if content.get("format") != FORMAT:
         raise UserError(
             f"{path} has format {quoted(content.get('format'))}, this version reads {FORMAT}: train it again"
         )
     if not isinstance(model := content.get("model"), dict) or not isinstance(head := model.get("type"), str):
-        raise UserError(f"{path} does not say which head it holds, it is not a whole model: {TRAIN_AGAIN}")
+        raise UserError(f"{path} names no head, it is not a whole model: {TRAIN_AGAIN}")
     if head not in HEADS:
         raise UserError(f"{path} holds the head {quoted(head)}, which is not registered: add it back")
     for key in ("input_dims", "facts", "state"):
@@ -69,7 +69,7 @@ def load_with(path: str | Path, own_key: str = "") -> tuple[DualEncoder, dict[st
 
 
 def _rebuilt(content: Mapping[str, Any], device: str) -> DualEncoder:
-    """Build the model of a file, its weights still to come, in float32 on a device, whatever the defaults are now."""
+    """Return the model of a file with random weights, in float32 on a device, whatever PyTorch's defaults are."""
     default = torch.get_default_dtype()
     torch.set_default_dtype(torch.float32)
     try:
@@ -82,7 +82,7 @@ def _rebuilt(content: Mapping[str, Any], device: str) -> DualEncoder:
 def _refuse_other_state(path: str | Path, content: Mapping[str, Any]) -> None:
     """Refuse settings that make no model, and a state that is not of that model or not finite."""
     try:
-        # Without memory for its weights: settings that ask for more than the file holds cost nothing.
+        # The meta device allocates nothing, however large the settings are.
         expected = _rebuilt(content, "meta").state_dict()
     except Exception as error:
         raise UserError(
@@ -109,16 +109,13 @@ def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:
 def _tensor_bytes(content: Any) -> int:
     """Return the bytes of all tensors in nested mappings and sequences."""
     if isinstance(content, Tensor):
-        return content.numel() * content.element_size()
-    if isinstance(content, Mapping):
-        return sum(_tensor_bytes(value) for value in content.values())
-    if isinstance(content, list | tuple):
-        return sum(_tensor_bytes(value) for value in content)
-    return 0
+        return content.nbytes
+    values = content.values() if isinstance(content, Mapping) else content
+    return sum(map(_tensor_bytes, values)) if isinstance(content, Mapping | list | tuple) else 0
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a file of tensors and plain values; no object is ever unpickled, and tensors are mapped from the file."""
+    """Read a file of tensors and plain values, without unpickling objects; tensors are mapped from the file."""
     content, _ = open_archive(Path(path), CHECKPOINT)
     if not isinstance(content, dict):
         raise UserError(f"{path} is not a model of this project: {ANOTHER_FILE}")

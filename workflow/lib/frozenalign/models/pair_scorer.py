@@ -9,7 +9,7 @@ from torch.nn import functional
 
 @dataclass(frozen=True)
 class ProjectedTokens:
-    """Tokens of one modality as attention sees them, each (N, tokens, width)."""
+    """Attention inputs of one modality's tokens, each (N, tokens, width)."""
 
     queries: Tensor
     keys: Tensor
@@ -21,7 +21,7 @@ class ProjectedTokens:
 
 
 class TokenProjection(nn.Module):
-    """Maps tokens to queries, keys and values once an item, so that scoring a pair costs only the attention itself."""
+    """Maps tokens to queries, keys and values, once for each item, so that a pair costs only the attention itself."""
 
     def __init__(self, token_dim: int) -> None:
         super().__init__()
@@ -29,15 +29,15 @@ class TokenProjection(nn.Module):
         self.to_parts = nn.Linear(token_dim, 3 * token_dim)
 
     def forward(self, tokens: Tensor) -> ProjectedTokens:
-        """Map tokens (N, tokens, width) to their attention parts."""
+        """Map tokens (N, tokens, width) to attention inputs."""
         return ProjectedTokens(*self.to_parts(self.norm(tokens)).chunk(3, dim=-1))
 
 
 class CrossModalScorer(nn.Module):
     """Scores (image, text) pairs: image tokens attend to text tokens and back, the pooled results are compared.
 
-    The score is a correction of the scaled dual similarity and starts at zero, so that an untrained scorer keeps the
-    order of the dual retrieval.
+    The score is the scaled dual similarity plus a correction that starts at zero: an untrained scorer keeps the order
+    of the dual retrieval.
     """
 
     def __init__(self, token_dim: int) -> None:

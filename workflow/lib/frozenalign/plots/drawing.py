@@ -1,11 +1,11 @@
-"""Pictures are drawn where they are not yet, or what they were drawn from has changed."""
+"""Draw pictures that are missing, or whose data have changed."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path
 
 from matplotlib.figure import Figure
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from frozenalign.system.files import save_figure
 
@@ -13,9 +13,9 @@ DRAWN_FROM = "Source"
 
 
 def draw(path: Path, drawn_from: str, figure: Callable[[], Figure]) -> bool:
-    """Write a picture as PNG and return True, or return False where the one there is drawn from the same.
+    """Write a picture as PNG and return True, or return False if the existing one was drawn from the same data.
 
-    drawn_from: a hash of everything that decides the picture; it stands in the file.
+    drawn_from: a hash of everything that decides the picture, stored in the file.
     """
     if _source_of(path) == drawn_from:
         os.utime(path)
@@ -28,5 +28,5 @@ def _source_of(path: Path) -> str | None:
     try:
         with Image.open(path) as picture:
             return picture.info.get(DRAWN_FROM)
-    except (OSError, UnidentifiedImageError, SyntaxError, ValueError):
+    except (OSError, SyntaxError, ValueError):
         return None

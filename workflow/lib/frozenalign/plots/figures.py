@@ -24,18 +24,17 @@ def new_axes(columns: int = 1, width: float = 6.0, height: float = 3.8) -> tuple
 
 
 def literal(text: str) -> str:
-    """Return a name as matplotlib has to be given it: between two dollar signs it would look for mathematics."""
+    """Return a name for matplotlib, which would read text between dollar signs as mathematics."""
     return text.replace("$", r"\$")
 
 
 def training_curves(history: dict[str, Any], title: str) -> Figure:
-    """Draw loss, validation recalls, learning rate and learned temperature by epoch; the chosen one is marked."""
+    """Draw loss, validation recalls, learning rate and learned loss terms by epoch; the chosen epoch is marked."""
     records = history["epochs"]
     terms = sorted({name for record in records for name in record["loss_terms"]})
     figure, (loss, recall, rate) = new_axes(3, width=13.0)
-    figure.suptitle(
-        f"{literal(title)}: training, epoch {history['best_epoch']} chosen by validation {history['monitor']}"
-    )
+    best = history["best_epoch"]
+    figure.suptitle(f"{literal(title)}: training, epoch {best} chosen by validation {history['monitor']}")
     trained = [record for record in records if "loss" in record]
     steps = [record["epoch"] for record in trained]
     loss.plot(steps, [record["loss"] for record in trained], color=NEUTRAL, marker="o", markersize=3)
@@ -54,14 +53,13 @@ def training_curves(history: dict[str, Any], title: str) -> Figure:
         learned = rate.twinx()
         learned.spines[["top"]].set_visible(False)
         for name, color in zip(terms, ("#009E73", "#CC79A7", "#56B4E9"), strict=False):
-            learned.plot(
-                epochs, [record["loss_terms"].get(name, np.nan) for record in records], color=color, label=name
-            )
+            values = [record["loss_terms"].get(name, np.nan) for record in records]
+            learned.plot(epochs, values, color=color, label=name)
         learned.set_ylabel(" and ".join(terms))
         learned.legend(fontsize=8, frameon=False)
         rate.set_title(f"Learning rate, {' and '.join(terms)}")
     for each in (loss, recall, rate):
-        each.axvline(history["best_epoch"], color=MARK, linewidth=1, linestyle=(0, (1, 2)))
+        each.axvline(best, color=MARK, linewidth=1, linestyle=(0, (1, 2)))
         each.xaxis.get_major_locator().set_params(integer=True)
     return figure
 
@@ -70,21 +68,12 @@ def recall_at_k(i2t_ranks: np.ndarray, t2i_ranks: np.ndarray, title: str) -> Fig
     """Draw the share of queries whose match is among the first K, for K = 1 … 100, from 0-based ranks (Q,)."""
     figure, (axes,) = new_axes()
     k = np.arange(1, 101)
-    named = (("image to text", i2t_ranks, I2T), ("text to image", t2i_ranks, T2I))
-    for label, ranks, color in named:
+    for label, ranks, color in (("image to text", i2t_ranks, I2T), ("text to image", t2i_ranks, T2I)):
         axes.plot(k, [100 * (ranks < each).mean() for each in k], color=color, label=label)
-    gallery = len(i2t_ranks)
-    axes.plot(
-        k, 100 * np.minimum(1, k / gallery), color=NEUTRAL, linestyle=":", label=f"chance, text to {gallery} images"
-    )
-    axes.set(
-        title=f"{literal(title)}: recall at K",
-        xlabel="K",
-        ylabel="recall at K, %",
-        xscale="log",
-        ylim=(0, 102),
-        xlim=(1, 100),
-    )
+    chance = 100 * np.minimum(1, k / len(i2t_ranks))
+    axes.plot(k, chance, color=NEUTRAL, linestyle=":", label=f"chance, text to {len(i2t_ranks)} images")
+    axes.set(title=f"{literal(title)}: recall at K", xlabel="K", ylabel="recall at K, %")
+    axes.set(xscale="log", ylim=(0, 102), xlim=(1, 100))
     axes.set_xticks([1, 5, 10, 50, 100], ["1", "5", "10", "50", "100"])
     axes.legend(frameon=False, loc="best")
     return figure
@@ -93,7 +82,7 @@ def recall_at_k(i2t_ranks: np.ndarray, t2i_ranks: np.ndarray, title: str) -> Fig
 def similarity_histogram(matches: np.ndarray, non_matches: np.ndarray, title: str) -> Figure:
     """Draw the densities of the cosine similarities of matching (M,) and non-matching pairs (R,), and their overlap.
 
-    A single image leaves no non-matching pair.
+    R is zero for a single image.
     """
     figure, (axes,) = new_axes()
     every = np.concatenate([matches, non_matches])
@@ -106,26 +95,19 @@ def similarity_histogram(matches: np.ndarray, non_matches: np.ndarray, title: st
             density, *_ = axes.hist(values, edges, density=True, color=color, alpha=0.55, label=f"{label} pairs")
             densities.append(density)
     overlap = f", overlap {100 * float(np.minimum(*densities) @ np.diff(edges)):.0f} %" if len(densities) == 2 else ""
-    axes.set(
-        title=f"{literal(title)}: similarity of pairs{overlap}",
-        xlabel="cosine similarity",
-        ylabel="density",
-    )
+    axes.set(title=f"{literal(title)}: similarity of pairs{overlap}", xlabel="cosine similarity", ylabel="density")
     axes.legend(frameon=False)
     return figure
 
 
 def embedding_map(image_xy: np.ndarray, text_xy: np.ndarray, title: str, method: str) -> Figure:
-    """Draw images (n, 2) and their texts (n, 2) in the plane, a line between the two of a pair."""
+    """Draw images (n, 2) and their texts (n, 2) in the plane, with a line between image and text of each pair."""
     figure, (axes,) = new_axes(width=6.0, height=5.2)
     lines = np.stack([image_xy, text_xy, np.full_like(image_xy, np.nan)], axis=1).reshape(-1, 2)
     axes.plot(lines[:, 0], lines[:, 1], color="#9CA3AF", linewidth=0.6, zorder=1)
     for points, color, marker, label in ((image_xy, IMAGE, "o", "image"), (text_xy, TEXT, "^", "text")):
         axes.scatter(points[:, 0], points[:, 1], s=16, color=color, marker=marker, label=label, zorder=2, linewidths=0)
-    axes.set(
-        title=f"{literal(title)}: {len(image_xy)} pairs, {method}",
-        xlabel=f"{method} dimension 1",
-        ylabel=f"{method} dimension 2",
-    )
+    axes.set(title=f"{literal(title)}: {len(image_xy)} pairs, {method}")
+    axes.set(xlabel=f"{method} dimension 1", ylabel=f"{method} dimension 2")
     axes.legend(frameon=False)
     return figure

@@ -1,4 +1,4 @@
-"""The picture of a leaderboard, in the style of the others."""
+"""The picture of a leaderboard."""
 
 import numpy as np
 import pandas as pd
@@ -11,9 +11,9 @@ KINDS = (("head", I2T, "o"), ("ensemble", T2I, "D"), ("baseline", NEUTRAL, "s"),
 
 
 def leaderboard_figure(table: pd.DataFrame) -> Figure:
-    """Draw the RSUM of every experiment with its 95 % interval, best at the top; each kind in a colour of its own.
+    """Draw the RSUM of every experiment with its 95 % interval, best at the top, one colour for each kind.
 
-    The axis begins at 60 % of the best, where differences can be seen; what lies below stands at its edge as a number.
+    The axis begins at 60 % of the best, so that differences are visible; lower values are written at its edge.
     """
     figure, (axes,) = new_axes(width=7.5, height=1.2 + 0.3 * len(table))
     places = np.arange(len(table))[::-1]

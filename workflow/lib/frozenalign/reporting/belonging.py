@@ -1,4 +1,4 @@
-"""Results that do not belong together, and stay out of one report."""
+"""Checks that the results of one report belong together."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,8 +10,8 @@ from frozenalign.system.errors import UserError, quoted
 
 
 def refuse_other_split(runs: Sequence[RunResult], manifest: Mapping[str, Any], path: object) -> None:
-    """Refuse runs that were evaluated on other rows or other files than those of the split that a report describes."""
-    # Captions and pictures, the rest of the metadata, may have changed since the split.
+    """Refuse runs that were evaluated on other rows or files than those of the reported split."""
+    # Captions and picture names in the metadata may have changed since the split.
     made_from = {name: value for name, value in manifest["hashes"].items() if not name.endswith("metadata.json")}
     for run in runs:
         protocol = run.metrics["protocol"]
@@ -24,21 +24,20 @@ def refuse_other_split(runs: Sequence[RunResult], manifest: Mapping[str, Any], p
 
 
 def refuse_other_members(runs: Sequence[RunResult]) -> None:
-    """Refuse an ensemble of other models than those that stand beside it as its members."""
+    """Refuse an ensemble whose members in the report are other models than those it was made from."""
     beside = {(run.experiment, run.seed): run for run in runs}
     for run in runs:
         members = run.settings["ensemble"]["members"] if run.settings["kind"] == "ensemble" else []
-        for name, seed in ((member["experiment"], member["seed"]) for member in members):
-            member = beside.get((name, seed))
+        for member in (beside.get((each["experiment"], each["seed"])) for each in members):
             if member and set(member.facts["models"]).isdisjoint(run.facts["models"]):
                 raise UserError(
-                    f"{run.folder} was put together from another model of {quoted(name)}, seed {seed}, than "
-                    f"{member.folder}: run the ensemble step again"
+                    f"{run.folder} was put together from another model of {quoted(member.experiment)}, seed "
+                    f"{member.seed}, than {member.folder}: run the ensemble step again"
                 )
 
 
 def refuse_other_studies(folders: Iterable[Path], manifest: Mapping[str, Any], path: object) -> None:
-    """Refuse studies of other embeddings or other rows than those of the split that a report describes."""
+    """Refuse studies of other embeddings or rows than those of the reported split."""
     images, texts = (manifest["hashes"].get(f"train2017_{modality}_embeddings.pt") for modality in ("image", "text"))
     rows = manifest["rows"]
     for folder in folders:

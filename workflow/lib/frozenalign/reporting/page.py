@@ -1,9 +1,8 @@
-"""The report of a run: one page that needs no network, from the files that the steps wrote."""
+"""The report of a run: one page, readable offline, made from the files that the steps wrote."""
 
 import base64
 import hashlib
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from frozenalign.plots.leaderboard import leaderboard_figure
 from frozenalign.reporting.ablation import ablation
 from frozenalign.reporting.belonging import refuse_other_members, refuse_other_split, refuse_other_studies
 from frozenalign.reporting.controls import control_results
-from frozenalign.reporting.doubts import doubts
-from frozenalign.reporting.leaderboard import CORRECTED, RunResult, Verdict, chance, fold_board, leaderboard, verdict
+from frozenalign.reporting.leaderboard import CORRECTED, RunResult, chance, doubts, fold_board, leaderboard, verdict
 from frozenalign.reporting.pictures import NO_ENTRY, Thumbnail, embedded_figure, embedded_plot, not_shown, thumbnail
 from frozenalign.system.errors import one_line
 from frozenalign.system.files import read_text
@@ -39,7 +37,7 @@ PLOTS = {
 
 @dataclass(frozen=True)
 class ReportInput:
-    """What a report is about besides its runs: data set, its folder and that of its pictures, manifest, studies."""
+    """The inputs of a report besides its runs: name and folder of the data set, and files and folders beside it."""
 
     dataset: str
     data_dir: Path
@@ -49,18 +47,28 @@ class ReportInput:
 
 
 def render(source: ReportInput, runs: list[RunResult]) -> str:
-    """Return the page, HTML with every picture, style and script inside."""
+    """Return the page: HTML that contains all its pictures, styles and scripts."""
     manifest = read_result(source.manifest, "manifest.json")
     refuse_other_split(runs, manifest, source.manifest)
     refuse_other_members(runs)
     refuse_other_studies(source.studies, manifest, source.manifest)
-    ablations = _by_base(ablation(runs))
-    board_runs = [run for run in runs if not run.is_variant]
+    ablations: dict[str, list[dict[str, Any]]] = {}
+    for row in ablation(runs).to_dict("records"):
+        ablations.setdefault(row["base"], []).append(row)
+    heads = [run for run in runs if run.is_head]
+    board_runs = [run for run in runs if run.metrics["kind"] != "variant"]
+    # Further seeds of an experiment have similar pictures and diagnostics.
+    first_seeds = list({run.experiment: run for run in reversed(board_runs)}.values())[::-1]
     table = leaderboard(board_runs)
+    order = table["experiment"].tolist()
     board, corrected = table[~table[CORRECTED]], table[table[CORRECTED]]
     found = verdict(table)
     folds = fold_board(board_runs)
-    shown = _run_of(board_runs, found.head if found else table["experiment"][0])
+    # Title and column prefix of each comparison on the board.
+    versus = [(f"against {found.baseline}", "baseline")] if found and found.baseline else []
+    versus += [("against the next", "next")] if len(board) > 1 else []
+    best = found.head if found else order[0]
+    shown = next(run for run in board_runs if best in run.hits)
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     protocol = runs[0].metrics["protocol"]
     by_chance = chance(runs[0].hits[runs[0].experiment].captions)
@@ -70,7 +78,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         doubts=doubts(board_runs),
         protocol=protocol,
         verdict=found,
-        versus=_versus(found, rows=len(board)),
+        versus=versus,
         rows=board.to_dict("records"),
         corrected=corrected.to_dict("records"),
         folds=None if folds is None else folds.to_dict("records"),
@@ -80,31 +88,23 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         ablations=ablations,
         board_picture=embedded_figure(leaderboard_figure(board)),
         examples=_examples(shown, source),
-        diagnostics=[_diagnostics(run) for run in _in_order(_one_a_name(board_runs), table)],
+        diagnostics=[
+            run.metrics["diagnostics"] | {"experiment": run.experiment, "kind": run.metrics["kind"]}
+            for run in sorted(first_seeds, key=lambda run: order.index(run.experiment))
+        ],
         failures=_failures(shown),
-        heads=[_training(run) for run in runs if run.is_head],
+        heads=[_training(run) for run in heads],
         studies=[_study(folder) for folder in source.studies],
-        models=[_pictures(run) for run in _one_a_name(board_runs)],
-        **_circumstances(runs),
+        models=[_pictures(run) for run in first_seeds],
+        seeds=sorted({run.seed for run in heads}),
+        devices=sorted({f"{run.facts['device']} ({run.facts['device_name']})" for run in runs}),
+        precisions=sorted({run.facts["precision"] for run in heads}),
+        versions=runs[0].facts["versions"],
         style=style,
         style_hash=_content_hash(style),
         script=script,
         script_hash=_content_hash(script),
     )
-
-
-def _versus(found: Verdict | None, rows: int) -> list[tuple[str, str]]:
-    """Return title and name of each comparison that the board shows: with the best baseline, with the next row."""
-    baseline = [(f"against {found.baseline}", "baseline")] if found and found.baseline else []
-    return [*baseline, ("against the next", "next")] if rows > 1 else []
-
-
-def _by_base(table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
-    """Return the rows of an ablation table by the base that they belong to."""
-    found: dict[str, list[dict[str, Any]]] = {}
-    for row in table.to_dict("records"):
-        found.setdefault(row["base"], []).append(row)
-    return found
 
 
 def _template() -> jinja2.Template:
@@ -119,48 +119,18 @@ def _template() -> jinja2.Template:
 
 
 def _content_hash(text: str) -> str:
-    """Return the hash by which a Content-Security-Policy admits an inline style or script."""
+    """Return the hash with which a Content-Security-Policy allows an inline style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _run_of(runs: list[RunResult], experiment: str) -> RunResult:
-    """Return the first run of an experiment, which the leaderboard may call re-ranked."""
-    return next(run for run in runs if experiment in run.hits)
-
-
-def _one_a_name(runs: list[RunResult]) -> list[RunResult]:
-    """Return each experiment's first run: the pictures of further seeds look the same."""
-    return list({run.experiment: run for run in reversed(runs)}.values())[::-1]
-
-
-def _in_order(runs: list[RunResult], table: pd.DataFrame) -> list[RunResult]:
-    """Return the runs in the order in which the leaderboard names them."""
-    return sorted(runs, key=lambda run: table["experiment"].tolist().index(run.experiment))
-
-
-def _diagnostics(run: RunResult) -> dict[str, Any]:
-    return run.metrics["diagnostics"] | {"experiment": run.experiment, "kind": run.metrics["kind"]}
-
-
 def _failures(run: RunResult) -> dict[str, Any]:
-    """Return where a run's text-to-image retrieval fails: recall by caption length, and the worst queries."""
+    """Return where text-to-image retrieval fails: recall by caption length, and the worst queries."""
     return {
         "experiment": run.experiment,
         "seed": run.seed,
         "images": run.metrics["protocol"]["images"],
         "lengths": run.metrics["diagnostics"]["recall_by_caption_length"],
         "queries": read_result(run.folder / "evaluation_results" / "worst_queries.json")["queries"],
-    }
-
-
-def _circumstances(runs: list[RunResult]) -> dict[str, Any]:
-    """Return the seeds, devices, number formats and versions of all runs."""
-    heads = [run for run in runs if run.is_head]
-    return {
-        "seeds": sorted({run.seed for run in heads}),
-        "devices": sorted({f"{run.facts['device']} ({run.facts['device_name']})" for run in runs}),
-        "precisions": sorted({run.facts["precision"] for run in heads}),
-        "versions": runs[0].facts["versions"],
     }
 
 
@@ -213,33 +183,24 @@ def _pictures(run: RunResult) -> dict[str, Any]:
 
 
 def _examples(run: RunResult, source: ReportInput) -> dict[str, Any]:
-    """Return a run's retrieval examples with their pictures, and what is said of those that are not shown."""
+    """Return a run's retrieval examples with their pictures, and a sentence about those that are not shown."""
     examples = read_result(run.folder / "evaluation_results" / "examples.json")
     items = [item for example in examples["t2i"] for item in example["candidates"]]
     items += [example["query"] for example in examples["i2t"]]
-    thumbnails = _thumbnails({item["image_id"]: item["image_file"] for item in items}, source, examples["image_files"])
-    for item in items:
-        item["picture"] = thumbnails[item["image_id"]].uri if thumbnails else None
-    if missing := not_shown(list(thumbnails.values())):
-        logger.warning(missing)
-    return examples | {"experiment": run.experiment, "seed": run.seed, "not_shown": missing}
-
-
-def _thumbnails(
-    files: Mapping[str, str | None], source: ReportInput, image_files: Mapping[str, Any]
-) -> dict[str, Thumbnail]:
-    """Return the thumbnail of every image id from its file; none at all where the metadata names no files.
-
-    image_files: what an evaluation says of the key of that name in the metadata.
-    """
-    if not image_files["keys"]:
-        return {}
+    named = examples["image_files"]
+    # Without any `image_files` in the metadata, pictures are not missing.
+    files = {item["image_id"]: item["image_file"] for item in items} if named["keys"] else {}
     hint = ""
-    if not image_files["images"]:
-        hint = f"; no key there is an image id, the first is {one_line(image_files['first'])}"
-    return {
+    if named["keys"] and not named["images"]:
+        hint = f"; no key there is an image id, the first is {one_line(named['first'])}"
+    thumbnails = {
         image_id: Thumbnail(None, NO_ENTRY, f"image id {one_line(image_id)}{hint}")
         if name is None
         else thumbnail(source.pictures, name, source.data_dir)
         for image_id, name in files.items()
     }
+    for item in items:
+        item["picture"] = thumbnails[item["image_id"]].uri if thumbnails else None
+    if missing := not_shown(list(thumbnails.values())):
+        logger.warning(missing)
+    return examples | {"experiment": run.experiment, "seed": run.seed, "not_shown": missing}

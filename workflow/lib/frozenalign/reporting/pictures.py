@@ -1,4 +1,4 @@
-"""Pictures as text that a page can hold, none from outside their folder, and what is said of those not shown."""
+"""Pictures as data URIs, none from outside their folder, and a sentence about those that are not shown."""
 
 import base64
 import io
@@ -17,12 +17,11 @@ from frozenalign.system.errors import one_line
 
 THUMBNAIL_PIXELS = 192
 PALETTE_COLORS = 128
-# Formats that are decoded here and now: of others, Pillow starts a program (EPS) or reads further files.
+# For other formats Pillow may start a program (EPS) or read further files.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
 LARGEST_PIXELS = 80_000_000
-# Why a picture is not shown, as the words after a number.
+# Reasons why a picture is not shown, to follow a number.
 NO_ENTRY = "without an entry in `image_files`"
-NO_FILE = "not a regular file"
 NO_PERMISSION = "without permission to read"
 TOO_LARGE = f"of more than {LARGEST_PIXELS:,} pixels"
 UNDECODABLE = f"not readable as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
@@ -30,7 +29,7 @@ UNDECODABLE = f"not readable as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 @dataclass(frozen=True)
 class Thumbnail:
-    """A small picture as a data URI, or why there is none: a reason, as words after a number, and what it is about."""
+    """A small picture as a data URI, or None with the reason and the name of the picture."""
 
     uri: str | None
     reason: str = ""
@@ -38,18 +37,11 @@ class Thumbnail:
 
 
 class _NotShownError(Exception):
-    """The reason why a picture is not shown, and what a reader needs to know besides its name."""
-
-    def __init__(self, reason: str, more: str = "") -> None:
-        super().__init__(reason)
-        self.reason, self.more = reason, more
+    """A picture is not shown; arguments: the reason, and what to add to the name of the picture."""
 
 
 def embedded_plot(path: Path) -> str | None:
-    """Return a plot as a data URI, its colours reduced to a palette: a quarter of the size, no visible change.
-
-    Return None where the plot has not been drawn.
-    """
+    """Return a plot as a data URI, its colours reduced to a palette to save three quarters; None if not drawn yet."""
     if not path.exists():
         return None
     with Image.open(path) as picture:
@@ -65,18 +57,19 @@ def embedded_figure(figure: Figure) -> str:
 
 
 def thumbnail(folder: Path, name: str, start: Path | None = None) -> Thumbnail:
-    """Return a small version of a picture whose file stands inside `folder`, or why it is not shown.
+    """Return a small version of a picture inside `folder`, or why it is not shown.
 
     name: its path from `folder`, or from `start`, where a link may lead into `folder`.
     """
     try:
         return Thumbnail(_small_version(_file_inside(folder, name, [folder, start or folder])))
     except _NotShownError as missing:
-        return Thumbnail(None, missing.reason, f"{one_line(name)}{missing.more}")
+        reason, *more = missing.args
+        return Thumbnail(None, reason, "".join([one_line(name), *more]))
 
 
 def not_shown(pictures: Sequence[Thumbnail]) -> str:
-    """Say in one sentence how many of the pictures are not shown, and of each reason how many and the first."""
+    """Return one sentence on how many pictures are not shown, with number and first example of each reason."""
     missing = [picture for picture in pictures if picture.uri is None]
     if not missing:
         return ""
@@ -87,9 +80,9 @@ def not_shown(pictures: Sequence[Thumbnail]) -> str:
 
 
 def _file_inside(folder: Path, name: str, starts: Sequence[Path]) -> Path:
-    """Return the file that a name means from the first start that has it, if it stands inside `folder`."""
+    """Return the file of that name from the first start that has it, if it lies inside `folder`."""
     try:
-        # A path with backslashes was written on Windows, if no file is called so. Its bytes are UTF-8 in every locale.
+        # Backslashes are separators of Windows, unless a file has that name. The bytes are UTF-8 in any locale.
         spellings = [os.fsdecode(spelled.encode()) for spelled in (name, name.replace("\\", "/"))]
         paths = [start / spelled for spelled in spellings for start in starts]
         path = next(filter(os.path.exists, paths), paths[0]).resolve()
@@ -98,15 +91,14 @@ def _file_inside(folder: Path, name: str, starts: Sequence[Path]) -> Path:
     except PermissionError as error:
         raise _NotShownError(NO_PERMISSION) from error
     except (OSError, ValueError, RuntimeError) as error:
-        # Impossible names and links in a circle are not found either.
+        # Impossible names and circular links count as not found.
         remedy = "name the folder that the paths start from as `pictures` of the data set"
         raise _NotShownError(f"not found in {folder}", f"; {remedy}") from error
     if not inside:
-        where = one_line(str(path))
         remedy = "name the folder of the pictures as `pictures` of the data set"
-        raise _NotShownError(f"outside {folder}", f", which leads to {where}; {remedy}")
+        raise _NotShownError(f"outside {folder}", f", which leads to {one_line(str(path))}; {remedy}")
     if not regular:
-        raise _NotShownError(NO_FILE)
+        raise _NotShownError("not a regular file")
     return path
 
 
@@ -114,19 +106,17 @@ def _small_version(path: Path) -> str:
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST_PIXELS:
-                raise _NotShownError(TOO_LARGE)
+                raise Image.DecompressionBombError
             picture.draft("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             small = picture.convert("RGB")
             small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             return _data_uri(small, "JPEG")
-    except _NotShownError:
-        raise
     except Image.DecompressionBombError as error:
         raise _NotShownError(TOO_LARGE) from error
     except PermissionError as error:
         raise _NotShownError(NO_PERMISSION) from error
     except Exception as error:
-        # Of a damaged picture Pillow raises almost anything.
+        # Damaged pictures make Pillow raise almost any exception.
         raise _NotShownError(UNDECODABLE) from error
 
 

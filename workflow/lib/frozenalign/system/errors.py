@@ -1,4 +1,4 @@
-"""Errors a person can act on: one sentence, no traceback."""
+"""Errors that the user can correct: one sentence, no traceback."""
 
 import io
 import reprlib
@@ -17,7 +17,7 @@ class UserError(Exception):
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Say whether an error means that a device, or the machine, had no memory left; PyTorch's are RuntimeErrors."""
+    """Return whether an error means that a device or the machine ran out of memory; PyTorch raises RuntimeErrors."""
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and any(sign in str(error) for sign in NO_MEMORY)
     )
@@ -26,11 +26,13 @@ def is_out_of_memory(error: BaseException) -> bool:
 def run(main: Callable[[], None]) -> None:
     """Run a script's main function; a UserError ends it with one sentence on standard error and exit status 1.
 
-    So does a lack of memory that nothing could work around, and a file's name that the locale's encoding lacks. Ctrl-C
-    and SIGTERM end it with a sentence as well, and with the exit status that belongs to the signal.
+    The same holds for a lack of memory and for a file name that the locale's encoding lacks. After Ctrl-C or SIGTERM,
+    the exit status is that of the signal.
     """
     terminate_like_interrupt()
-    _escape_what_the_terminal_lacks()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         main()
     except UserError as error:
@@ -51,16 +53,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(exit_status(interruption))
 
 
-def _escape_what_the_terminal_lacks() -> None:
-    """Let standard output and error write a character that their encoding lacks as an escape sequence."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 class _Short(reprlib.Repr):
     def repr_int(self, value: int, level: int) -> str:
-        """Say how large an integer is that Python refuses to write out."""
+        """Return the size of an integer that Python refuses to convert to text."""
         return repr(value) if value.bit_length() < 4 * SHOWN else f"an integer of {value.bit_length()} bits"
 
 
@@ -71,12 +66,12 @@ _short.maxlevel = 3
 
 
 def quoted(value: Any) -> str:
-    """Return a value as Python writes it, at most a few of its items and characters; nesting and cycles end early."""
+    """Return the `repr` of a value, limited to a few items, levels and characters."""
     text = _short.repr(value)
     return text if len(text) <= 4 * SHOWN else f"{text[: 4 * SHOWN]}..."
 
 
 def one_line(text: str, length: int = 2 * SHOWN) -> str:
-    """Return text without quotation marks, at most `length` characters, control characters escaped."""
+    """Return text of at most `length` characters, with control characters escaped and no quotation marks added."""
     shown = text if len(text) <= length else f"{text[: length - 3]}..."
     return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in shown)

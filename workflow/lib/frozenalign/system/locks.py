@@ -1,4 +1,4 @@
-"""Locks between processes, which the system frees however their holder ends."""
+"""Locks between processes; the system releases them however the holder ends."""
 
 import contextlib
 import errno
@@ -22,24 +22,28 @@ _HELD = {errno.EAGAIN, errno.EACCES}
 
 @contextlib.contextmanager
 def only_writer(folder: str | Path) -> Iterator[None]:
-    """Let one process at a time write a folder, which is made where it is missing; a second one is refused.
+    """Let one process at a time write a folder, which is made if missing; a second process is refused.
 
-    The lock file names its holder and goes with the block; one that a killed process left behind holds nobody up, and
-    what that process had not written to its end is deleted.
+    The lock file names its holder and is deleted after the block. One that a killed process left behind does not block
+    others, and the unfinished files of that process are deleted.
     """
     folder = Path(folder)
     path = folder / LOCK_NAME
     fresh = [each for each in (folder, *folder.parents) if not each.exists()]
     with refusals_explained(folder):
-        stream, alone = _hold(path)
+        stream, has_locks = _hold(path)
     with stream:
-        _sign(stream)
-        if alone:
+        # A full disk takes no name; the next write reports that it is full.
+        with contextlib.suppress(OSError):
+            stream.truncate(0)
+            stream.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        # Without locks another process may be writing there.
+        if has_locks:
             remove_unfinished(folder)
         try:
             yield
         finally:
-            # While it is still held: a file deleted later could be one that another process holds by then.
+            # While it is still held: later, another process may hold a file of this name.
             with contextlib.suppress(OSError):
                 path.unlink()
                 for each in fresh:
@@ -48,7 +52,7 @@ def only_writer(folder: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def in_turn(path: Path) -> Iterator[None]:
-    """Hold a lock file for the moment of a block, after waiting for whoever holds it."""
+    """Hold a lock file during a block, after waiting for its holder."""
     with refusals_explained(path):
         stream = path.open("a+b", buffering=0)
     with stream:
@@ -57,55 +61,33 @@ def in_turn(path: Path) -> Iterator[None]:
 
 
 def _hold(path: Path) -> tuple[BinaryIO, bool]:
-    """Open and lock the file that stands under a name once it is locked: its last holder may have deleted the first.
+    """Open and lock a file, whose last holder may be deleting it and its folder, and return what `_lock` returns.
 
-    Return it, and whether the file system has locks, so that nobody else can be in the folder.
+    A deleted file is told by its name, not by its number of links: NFS keeps one of a file that is still open.
     """
     while True:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            stream = path.open("a+b", buffering=0)
-        except FileNotFoundError:
-            continue  # the last holder has just taken the empty folder away
-        with contextlib.ExitStack() as unless_kept:
-            unless_kept.enter_context(stream)
-            alone = _lock(stream, path.parent, wait=False)
-            if _is_current(stream, path):
+        with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as unless_kept:
+            stream = unless_kept.enter_context(path.open("a+b", buffering=0))
+            has_locks = _lock(stream, path.parent, wait=False)
+            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                 unless_kept.pop_all()
-                return stream, alone
-
-
-def _is_current(stream: BinaryIO, path: Path) -> bool:
-    """Say whether an open file still stands under its name."""
-    try:
-        return os.path.samestat(os.fstat(stream.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+                return stream, has_locks
 
 
 def _lock(stream: BinaryIO, folder: Path, wait: bool) -> bool:
-    """Take a lock, or refuse what another process holds; a file system without locks gets a warning, and False."""
+    """Lock a file, refuse one that another process holds, and return False if the file system has no locks."""
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError as error:
         if error.errno in _HELD:
+            stream.seek(0)
+            holder = stream.read().decode(errors="replace").strip() or "another process"
             raise UserError(
-                f"{_holder(stream)} writes to {folder}: wait for it, or stop it, then run the same command again"
+                f"{holder} writes to {folder}: wait for it, or stop it, then run the same command again"
             ) from error
         if error.errno not in _UNSUPPORTED:
             raise
-        logger.warning("%s: this file system has no locks; let no second run write there", folder)
+        logger.warning("%s: this file system has no locks: do not start a second run that writes there", folder)
         return False
     return True
-
-
-def _holder(stream: BinaryIO) -> str:
-    stream.seek(0)
-    return stream.read().decode(errors="replace").strip() or "another process"
-
-
-def _sign(stream: BinaryIO) -> None:
-    # A full disk takes no name; that it is full is said by what is written next.
-    with contextlib.suppress(OSError):
-        stream.truncate(0)
-        stream.write(f"process {os.getpid()} on {socket.gethostname()}".encode())

@@ -1,5 +1,6 @@
-"""What happens where memory runs out, and how much of it there is."""
+"""Computations that shrink when memory runs out, and the memory limit of this process."""
 
+import contextlib
 import gc
 import logging
 import os
@@ -20,17 +21,17 @@ Result = TypeVar("Result")
 
 
 class OutOfMemoryError(UserError):
-    """Memory ran out even with the smallest pieces of a computation; the message says what to lower."""
+    """Memory ran out even at the smallest size of a computation; the message says what to lower."""
 
 
 @dataclass
 class FittingSize:
-    """How much of a computation is done at once; where memory runs out it is halved, and the size that fits is kept.
+    """How much of a computation is done at once: halved when memory runs out, and the size that fits is kept.
 
-    what: what the size counts, for the log. smallest: a size that is not halved any more. remedy: what to change where
-    even that is too large. found: sizes that were halved until they fitted, by the name of the device; the next
-    computation starts with them. inner: the size of a computation inside this one. It is halved first. Once its
-    smallest does not fit, this size is halved, and the inner one starts again from its full size: there is more room.
+    what: what the size counts, for the log. smallest: a size that is not halved any more. remedy: what to change if
+    that is still too large. found: the halved sizes by device name, with which the next computation starts. inner: the
+    size of a computation inside this one, which is halved first. Once its smallest does not fit, this size is halved,
+    and the inner one starts again from its full size.
     """
 
     what: str
@@ -40,10 +41,10 @@ class FittingSize:
     inner: "FittingSize | None" = None
 
     def run(self, compute: Callable[..., Result], size: int, device: torch.device, *arguments: Any) -> Result:
-        """Return compute(size, *arguments), with a smaller size where one was found or memory runs out.
+        """Return compute(size, *arguments), with a smaller size if one was found before or memory runs out.
 
-        compute gives the same result at any size, and changes nothing before it has succeeded. An attempt draws the
-        random numbers of the one before.
+        compute gives the same result at any size and changes nothing until it succeeds. Every attempt draws the same
+        random numbers.
         """
         size = min(size, self.found.get(str(device), size))
         random = random_state(device)
@@ -54,24 +55,17 @@ class FittingSize:
                 if not (isinstance(error, OutOfMemoryError) or is_out_of_memory(error)):
                     raise
                 if size <= self.smallest:
-                    raise OutOfMemoryError(
-                        f"out of memory even with {size} {self.what} at once: {self.remedy}"
-                    ) from error
-                size = self._halved(size, device)
-            # The error is gone here, and with it the frames that held tensors.
+                    message = f"out of memory even with {size} {self.what} at once: {self.remedy}"
+                    raise OutOfMemoryError(message) from error
+            size = self.found[str(device)] = max(self.smallest, size // 2)
+            if self.inner:
+                self.inner.found.pop(str(device), None)
+            logger.warning("out of memory: going on with %d %s at once", size, self.what)
+            # The error no longer exists here, nor do the frames that held tensors.
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             restore_random_state(random)
-
-    def _halved(self, size: int, device: torch.device) -> int:
-        """Return half a size that was too large for a device, and keep it; the inner size starts anew."""
-        size = max(self.smallest, size // 2)
-        self.found[str(device)] = size
-        if self.inner:
-            self.inner.found.pop(str(device), None)
-        logger.warning("out of memory: going on with %d %s at once", size, self.what)
-        return size
 
 
 def memory_limit() -> int:
@@ -79,12 +73,8 @@ def memory_limit() -> int:
     limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
     if (own := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
         limits.append(own)
-    return min(limits + [limit for path in CGROUP_LIMITS if (limit := _number_in(path)) is not None])
-
-
-def _number_in(path: str) -> int | None:
-    """Return the number that a file of the system holds, None where there is no such file or it says `max`."""
-    try:
-        return int(Path(path).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
+    for path in CGROUP_LIMITS:
+        # There may be no such file, and without a limit it contains `max`.
+        with contextlib.suppress(OSError, ValueError):
+            limits.append(int(Path(path).read_text(encoding="ascii")))
+    return min(limits)

@@ -1,16 +1,17 @@
-"""Float32 matrix products for what is computed tile by tile, at the processor's own speed.
+"""Float32 matrix products, tile by tile, without gradients.
 
-PyTorch hands float32 products to MKL, which keeps to AVX2 on processors that are not Intel's; oneDNN, which PyTorch
-brings as well, uses AVX-512 on all that have it and is twice as fast there. Nothing here builds a graph.
+PyTorch computes float32 products with MKL, which uses only AVX2 on processors that are not Intel's. oneDNN, part of
+PyTorch as well, uses AVX-512 on every processor that has it and is twice as fast there.
 """
 
 import functools
+import itertools
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
-# A float32 tile is 1 MB on a CPU, where it stays in the cache, and 64 MB on a GPU, where it keeps every core busy.
+# A float32 tile of 1 MB fits the cache of a CPU, one of 64 MB keeps every core of a GPU busy.
 CPU_TILE = 512
 DEVICE_TILE = 4096
 SMALLEST_TILE = 64
@@ -33,7 +34,7 @@ def add_product(total: Tensor, x: Tensor, y: Tensor) -> None:
 
 @functools.cache
 def _by_onednn(device: str) -> bool:
-    """Say whether oneDNN takes the products of a device; its operator is the one that PyTorch's compiler calls."""
+    """Return whether oneDNN, through the operator that PyTorch's compiler calls, computes the products of a device."""
     return (
         device == "cpu"
         and torch.backends.cpu.get_cpu_capability() == "AVX512"
@@ -54,7 +55,5 @@ def blocks(count: int, size: int) -> Iterator[slice]:
 
 
 def tiles(rows: int, columns: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Yield (rows, columns) of every tile of a matrix."""
-    for row in blocks(rows, size):
-        for column in blocks(columns, size):
-            yield row, column
+    """Return an iterator over (rows, columns) of every tile of a matrix."""
+    return itertools.product(blocks(rows, size), blocks(columns, size))

@@ -1,4 +1,4 @@
-"""What a result was made with: device, versions, time and memory."""
+"""The conditions of a run: device, versions, time and memory."""
 
 import importlib.metadata
 import platform
@@ -19,10 +19,7 @@ PACKAGES = ("torch", "numpy", "scikit-learn", "optuna", "snakemake")
 def run_facts(
     device: torch.device, precision: torch.dtype, seconds: float, parameters: int, models: Sequence[Path]
 ) -> dict[str, Any]:
-    """Return the facts of a run as run.json holds them; memory is the process's peak, in bytes.
-
-    models: the files that the run has written or put together, known by their SHA-256.
-    """
+    """Return the facts of a run for run.json, with the SHA-256 of the models that it wrote or combined."""
     return {
         "format": 2,
         "models": [file_hash(path) for path in models],
@@ -38,7 +35,7 @@ def run_facts(
 
 
 def peak_memory_bytes() -> int:
-    """Return the largest resident memory this process has had."""
+    """Return the largest resident memory that this process has had, in bytes."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak
 

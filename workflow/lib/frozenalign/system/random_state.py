@@ -1,4 +1,4 @@
-"""Seeds, and the state of PyTorch's random number generators, taken and brought back."""
+"""Seeds, and the state of PyTorch's random number generators."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from frozenalign.system.errors import UserError
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:
-    """Return the state of the CPU's generator and of the device's own."""
+    """Return the state of the generators of the CPU and of the device."""
     state = {"cpu": torch.get_rng_state()}
     if device.type in ("cuda", "mps"):
         state[device.type] = getattr(torch, device.type).get_rng_state()
@@ -15,7 +15,7 @@ def random_state(device: torch.device) -> dict[str, Tensor]:
 
 
 def restore_random_state(state: dict[str, Tensor]) -> None:
-    """Bring the generators to a state that `random_state` returned."""
+    """Set the generators to a state that `random_state` returned."""
     torch.set_rng_state(state["cpu"])
     for kind in state.keys() - {"cpu"}:
         getattr(torch, kind).set_rng_state(state[kind])

@@ -1,4 +1,4 @@
-"""What it means when the system refuses to write a file: one sentence with the path, the sizes and the remedy."""
+"""Errors of the system when a file cannot be written, as one sentence with the path, the sizes and the remedy."""
 
 import contextlib
 import errno
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from frozenalign.system.errors import UserError
 
-# Room for the logs of a run, which say what became of everything else.
+# Room for the logs of a run.
 PROBE_BYTES = 64 << 10
 _AGAIN = "then run the same command again"
 OF_SPACE = {
@@ -31,10 +31,7 @@ OF_PLACE = {
 
 @contextlib.contextmanager
 def refusals_explained(path: str | Path, needed: int | None = None) -> Iterator[None]:
-    """Turn the system's refusal to write `path` into a UserError; any other error passes.
-
-    needed: bytes of the content, where they are known.
-    """
+    """Turn the system's refusal to write `path`, of `needed` bytes if known, into a UserError; other errors pass."""
     try:
         yield
     except Exception as error:
@@ -45,7 +42,7 @@ def refusals_explained(path: str | Path, needed: int | None = None) -> Iterator[
 
 
 def refuse_unwritable(folder: str | Path) -> None:
-    """Refuse a folder, which is made where it is missing, that takes no small file: full, read-only or forbidden."""
+    """Refuse a folder in which a small file cannot be written; a missing folder is made."""
     folder = Path(folder)
     with refusals_explained(folder, PROBE_BYTES):
         folder.mkdir(parents=True, exist_ok=True)
@@ -54,23 +51,20 @@ def refuse_unwritable(folder: str | Path) -> None:
 
 
 def refusal(path: str | Path, number: int, needed: int | None = None) -> str:
-    """Say in one sentence that `path` cannot be written, for an error number of OF_SPACE or OF_PLACE."""
-    sizes = f" ({_sizes(Path(path), needed)})" if number in OF_SPACE else ""
-    return f"cannot write {path}{sizes}: {(OF_SPACE | OF_PLACE)[number]}"
+    """Return the sentence that `path` cannot be written, for an error number of OF_SPACE or OF_PLACE."""
+    if number in OF_PLACE:
+        return f"cannot write {path}: {OF_PLACE[number]}"
+    sizes = [] if needed is None else [f"at least {needed:,} bytes needed"]
+    folder = next((parent for parent in (Path(path), *Path(path).parents) if parent.is_dir()), ".")
+    with contextlib.suppress(OSError):
+        sizes.append(f"{shutil.disk_usage(folder).free:,} bytes free")
+    return f"cannot write {path} ({', '.join(sizes)}): {OF_SPACE[number]}"
 
 
 def _system_error(error: BaseException | None) -> OSError | None:
-    """Return the explicable OSError that an error is, or that another library hid behind it."""
+    """Return the first OSError of OF_SPACE or OF_PLACE among an error and its causes."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in OF_SPACE | OF_PLACE:
             return error
         error = error.__cause__ or error.__context__
     return None
-
-
-def _sizes(path: Path, needed: int | None) -> str:
-    sizes = [] if needed is None else [f"at least {needed:,} bytes needed"]
-    folder = next((parent for parent in (path, *path.parents) if parent.is_dir()), None)
-    with contextlib.suppress(OSError):
-        sizes.append(f"{shutil.disk_usage(folder or '.').free:,} bytes free")
-    return ", ".join(sizes)

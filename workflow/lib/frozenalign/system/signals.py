@@ -1,4 +1,4 @@
-"""Signals that end a run: taken between two steps, never in the middle of one."""
+"""Signals that end a run, held back while a step is under way."""
 
 import contextlib
 import signal
@@ -10,33 +10,31 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as a cluster sends it at a time limit; whatever handles Ctrl-C handles this as well."""
+    """SIGTERM, as a cluster sends it at a time limit; code that handles Ctrl-C handles this as well."""
 
 
 def terminate_like_interrupt() -> None:
-    """Let SIGTERM raise `Terminated`, so that a run leaves by the same door whether a person or a cluster ends it."""
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    """Let SIGTERM raise `Terminated`, so that a run ends in the same way as with Ctrl-C."""
 
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
 
-def _raise_terminated(number: int, frame: FrameType | None) -> None:
-    raise Terminated
+    signal.signal(signal.SIGTERM, terminate)
 
 
 def exit_status(interruption: KeyboardInterrupt) -> int:
-    """Return what a shell expects of a process that a signal ended: 128 and the signal's number."""
+    """Return the exit status that shells expect after a signal: 128 plus its number."""
     return 128 + (signal.SIGTERM if isinstance(interruption, Terminated) else signal.SIGINT)
 
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """Let signals that arrive within the block take effect at its end; other threads than the main one get none."""
+    """Let signals that arrive within the block take effect at its end; only the main thread receives signals."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    for number in handlers:
-        signal.signal(number, lambda number, frame: arrived.append(number))
+    handlers = {number: signal.signal(number, lambda number, _: arrived.append(number)) for number in SIGNALS}
     try:
         yield
     finally:

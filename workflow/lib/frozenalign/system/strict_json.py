@@ -1,99 +1,75 @@
-"""JSON in which a key stands once and a number is finite, so that what is read is what the text says."""
+"""JSON without repeated keys and without numbers that are not finite."""
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from frozenalign.system.errors import one_line, quoted
 
 
-def decoded(text: str) -> Any:
-    """Return what JSON text says; where a key stands twice or a number cannot be held, a ValueError names the place."""
-    try:
-        return json.loads(
-            text, object_pairs_hook=_single_keys, parse_constant=_finite_number, parse_float=_finite_number
-        )
-    except json.JSONDecodeError:
-        raise
-    except ValueError as error:
-        # A reader that marks places is slower: only what is refused anyway is read by it.
-        content = json.loads(
-            text,
-            object_pairs_hook=_marked(_single_keys, "leave one of them out"),
-            parse_constant=_marked(_finite_number),
-            parse_float=_marked(_finite_number),
-            parse_int=_marked(_short_integer),
-        )
-        raise ValueError(_sentence(*next(_faults(content)))) from error
-
-
-def _single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the key {quoted(twice)} stands twice")
-    return content
-
-
-def _finite_number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text[:20]} is not a finite number")
-    return number
-
-
-def _short_integer(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise ValueError(f"an integer of {len(text)} digits is too long") from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    """What stands in a document in place of a value that was refused; without a remedy it was a number."""
+class _Fault(NamedTuple):
+    """Takes the place of a refused value in a document; without a remedy the value was a number."""
 
     problem: str
     remedy: str | None
 
 
-def _marked(read: Callable[[Any], Any], remedy: str | None = None) -> Callable[[Any], Any]:
-    """Return a function that returns what `read` returns, and a fault where that refuses."""
+def decoded(text: str) -> Any:
+    """Return the content of JSON text; for a repeated key or an unusable number, a ValueError names the place."""
+    faults = []
 
-    def read_or_mark(raw: Any) -> Any:
+    def fault(problem: str, remedy: str | None = None) -> _Fault:
+        faults.append(_Fault(problem, remedy))
+        return faults[-1]
+
+    def single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any] | _Fault:
+        content = dict(pairs)
+        if len(content) == len(pairs):
+            return content
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))
+        return fault(f"the key {quoted(repeated)} stands twice", "leave one of them out")
+
+    def finite_number(digits: str) -> float | _Fault:
+        number = float(digits)
+        return number if math.isfinite(number) else fault(f"{digits[:20]} is not a finite number")
+
+    def short_integer(digits: str) -> int | _Fault:
         try:
-            return read(raw)
-        except ValueError as error:
-            return _Fault(str(error), remedy)
+            return int(digits)
+        except ValueError:
+            return fault(f"an integer of {len(digits)} digits is too long")
 
-    return read_or_mark
+    hooks = {"object_pairs_hook": single_keys, "parse_constant": finite_number, "parse_float": finite_number}
+    try:
+        content = json.loads(text, **hooks)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:
+        # An integer is too long. Its hook makes reading slower, so it is used only here.
+        content = json.loads(text, parse_int=short_integer, **hooks)
+    if faults:
+        raise ValueError(_first_fault(content))
+    return content
 
 
-def _faults(document: Any) -> Iterator[tuple[_Fault, tuple[str | int, ...], list[Any]]]:
-    """Yield the faults of a document in its order, each with its keys and indexes and with the values beside it."""
+def _first_fault(document: Any) -> str:
+    """Return the place and the problem of a document's first fault in brackets, and the remedy."""
     waiting: list[tuple[Any, tuple[str | int, ...], list[Any]]] = [(document, (), [])]
-    while waiting:
+    while True:
         value, keys, beside = waiting.pop()
         if isinstance(value, _Fault):
-            yield value, keys, beside
-        elif isinstance(value, dict | list):
-            items = list(value.items() if isinstance(value, dict) else enumerate(value))
-            values = [item for _, item in items]
-            inner = [(item, (*keys, key), values) for key, item in items if isinstance(item, dict | list | _Fault)]
-            waiting += reversed(inner)
-
-
-def _sentence(fault: _Fault, keys: tuple[str | int, ...], beside: list[Any]) -> str:
-    """Return the place of a fault and its problem in brackets, and what to do."""
-    at = f"{_place(keys)}: " if keys else ""
-    return f"({at}{fault.problem}): {fault.remedy or _number_remedy(keys, beside)}"
+            place = f"{_place(keys)}: " if keys else ""
+            return f"({place}{value.problem}): {value.remedy or _number_remedy(keys, beside)}"
+        items = list(value.items() if isinstance(value, dict) else enumerate(value))
+        values = [item for _, item in items]
+        inner = [(item, (*keys, key), values) for key, item in items if isinstance(item, dict | list | _Fault)]
+        waiting += reversed(inner)
 
 
 def _number_remedy(keys: tuple[str | int, ...], beside: list[Any]) -> str:
-    """Say what to write instead of a number: text, where that is all that stands beside it."""
+    """Return what to write instead of a number: text, if all values beside it are text."""
     texts = any(isinstance(value, str) for value in beside)
     if len(keys) > 1 and texts and all(isinstance(value, str | _Fault) for value in beside):
         return f"write every value of {_place(keys[:-1])} as text"
@@ -101,6 +77,6 @@ def _number_remedy(keys: tuple[str | int, ...], beside: list[Any]) -> str:
 
 
 def _place(keys: Iterable[str | int]) -> str:
-    """Return where a value stands in a document, as in `images[3].captions`."""
+    """Return where a value is in a document, as in `images[3].captions`."""
     parts = (f".{key}" if isinstance(key, str) and key.isidentifier() else f"[{quoted(key)}]" for key in keys)
     return one_line("".join(parts).removeprefix("."))

@@ -1,4 +1,4 @@
-"""What training does to a batch of standardised embeddings before the towers see them."""
+"""Random changes to a training batch of standardised embeddings: mixing, noise, dropout."""
 
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from frozenalign.models.dropout import dropped
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Changes to a training batch, in this order; zero leaves the batch as it is.
+    """Changes to a training batch, in this order; zero turns one off.
 
     mixup: α of the Beta(α, α) from which a step's λ is drawn: every pair becomes λ times itself and 1 - λ times
         another pair of the batch, the same λ and the same other pair for image and text (Zhang et al. 2018, mixup).
@@ -34,7 +34,7 @@ class Augmentation:
         return self._disturbed(images, self.image_noise), self._disturbed(texts, self.text_noise)
 
     def shares(self, steps: int, generator: Generator) -> list[float]:
-        """Return λ of an epoch's steps, never below one half, so that a mixed pair stays the pair it was."""
+        """Return λ of an epoch's steps, never below one half: most of a mixed pair is the original pair."""
         if not self.mixup:
             return [1.0] * steps
         drawn = generator.beta(self.mixup, self.mixup, steps)

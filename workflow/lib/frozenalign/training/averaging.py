@@ -1,4 +1,4 @@
-"""Averages of the weights that training passes through; they are what is validated and kept."""
+"""Copies of a model that follow its weights: averages that are validated and kept, momentum copies for queues."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ def uniform(first_step: int) -> Kept:
 class WeightAverage(nn.Module):
     """A copy of a model whose weights and floating-point buffers are an average over the steps of training.
 
-    kept: share of its old value that the average keeps in a step, by the steps taken before.
+    kept: share of its old value that the average keeps in a step, given the number of earlier steps.
     """
 
     def __init__(self, model: DualEncoder, kept: Kept) -> None:
@@ -38,22 +38,16 @@ class WeightAverage(nn.Module):
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.kept = kept
 
-    @torch.no_grad()
     def update(self, model: DualEncoder, step: int) -> None:
-        """Take in the weights after a step; counters are copied."""
-        own, other = self.model.state_dict(), model.state_dict()
-        floating = [name for name, value in own.items() if value.is_floating_point()]
-        share = 1.0 - self.kept(step)
-        torch._foreach_lerp_([own[name] for name in floating], [other[name] for name in floating], share)
-        for name in own.keys() - set(floating):
-            own[name].copy_(other[name])
+        """Add the weights after a step to the average."""
+        _follow(self.model, model, self.kept(step))
 
 
 @torch.no_grad()
 def renew_batch_norm(model: DualEncoder, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
     """Replace running means and variances by those of standardised images (B, D_image) and texts (B, D_text).
 
-    Averaged weights make other activations than the weights whose statistics were averaged with them.
+    Averaged statistics do not fit the activations of averaged weights.
     """
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
     if not norms:
@@ -62,7 +56,7 @@ def renew_batch_norm(model: DualEncoder, batches: Iterable[tuple[Tensor, Tensor]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
-    # Dropout stays off: it would draw random numbers, and leave other activations than validation sees.
+    # Dropout stays off: it would draw random numbers and change the activations.
     model.eval()
     for norm in norms:
         norm.train()
@@ -74,7 +68,9 @@ def renew_batch_norm(model: DualEncoder, batches: Iterable[tuple[Tensor, Tensor]
 
 
 class MomentumCopy(nn.Module):
-    """A copy of a model's towers that follows them slowly: copy = m copy + (1 - m) towers, buffers included."""
+    """A copy of a model's towers that follows them slowly: copy = m copy + (1 - m) towers, including buffers."""
+
+    scorer = None
 
     def __init__(self, model: DualEncoder, momentum: float) -> None:
         super().__init__()
@@ -82,13 +78,17 @@ class MomentumCopy(nn.Module):
         self.image_tower = copy.deepcopy(model.image_tower).requires_grad_(False)
         self.text_tower = copy.deepcopy(model.text_tower).requires_grad_(False)
 
-    @torch.no_grad()
     def update(self, model: DualEncoder) -> None:
-        """Move towards the model's present weights and floating-point buffers; counters are copied."""
-        for own, other in ((self.image_tower, model.image_tower), (self.text_tower, model.text_tower)):
-            sources = other.state_dict()
-            for name, value in own.state_dict().items():
-                if value.is_floating_point():
-                    value.lerp_(sources[name], 1.0 - self.momentum)
-                else:
-                    value.copy_(sources[name])
+        """Move towards the model's present weights."""
+        _follow(self.image_tower, model.image_tower, self.momentum)
+        _follow(self.text_tower, model.text_tower, self.momentum)
+
+
+@torch.no_grad()
+def _follow(copy: nn.Module, model: nn.Module, kept: float) -> None:
+    """Set weights and floating-point buffers to kept · copy + (1 - kept) · model; counters are copied."""
+    own, other = copy.state_dict(), model.state_dict()
+    floating = [name for name, value in own.items() if value.is_floating_point()]
+    torch._foreach_lerp_([own[name] for name in floating], [other[name] for name in floating], 1.0 - kept)
+    for name in own.keys() - set(floating):
+        own[name].copy_(other[name])

@@ -1,8 +1,8 @@
-"""The state of an unfinished training on disk: written whole, read only by the run that wrote it."""
+"""The state of an unfinished training on disk, with which only the same training goes on."""
 
 import logging
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 from frozenalign.models.model_file import read_checkpoint, write_checkpoint
@@ -14,28 +14,18 @@ from frozenalign.training.steps import Fit
 logger = logging.getLogger(__name__)
 FORMAT = 2
 SECONDS = 30.0
-# Writing may take this share of a training's time at the most.
+# Writing takes at most this share of a training's time.
 SHARE_OF_TIME = 0.05
 _MODULES = ("model", "loss", "momentum_copy", "average", "optimizer")
-_VALUES = (
-    "part",
-    "loss_sum",
-    "epoch",
-    "step",
-    "batch",
-    "first_step",
-    "history",
-    "best_epoch",
-    "best_value",
-    "best_state",
-)
+_SETTINGS = ("augmentation", "learning_rate")
+_VALUES = [each.name for each in fields(Fit) if each.name not in (*_MODULES, *_SETTINGS)]
 
 
 @dataclass
 class Checkpoint:
-    """The file of a training's state, and when it was last written.
+    """The file of a training's state.
 
-    fingerprint: names everything that decides the training. seconds: time between two writings.
+    fingerprint: a hash of everything that the training depends on. seconds: time between two writings.
     """
 
     path: Path
@@ -44,7 +34,7 @@ class Checkpoint:
     written_at: float = field(default_factory=time.monotonic)
 
     def write_if_due(self, state: Fit) -> None:
-        """Write the state if the last writing is long enough ago; training goes on where it cannot be written."""
+        """Write the state if the last writing is long enough ago; where that fails, only warn."""
         if time.monotonic() - self.written_at < self.seconds:
             return
         try:
@@ -54,15 +44,20 @@ class Checkpoint:
             logger.warning("no checkpoint: %s", error)
 
     def write(self, state: Fit) -> None:
-        """Write everything a training needs to go on as if it had never stopped."""
+        """Write everything that the training needs to go on as if it had never stopped."""
         began = time.monotonic()
+        content = {"format": FORMAT, "fingerprint": self.fingerprint}
         with held_back():
-            write_checkpoint(self.path, _content(state) | {"format": FORMAT, "fingerprint": self.fingerprint})
+            content |= {
+                name: getattr(state, name).state_dict() for name in _MODULES if getattr(state, name) is not None
+            }
+            content |= {name: getattr(state, name) for name in _VALUES}
+            write_checkpoint(self.path, content | {"random": random_state(state.loss_sum.device)})
         self.written_at = time.monotonic()
         self.seconds = max(self.seconds, (self.written_at - began) / SHARE_OF_TIME)
 
     def read_into(self, state: Fit) -> bool:
-        """Bring a training to the state in the file; return False where there is none of this training."""
+        """Restore a training from the file; return False if the file holds no state of this training."""
         if not self.path.exists():
             return False
         try:
@@ -77,19 +72,13 @@ class Checkpoint:
         return True
 
     def remove(self) -> None:
-        """Remove the file, of a training that has ended."""
+        """Remove the file, after the training has ended."""
         self.path.unlink(missing_ok=True)
-
-
-def _content(state: Fit) -> dict:
-    content = {name: getattr(state, name).state_dict() for name in _MODULES if getattr(state, name) is not None}
-    content |= {name: getattr(state, name) for name in _VALUES}
-    return content | {"random": random_state(state.loss_sum.device)}
 
 
 def _restore(state: Fit, content: dict) -> None:
     if (queue := content["loss"].get("image_queue")) is not None:
-        state.loss.prepare_queue(queue.shape[1], state.loss_sum.device)
+        state.loss.prepare_queue(queue.shape[1])
     for name in _MODULES:
         if getattr(state, name) is not None:
             getattr(state, name).load_state_dict(content[name])

@@ -1,16 +1,15 @@
-"""The pairs that a training sees."""
+"""The pairs of a training."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from frozenalign.data.controls import altered
 from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, load_pairs, row_statistics
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Standardised pairs to train on and to choose by, with the statistics that standardised them."""
+    """Standardised pairs for training and validation, with the statistics that standardised them."""
 
     train: ResidentPairs
     val: ResidentPairs
@@ -21,15 +20,11 @@ class TrainingData:
         """Return the same data on a device."""
         return TrainingData(self.train.to(device), self.val.to(device), self.image, self.text)
 
-    def under(self, control: str, seed: int) -> "TrainingData":
-        """Return the data with training pairs altered by a control."""
-        return self if control == "none" else replace(self, train=altered(self.train, control, seed))
-
 
 def load_training_data(train: PairFiles, val: PairFiles, compute: torch.dtype) -> TrainingData:
     """Read the training and validation pairs, standardised by the training rows, for steps in `compute`.
 
-    Rows are held in 16 bits either way: standardised values need little range, so that float16 keeps 11 bits of each.
+    Rows are held in 16 bits: standardised values need little range, so that float16 keeps 11 bits of each.
     """
     image = row_statistics(train.images, train.split.image_rows)
     text = row_statistics(train.texts, train.split.text_rows)

@@ -1,10 +1,12 @@
-"""A training whose loss is no number any more: where it happened, and what went into the loss there."""
+"""A training whose loss is no longer finite: where that happened, and the inputs of the loss."""
 
+from collections.abc import Sequence
 from typing import NoReturn
 
 import torch
 from torch import Tensor
 
+from frozenalign.data.pairs import ResidentPairs
 from frozenalign.system.errors import UserError
 from frozenalign.training.steps import Fit, tower_outputs
 
@@ -12,20 +14,24 @@ ADVICE = "lower training.learning_rate, or set training.gradient_clip"
 
 
 class DivergenceError(UserError):
-    """A loss that became NaN or infinite; `state` is the training, its weights those before the step that broke it."""
+    """A loss that became NaN or infinite; `state` is the training with the weights before that step."""
 
     def __init__(self, message: str, state: Fit) -> None:
         super().__init__(message)
         self.state = state
 
 
-def refuse_divergence(state: Fit, batches: int, images: Tensor, texts: Tensor) -> NoReturn:
-    """Raise `DivergenceError`, given the standardised images (B, D_image) and texts (B, D_text) of the step that broke.
+def refuse_divergence(state: Fit, train: ResidentPairs, pairs_of_epoch: Sequence[Tensor]) -> None:
+    """Raise `DivergenceError` if the loss of a step was not finite; pairs_of_epoch: the pairs of each step.
 
-    batches: steps of an epoch.
+    Reading the loss waits for a GPU.
     """
-    step = sound_steps(state)
-    where = f"epoch {state.epoch + 1}, step {step - state.first_step + 1} of {batches}"
+    if state.loss_sum.isfinite():
+        return
+    # The optimiser skips the step with the broken loss and all later ones.
+    step = int(torch.stack(state.optimizer.steps).max().item())
+    images, texts, _ = train.batch(pairs_of_epoch[step - state.first_step])
+    where = f"epoch {state.epoch + 1}, step {step - state.first_step + 1} of {len(pairs_of_epoch)}"
     message = (
         f"the loss became {state.loss_sum.item()} in {where}, at a learning rate of {state.learning_rate(step):.3g}; "
         f"into it went {_inputs(state, images, texts)}: {ADVICE}"
@@ -35,29 +41,21 @@ def refuse_divergence(state: Fit, batches: int, images: Tensor, texts: Tensor) -
 
 def refuse_broken_weights(state: Fit) -> NoReturn:
     """Raise `DivergenceError` for weights whose projections of the validation pairs are not finite."""
-    found = "the projections hold NaN or infinite values"
-    if not state.step:
-        start = "before the first step: start from random weights (model.skip: none), or check the embeddings"
-        raise DivergenceError(f"{found} {start}", state)
-    where = (
-        f"epoch {state.epoch + 1}, step {state.step}, at a learning rate of {state.learning_rate(state.step - 1):.3g}"
-    )
-    raise DivergenceError(f"{found} after {where}: {ADVICE}", state)
-
-
-def sound_steps(state: Fit) -> int:
-    """Return how many steps moved the weights: the optimiser skips all from the first loss on that is not finite."""
-    return int(torch.stack(state.optimizer.steps).max().item())
+    if state.step:
+        rate = state.learning_rate(state.step - 1)
+        where = f"after epoch {state.epoch + 1}, step {state.step}, at a learning rate of {rate:.3g}: {ADVICE}"
+    else:
+        where = "before the first step: start from random weights (model.skip: none), or check the embeddings"
+    raise DivergenceError(f"the projections hold NaN or infinite values {where}", state)
 
 
 @torch.no_grad()
 def _inputs(state: Fit, images: Tensor, texts: Tensor) -> str:
     x, y, *_ = tower_outputs(state.model, images, texts)
-    shown = {"images": images, "texts": texts, "image features": x, "text features": y}
-    ranges = [f"{name} {_range(values)}" for name, values in shown.items()]
     weights = torch.cat([value.detach().flatten() for value in state.model.parameters()])
-    terms = [f"{name} {value.item():.3g}" for name, value in state.loss.terms().items()]
-    return ", ".join([*ranges, f"weights {_range(weights)}", *terms])
+    shown = {"images": images, "texts": texts, "image features": x, "text features": y, "weights": weights}
+    ranges = [f"{name} {_range(values)}" for name, values in shown.items()]
+    return ", ".join(ranges + [f"{name} {value.item():.3g}" for name, value in state.loss.terms().items()])
 
 
 def _range(values: Tensor) -> str:

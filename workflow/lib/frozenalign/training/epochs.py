@@ -1,7 +1,7 @@
-"""The steps of one epoch: which pairs go into each, and where an interruption may fall."""
+"""The steps of one epoch: their batches, their record, and the points at which a signal may interrupt."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,10 @@ from frozenalign.data.batches import batch_count, deal_pairs, false_negative_rat
 from frozenalign.data.pairs import ResidentPairs
 from frozenalign.losses.queue import QueueLoss
 from frozenalign.system.signals import held_back
-from frozenalign.training.divergence import refuse_divergence, sound_steps
+from frozenalign.training.divergence import refuse_divergence
 from frozenalign.training.steps import Fit, train_step
 
-# Batches of less than this share of what `batch_size` would give are worth a word.
+# Batches smaller than this share of what `batch_size` allows get a warning.
 SMALLER = 0.9
 
 
@@ -29,7 +29,7 @@ def steps_of_epoch(train: ResidentPairs, settings: TrainingSettings) -> int:
 
 
 def batch_warnings(train: ResidentPairs, settings: TrainingSettings) -> list[str]:
-    """Return a warning if one image has so many captions that batches stay smaller than `batch_size`."""
+    """Return a warning if one image has so many captions that batches are smaller than `batch_size`."""
     pairs, fullest = len(train), int(train.text_image.bincount().max())
     steps, without = steps_of_epoch(train, settings), -(-pairs // settings.batch_size)
     if steps * SMALLER <= without:
@@ -51,11 +51,13 @@ def train_epoch(
 ) -> dict[str, Any]:
     """Take the steps of an epoch that are not yet done, and return its record; `end_epoch` closes it.
 
-    The seed and the number of the epoch decide its batches. between_steps is called after every step; a signal takes
-    effect there as well, never within a step.
+    The batches depend on the seed and the number of the epoch. between_steps is called after every step, and signals
+    take effect there, never within a step.
     """
     generator = np.random.default_rng([seed, state.epoch])
-    batches = _epoch_batches(train, settings, generator)
+    divide = deal_pairs if settings.same_image == "apart" else shuffle_pairs
+    owners = train.text_image.cpu().numpy()
+    batches = list(divide(owners, settings.batch_size, generator))
     pairs_of_epoch = _uploaded(np.concatenate(batches), train.images.device).split([len(pairs) for pairs in batches])
     shares = state.augmentation.shares(len(batches), generator)
     state.model.train()
@@ -68,14 +70,15 @@ def train_epoch(
                 train_step(state, train.batch(pairs_of_epoch[number]), shares[number], settings)
             state.batch += 1
         if train.images.device.type == "cpu":
-            _refuse_broken_loss(state, train, pairs_of_epoch)
+            refuse_divergence(state, train, pairs_of_epoch)
         between_steps()
-    _refuse_broken_loss(state, train, pairs_of_epoch)
+    refuse_divergence(state, train, pairs_of_epoch)
+    has_false_negatives = settings.same_image == "negative" and not isinstance(state.loss, QueueLoss)
     return {
         "epoch": state.epoch + 1,
         "loss": state.loss_sum.item() / len(train),
         "learning_rate": state.learning_rate(state.first_step),
-        "false_negative_rate": _false_negative_rate(state, train, batches, settings),
+        "false_negative_rate": false_negative_rate(owners, batches) if has_false_negatives else 0.0,
         "pairs_per_second": sum(map(len, batches[done_before:])) / (time.perf_counter() - began),
     }
 
@@ -87,31 +90,7 @@ def end_epoch(state: Fit) -> None:
     state.loss_sum = torch.zeros_like(state.loss_sum)
 
 
-def _refuse_broken_loss(state: Fit, train: ResidentPairs, pairs_of_epoch: Sequence[Tensor]) -> None:
-    """Stop at a loss that is not finite; a GPU is asked once an epoch, for asking means waiting for it."""
-    if not state.loss_sum.isfinite():
-        images, texts, _ = train.batch(pairs_of_epoch[sound_steps(state) - state.first_step])
-        refuse_divergence(state, len(pairs_of_epoch), images, texts)
-
-
-def _false_negative_rate(
-    state: Fit, train: ResidentPairs, batches: list[np.ndarray], settings: TrainingSettings
-) -> float:
-    """Return the share of an epoch's pairs that a pair of their own image served as a negative."""
-    if settings.same_image != "negative" or isinstance(state.loss, QueueLoss):
-        return 0.0
-    return false_negative_rate(train.text_image.cpu().numpy(), batches)
-
-
-def _epoch_batches(
-    train: ResidentPairs, settings: TrainingSettings, generator: np.random.Generator
-) -> list[np.ndarray]:
-    """Return the pairs of each batch of an epoch, by what `same_image` says of captions of one image."""
-    divide = deal_pairs if settings.same_image == "apart" else shuffle_pairs
-    return list(divide(train.text_image.cpu().numpy(), settings.batch_size, generator))
-
-
 def _uploaded(pairs: np.ndarray, device: torch.device) -> Tensor:
-    """Return an epoch's pairs (M,) on the device, in one copy that the GPU need not wait for."""
+    """Return an epoch's pairs (M,) on the device, copied at once and without blocking a GPU."""
     indices = torch.from_numpy(pairs)
     return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices.to(device)

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps
 from frozenalign.closed_forms.registry import Candidate
 from frozenalign.configuration.experiments import Experiment, TrainingSettings
+from frozenalign.data.controls import altered
 from frozenalign.data.pairs import ResidentPairs
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import project_standardized
@@ -31,7 +33,7 @@ from frozenalign.training.steps import Fit
 
 logger = logging.getLogger(__name__)
 RENEWAL_PAIRS = 8192
-# The noise that equals the ridge of a linear map is too much for what training adds to it.
+# Noise that is equivalent to the ridge of a linear map is too much for a head: it gets this share.
 NOISE_OF_RIDGE = 0.5
 
 
@@ -43,20 +45,25 @@ def fit(
     checkpoint: Checkpoint | None = None,
     canonical: CanonicalMaps | None = None,
 ) -> Fit:
-    """Train a head and return it with its best weights loaded.
+    """Train a head until the last epoch, or until patience ends, and return it with its best weights loaded.
 
-    canonical: the CCA of the pairs, fitted here where a head starts from one and none is given, and for a control.
-    data lies on the device that computes. on_epoch sees every epoch's record and may raise to stop. With a checkpoint,
-    training goes on from what it holds, and an interruption writes it: the KeyboardInterrupt says where things stand.
+    data: on the device that computes. on_epoch: gets the record of every epoch and may raise to stop. checkpoint: the
+    file that training goes on from and that an interruption writes; the KeyboardInterrupt then has a message about the
+    progress. canonical: the CCA of the pairs that a head may start from; without it, and for a control, it is fitted.
     """
     settings = experiment.training
     if settings.control != "none":
-        data, canonical = data.under(settings.control, seed), None
+        data, canonical = replace(data, train=altered(data.train, settings.control, seed)), None
     state = start(experiment, data, seed, canonical)
     if checkpoint and checkpoint.read_into(state):
         logger.info("going on in epoch %d after step %d, from %s", state.epoch + 1, state.step, checkpoint.path)
+    between_steps = (lambda: checkpoint.write_if_due(state)) if checkpoint else (lambda: None)
     try:
-        _train(state, data, settings, seed, on_epoch, checkpoint)
+        if not state.history:
+            _close(state, data, settings, {"epoch": 0}, on_epoch)
+        while state.epoch < settings.num_epochs and state.epoch - state.best_epoch < settings.patience:
+            _close(state, data, settings, train_epoch(state, data.train, settings, seed, between_steps), on_epoch)
+            between_steps()
     except KeyboardInterrupt as interruption:
         if checkpoint:
             raise _kept(checkpoint, state, interruption) from interruption
@@ -67,27 +74,9 @@ def fit(
     return state
 
 
-def _train(
-    state: Fit,
-    data: TrainingData,
-    settings: TrainingSettings,
-    seed: int,
-    on_epoch: Callable[[dict[str, Any]], None],
-    checkpoint: Checkpoint | None,
-) -> None:
-    """Validate the start, then train and validate epochs until the last, or until patience ends."""
-    between_steps = (lambda: checkpoint.write_if_due(state)) if checkpoint else (lambda: None)
-    if not state.history:
-        _take_in(state, _validated(state, data, settings, {"epoch": 0}), settings, len(data.train), on_epoch)
-    while state.epoch < settings.num_epochs and state.epoch - state.best_epoch < settings.patience:
-        record = _validated(state, data, settings, train_epoch(state, data.train, settings, seed, between_steps))
-        _take_in(state, record, settings, len(data.train), on_epoch)
-        between_steps()
-
-
 def _kept(checkpoint: Checkpoint, state: Fit, interruption: KeyboardInterrupt) -> KeyboardInterrupt:
-    """Write the state of an interrupted training and return the interruption with what to say of it."""
-    # A second signal that arrives in the writing is raised after it, and says nothing new.
+    """Write the state of an interrupted training and return the interruption with a message about the progress."""
+    # A second signal during the writing is raised after it, and adds nothing.
     with contextlib.suppress(KeyboardInterrupt):
         checkpoint.write(state)
     return type(interruption)(
@@ -97,14 +86,16 @@ def _kept(checkpoint: Checkpoint, state: Fit, interruption: KeyboardInterrupt) -
 
 
 def start(experiment: Experiment, data: TrainingData, seed: int, canonical: CanonicalMaps | None = None) -> Fit:
-    """Return a training before its first step; data lies on the device that computes. canonical: as for `fit`."""
+    """Return a training before its first step. data, canonical: as for `fit`."""
     torch.manual_seed(seed)
     settings, device = experiment.training, data.train.images.device
     model = DualEncoder(experiment.model, data.train.images.shape[1], data.train.texts.shape[1])
     data.image.fill(model.image_statistics)
     data.text.fill(model.text_statistics)
-    maps = _canonical_maps(experiment, data, canonical)
-    if maps:
+    maps = None
+    if experiment.starts_from_cca:
+        output_dim = experiment.model["output_dim"]
+        maps = (canonical or fit_start(data, [output_dim])).of_width(output_dim)
         start_from(model, maps.pair)
     whiten(model, data.train)
     model.to(device)
@@ -126,16 +117,8 @@ def start(experiment: Experiment, data: TrainingData, seed: int, canonical: Cano
     )
 
 
-def _canonical_maps(experiment: Experiment, data: TrainingData, canonical: CanonicalMaps | None) -> Candidate | None:
-    """Return the CCA for the width of an experiment's output, None where nothing of it starts from one."""
-    if not experiment.starts_from_cca:
-        return None
-    output_dim = experiment.model["output_dim"]
-    return (canonical or fit_start(data, [output_dim])).of_width(output_dim)
-
-
 def _augmentation(settings: TrainingSettings, maps: Candidate | None) -> Augmentation:
-    """Return what steps do to their inputs; automatic noise follows the ridges that validation chose for the CCA."""
+    """Return the augmentation; automatic noise follows the ridges that validation chose for the CCA."""
     noise = settings.noise, settings.noise
     if settings.noise == "auto":
         ridges = maps.chosen["image_regularizer"], maps.chosen["text_regularizer"]
@@ -144,7 +127,7 @@ def _augmentation(settings: TrainingSettings, maps: Candidate | None) -> Augment
 
 
 def _average(model: DualEncoder, settings: TrainingSettings, steps: int) -> WeightAverage | None:
-    """Return the average that training keeps of its weights over so many steps, if it keeps one."""
+    """Return the average of the weights over the steps of a training, if it has one."""
     if settings.weight_average == "none":
         return None
     kept = exponential(settings.average_decay) if settings.weight_average == "ema" else uniform(steps // 2)
@@ -152,32 +135,33 @@ def _average(model: DualEncoder, settings: TrainingSettings, steps: int) -> Weig
 
 
 def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
-    """Return a momentum copy if the loss needs one; the loss's own momentum goes before the head's and the default."""
+    """Return a momentum copy if the loss needs one, with the momentum of the loss, else of the head, else default."""
     if not isinstance(loss, QueueLoss):
         return None
     choices = (loss.momentum, model.traits.momentum, loss.default_momentum)
     return MomentumCopy(model, next(value for value in choices if value is not None)).eval()
 
 
-def _validated(state: Fit, data: TrainingData, settings: TrainingSettings, record: dict[str, Any]) -> dict[str, Any]:
-    """Return an epoch's record with its validation metrics; this changes nothing, and can be done again."""
+def _validation(state: Fit, data: TrainingData, settings: TrainingSettings) -> dict[str, Any]:
+    """Return the validation metrics and learned scalars of an epoch; repeating this gives the same."""
     if state.average and state.step:
         renew_batch_norm(state.average.model, _renewal_batches(data.train, settings.batch_size))
     projections = project_standardized(state.kept_model, data.val)
     if not (all_finite(projections.images) and all_finite(projections.texts)):
         refuse_broken_weights(state)
     terms = {name: term.item() for name, term in state.loss.terms().items()}
-    return record | {"val": summarize(projections.ranks()), "loss_terms": terms}
+    return {"val": summarize(projections.ranks()), "loss_terms": terms}
 
 
-def _take_in(
+def _close(
     state: Fit,
-    record: dict[str, Any],
+    data: TrainingData,
     settings: TrainingSettings,
-    pairs: int,
+    record: dict[str, Any],
     on_epoch: Callable[[dict[str, Any]], None],
 ) -> None:
-    """Close an epoch with its record, keep the weights if they are the best so far, and pass the record on."""
+    """Validate an epoch, keep its weights if they are the best so far, add its record to the history and pass it on."""
+    record = record | _validation(state, data, settings)
     speed = record.pop("pairs_per_second", None)
     with held_back():
         if record["epoch"]:
@@ -187,12 +171,12 @@ def _take_in(
             state.best_epoch, state.best_value = state.epoch, value
             state.best_state = {name: tensor.detach().clone() for name, tensor in state.kept_model.state_dict().items()}
         state.history.append(record)
-    _log(record, settings, best=state.best_epoch == state.epoch, speed=speed, pairs=pairs)
+    _log(record, settings, best=state.best_epoch == state.epoch, speed=speed, pairs=len(data.train))
     on_epoch(record)
 
 
 def choice_warnings(history: Sequence[dict[str, Any]], monitor: str) -> list[str]:
-    """Return a warning if every epoch has the same validation value, so that none was really chosen."""
+    """Return a warning if every epoch has the same validation value, so that none could be chosen."""
     values = {monitored(record["val"], monitor) for record in history}
     if len(history) < 2 or len(values) > 1:
         return []
@@ -200,7 +184,7 @@ def choice_warnings(history: Sequence[dict[str, Any]], monitor: str) -> list[str
 
 
 def _renewal_batches(train: ResidentPairs, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and texts of batches spread over the training pairs, enough for statistics of batch norms."""
+    """Yield images and texts of batches spread over the training pairs, enough for batch-norm statistics."""
     chosen = torch.linspace(0, len(train) - 1, min(len(train), RENEWAL_PAIRS)).long().to(train.images.device)
     for pairs in chosen.split(batch_size):
         if len(pairs) > 1:
@@ -218,24 +202,12 @@ def monitored(summary: dict[str, Any], monitor: str) -> float:
 
 def _log(record: dict[str, Any], settings: TrainingSettings, best: bool, speed: float | None, pairs: int) -> None:
     val = record["val"]
-    recalls = "  ".join(
-        f"{direction} " + "/".join(f"{val[direction][name]:.1f}" for name in ("R@1", "R@5", "R@10"))
-        for direction in ("i2t", "t2i")
-    )
-    terms = "".join(f"  {name} {value:.4g}" for name, value in record["loss_terms"].items())
-    trained = ""
+    shown = [f"epoch {record['epoch']}/{settings.num_epochs}", f"val RSUM {val['RSUM']:.1f}"]
+    for direction in ("i2t", "t2i"):
+        shown.append(f"{direction} " + "/".join(f"{val[direction][name]:.1f}" for name in ("R@1", "R@5", "R@10")))
+    shown += [f"{name} {value:.4g}" for name, value in record["loss_terms"].items()]
     if speed:
         left = (settings.num_epochs - record["epoch"]) * pairs / speed
-        trained = (
-            f"loss {record['loss']:.4f}  lr {record['learning_rate']:.2e}  {speed:,.0f} pairs/s  ≤ {left:.0f} s left"
-        )
-    logger.info(
-        "epoch %d/%d  val RSUM %.1f  %s%s  %s%s",
-        record["epoch"],
-        settings.num_epochs,
-        val["RSUM"],
-        recalls,
-        terms,
-        trained,
-        "  best" if best else "",
-    )
+        shown += [f"loss {record['loss']:.4f}", f"lr {record['learning_rate']:.2e}"]
+        shown += [f"{speed:,.0f} pairs/s", f"≤ {left:.0f} s left"]
+    logger.info("%s", "  ".join(shown + ["best"] * best))

@@ -1,4 +1,4 @@
-"""The features of a batch whose activations need not all be in memory at once."""
+"""The features of a batch, with the activations of only some rows in memory at a time."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,11 +12,11 @@ Function = Callable[..., Sequence[Tensor]]
 
 
 class BatchFeatures:
-    """What a function makes of the rows of a batch, with the activations of `part` rows in memory at a time.
+    """A function applied to the rows of a batch, with the activations of `part` rows in memory at a time.
 
-    A loss is taken of `outputs`, tensors (B, …) of the whole batch: every row meets every other one, whatever the part.
-    After its backward pass, `backward` takes the gradients from the outputs to the weights. They are those of the whole
-    batch at once up to rounding; dropout draws its masks part by part.
+    The loss is computed from `outputs`, tensors (B, …) of the whole batch. After its backward pass, `backward` takes
+    the gradients from the outputs to the weights: those of the whole batch up to rounding, with the dropout masks drawn
+    part by part.
 
     function: maps inputs (rows, …) to tensors (rows, …). inputs: of the whole batch, (B, …), on one device.
     """
@@ -28,14 +28,14 @@ class BatchFeatures:
         self.outputs = self._of(self.parts[0]) if len(self.parts) == 1 else self._without_activations()
 
     def backward(self) -> None:
-        """Compute every part again, under its random numbers, and take the gradients of its outputs to the weights."""
+        """Compute every part again with the same random numbers and propagate its outputs' gradients to the weights."""
         if len(self.parts) == 1:
             return  # The backward pass of the loss has gone through the whole graph.
         after = random_state(self.inputs[0].device)
         for part, state in zip(self.parts, self.random_states, strict=True):
             restore_random_state(state)
             pairs = zip(self._of(part), self.outputs, strict=True)
-            # A sum whose gradients by the outputs are the leaves': given those, PyTorch would import its compiler.
+            # A sum whose gradients by the outputs are leaf.grad: backward(leaf.grad) would import PyTorch's compiler.
             sum((output * leaf.grad[part]).sum() for output, leaf in pairs if leaf.grad is not None).backward()
         restore_random_state(after)
 

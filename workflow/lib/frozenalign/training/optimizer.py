@@ -1,4 +1,4 @@
-"""AdamW, what of a model decays, and the learning rate of every step."""
+"""AdamW, the choice of the weights that decay, and the learning rate of every step."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -13,15 +13,15 @@ EPSILON = 1e-8
 
 
 def decays(parameter: Tensor) -> bool:
-    """Say whether weight decay applies: to matrices, not to biases, norms and temperatures."""
+    """Return whether weight decay applies: to matrices, not to biases, norms and temperatures."""
     return parameter.dim() >= 2
 
 
 class AdamW:
-    """Adam with decoupled weight decay, at a learning rate that each step names.
+    """Adam with decoupled weight decay; each step gets its learning rate.
 
-    Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization. The fused kernel of `torch.optim.AdamW`, without
-    the class around it: the class imports PyTorch's compiler, two seconds that a head of twenty may not take.
+    Loshchilov and Hutter 2019, Decoupled Weight Decay Regularization. It calls the fused kernel of `torch.optim.AdamW`
+    directly: the class imports PyTorch's compiler, two seconds where a head may train in twenty.
     """
 
     def __init__(self, modules: Iterable[nn.Module], weight_decay: float) -> None:
@@ -32,63 +32,52 @@ class AdamW:
         self.steps = [torch.zeros((), device=value.device) for value in self.parameters]
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Remove the gradients."""
         for value in self.parameters:
             value.grad = None
 
     @torch.no_grad()
     def step(self, learning_rate: float, gradient_clip: float = 0.0, skip: Tensor | None = None) -> None:
-        """Move every parameter that has a gradient; gradients longer than gradient_clip together are shortened to it.
+        """Update every parameter that has a gradient.
 
-        gradient_clip: 0 for no bound. The division happens inside the kernel, without a pass over the gradients.
-        skip: () whether to leave everything as it is; the kernel looks, so that a GPU need not be waited for.
+        gradient_clip: bound of the norm of all gradients together, 0 for none; the kernel itself divides them.
+        skip: () whether to change nothing; the kernel reads it, so that the CPU need not wait for a GPU.
         """
-        found_inf = None if skip is None else skip.float()
-        moved = [number for number, value in enumerate(self.parameters) if value.grad is not None]
-        matrices = [number for number in moved if decays(self.parameters[number])]
-        divisor = self._divisor(moved, gradient_clip) if gradient_clip else None
-        self._move(matrices, learning_rate, self.weight_decay, divisor, found_inf)
-        self._move([number for number in moved if number not in matrices], learning_rate, 0.0, divisor, found_inf)
-
-    def _divisor(self, group: list[int], gradient_clip: float) -> Tensor:
-        norm = nn.utils.get_total_norm([self.parameters[number].grad for number in group])
-        return (norm / gradient_clip).clamp(min=1.0)
-
-    def _move(
-        self,
-        group: list[int],
-        learning_rate: float,
-        weight_decay: float,
-        divisor: Tensor | None,
-        found_inf: Tensor | None,
-    ) -> None:
-        if not group:
-            return
-        adamw(
-            [self.parameters[number] for number in group],
-            [self.parameters[number].grad for number in group],
-            [self.means[number] for number in group],
-            [self.squares[number] for number in group],
-            [],
-            [self.steps[number] for number in group],
-            fused=True,
-            amsgrad=False,
-            beta1=BETAS[0],
-            beta2=BETAS[1],
-            lr=learning_rate,
-            weight_decay=weight_decay,
-            eps=EPSILON,
-            maximize=False,
-            grad_scale=divisor,
-            found_inf=found_inf,
-        )
+        states = zip(self.parameters, self.means, self.squares, self.steps, strict=True)
+        moved = [state for state in states if state[0].grad is not None]
+        found_inf, divisor = None if skip is None else skip.float(), None
+        if gradient_clip:
+            norm = nn.utils.get_total_norm([parameter.grad for parameter, *_ in moved])
+            divisor = (norm / gradient_clip).clamp(min=1.0)
+        for decaying in (True, False):
+            if not (group := [state for state in moved if decays(state[0]) is decaying]):
+                continue
+            parameters, means, squares, steps = map(list, zip(*group, strict=True))
+            adamw(
+                parameters,
+                [parameter.grad for parameter in parameters],
+                means,
+                squares,
+                [],
+                steps,
+                fused=True,
+                amsgrad=False,
+                beta1=BETAS[0],
+                beta2=BETAS[1],
+                lr=learning_rate,
+                weight_decay=self.weight_decay if decaying else 0.0,
+                eps=EPSILON,
+                maximize=False,
+                grad_scale=divisor,
+                found_inf=found_inf,
+            )
 
     def state_dict(self) -> dict[str, list[Tensor]]:
         """Return the running averages and step counts, in the order of the parameters."""
         return {"means": self.means, "squares": self.squares, "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         for name, own in self.state_dict().items():
             for target, value in zip(own, state[name], strict=True):
                 target.copy_(value)

@@ -1,4 +1,4 @@
-"""What a head begins with: maps of a closed form, the whitening of its inputs."""
+"""Initial values of a head: maps of a closed form, the whitening of its inputs."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -27,9 +27,9 @@ from frozenalign.training.data import TrainingData
 
 
 def read_start(path: Path, inputs: Inputs, train: Collection[str]) -> CanonicalMaps:
-    """Read the CCA that heads of the inputs start from, refused where it was fitted to other pairs.
+    """Read the CCA that heads start from; one that was fitted to other inputs is a UserError.
 
-    train: the digests of the rows that it may be fitted to.
+    train: the digests of the training rows that it may be fitted to.
     """
     maps, facts = load_canonical_maps(path)
     fitted = Inputs(**checked_facts(facts, path)["inputs"])
@@ -41,7 +41,7 @@ def read_start(path: Path, inputs: Inputs, train: Collection[str]) -> CanonicalM
 def fit_start(data: TrainingData, output_dims: Sequence[int] = OUTPUT_DIMS) -> CanonicalMaps:
     """Fit the CCA of the training pairs in memory, for heads of these output widths.
 
-    It is fitted in the encoders' own scales, like the baseline: standardising lifts directions that hold only noise.
+    It is fitted in the encoders' own scales, like the baseline: standardising would amplify directions of pure noise.
     """
     train, val = _where_float64_is(data.train), _where_float64_is(data.val)
     image, text = data.image.to(train.images.device), data.text.to(train.images.device)
@@ -50,18 +50,14 @@ def fit_start(data: TrainingData, output_dims: Sequence[int] = OUTPUT_DIMS) -> C
     maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(chunks), own_val, output_dims))
 
     def uncentred(maps: Candidate) -> Candidate:
-        pair = maps.pair
-        means = {"image_mean": pair.image_mean + image.mean, "text_mean": pair.text_mean + text.mean}
-        return replace(maps, pair=replace(pair, **means))
+        image_mean, text_mean = maps.pair.image_mean + image.mean, maps.pair.text_mean + text.mean
+        return replace(maps, pair=replace(maps.pair, image_mean=image_mean, text_mean=text_mean))
 
     return CanonicalMaps(uncentred(maps.widest), {width: uncentred(each) for width, each in maps.narrower.items()})
 
 
 def start_from(model: DualEncoder, pair: LinearPair) -> None:
-    """Replace random weights by maps of raw rows where `init` or `skip` asks for it.
-
-    The model's statistics, by which its towers see standardised rows, must be in place.
-    """
+    """Replace random weights by maps of raw rows where `init` or `skip` is `cca`; the model has its statistics."""
     if isinstance(model.head, LinearTower) and model.head.init == "cca":
         layers = model.image_tower, model.text_tower
     elif isinstance(model.image_tower, TowerBesidePath):
@@ -73,7 +69,7 @@ def start_from(model: DualEncoder, pair: LinearPair) -> None:
 
 
 def whiten(model: DualEncoder, train: ResidentPairs) -> None:
-    """Fill the whitening of both towers, if they have one, from the standardised training pairs.
+    """Fill the whitening matrices of both towers, if they have one, from the standardised training pairs.
 
     Kessy et al. 2018, Optimal Whitening and Decorrelation: (V λ^(-1/2))ᵀ for PCA, V λ^(-1/2) Vᵀ for ZCA.
     """
@@ -88,19 +84,18 @@ def whiten(model: DualEncoder, train: ResidentPairs) -> None:
 
 
 def _where_float64_is(pairs: ResidentPairs) -> ResidentPairs:
-    """Return pairs on their device, or on the CPU where the device has no float64."""
+    """Return pairs on their device, or on the CPU if the device has no float64."""
     return pairs.to(torch.device("cpu")) if pairs.images.device.type == "mps" else pairs
 
 
 @torch.no_grad()
 def _fill(layer: nn.Linear, weights: Tensor, mean: Tensor, statistics: Standardize) -> None:
-    """Let a layer compute (x - mean) weightsᵀ of raw rows x from standardised ones, in the scale of its random weights.
+    """Set a layer to (x - mean) weightsᵀ of raw rows x, given standardised ones, in the scale of its random weights.
 
     Spare outputs start at zero.
     """
-    weights, mean = weights.to(layer.weight.device), mean.to(layer.weight.device)
-    mean = (mean - statistics.mean) / statistics.scale
-    weights = weights * statistics.scale
+    mean = (mean.to(layer.weight.device) - statistics.mean) / statistics.scale
+    weights = weights.to(layer.weight.device) * statistics.scale
     # A single weight, or equal ones, have no spread.
     if weights.numel() > 1 and (spread := weights.std()) > 0:
         weights = weights * (layer.weight.std() / spread)

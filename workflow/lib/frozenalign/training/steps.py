@@ -1,4 +1,4 @@
-"""One step of training: what an interruption must not lose, and what a batch changes in it."""
+"""The state of a training, and one step of it."""
 
 import math
 from collections.abc import Callable
@@ -25,11 +25,11 @@ SMALLEST_PART = 16
 
 @dataclass
 class Fit:
-    """A training in progress: everything that an interruption must not lose.
+    """A training in progress, with everything that must survive an interruption.
 
-    epoch: epochs that are finished. step: steps taken. batch: batches done of the epoch in progress. first_step: the
-    step it began with. loss_sum: sum of its losses over pairs. part: rows of a batch whose activations a device was
-    found to hold at once, by its name, where it did not hold those of a whole batch.
+    epoch: finished epochs. step: steps taken. Of the epoch in progress, batch: batches done; first_step: its first
+    step; loss_sum: sum of the losses over pairs. part: by device, how many rows of a batch are computed at once where
+    memory does not hold the activations of all.
     """
 
     model: DualEncoder
@@ -52,16 +52,16 @@ class Fit:
 
     @property
     def kept_model(self) -> DualEncoder:
-        """Return the model that validation sees and the best epoch keeps: the averaged one if there is one."""
+        """Return the model that is validated and kept: the averaged one if there is one."""
         return self.average.model if self.average else self.model
 
 
 def train_step(
     state: Fit, batch: tuple[Tensor, Tensor, Tensor], mixed_share: float, settings: TrainingSettings
 ) -> None:
-    """Take one optimiser step on images (B, D_image), texts (B, D_text), image indices (B,), and add up its loss.
+    """Take one optimiser step on images (B, D_image), texts (B, D_text) and image indices (B,), and add up its loss.
 
-    mixed_share: λ of the step, where pairs are mixed. From a loss on that is not finite the weights stay as they are.
+    mixed_share: λ of the step, where pairs are mixed. After a loss that is not finite, weights no longer change.
     """
     images, texts, image_index = batch
     images, texts = state.augmentation(images, texts, mixed_share)
@@ -83,7 +83,7 @@ def train_step(
 
 
 def _rows_at_once(state: Fit, batch_rows: int) -> FittingSize:
-    """Return the rows of a batch whose activations memory holds; rows that a batch norm compares stay together."""
+    """Return how many rows of a batch fit in memory at once; a batch norm needs all rows together."""
     has_batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in state.model.modules())
     smallest = batch_rows if has_batch_norm else SMALLEST_PART
     return FittingSize("rows of a batch", smallest, "lower training.batch_size", state.part, state.loss.tiles)
@@ -92,9 +92,9 @@ def _rows_at_once(state: Fit, batch_rows: int) -> FittingSize:
 def _gradients(
     part: int, state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Put the gradients of a batch in place, `part` rows at a time, and return its loss and its momentum keys (B, D).
+    """Compute the gradients of a batch, `part` rows at a time, and return its loss and its momentum keys (B, D).
 
-    The loss is the contrastive one, with the structure penalty and the matching loss where the head has them.
+    The loss is the contrastive one plus the structure penalty and the matching loss, where they are used.
     """
     state.optimizer.zero_grad()
     keys = _keys(state.momentum_copy, images, texts, part)
@@ -116,7 +116,7 @@ def _keys(copy: MomentumCopy | None, images: Tensor, texts: Tensor, part: int) -
     if copy is None:
         return ()
     with torch.no_grad():
-        by_part = [_features(copy, images[rows], texts[rows]) for rows in blocks(len(images), part)]
+        by_part = [tower_outputs(copy, images[rows], texts[rows]) for rows in blocks(len(images), part)]
     return tuple(torch.cat(vectors) for vectors in zip(*by_part, strict=True))
 
 
@@ -124,17 +124,11 @@ def _autocast(rows: Tensor) -> torch.autocast:
     return torch.autocast(rows.device.type, dtype=rows.dtype, enabled=rows.dtype == torch.bfloat16)
 
 
-def _features(model: DualEncoder | MomentumCopy, images: Tensor, texts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the unit vectors (B, D) of standardised images and texts."""
+def tower_outputs(model: DualEncoder | MomentumCopy, images: Tensor, texts: Tensor) -> tuple[Tensor, ...]:
+    """Return unit vectors (B, D) of standardised images and texts, and their tokens if there is a pair scorer."""
     with _autocast(images):
-        return unit(model.image_tower(images)), unit(model.text_tower(texts))
-
-
-def tower_outputs(model: DualEncoder, images: Tensor, texts: Tensor) -> tuple[Tensor, ...]:
-    """Return unit vectors (B, D) of both modalities, and their tokens where a pair scorer asks for them."""
-    if model.scorer is None:
-        return _features(model, images, texts)
-    with _autocast(images):
+        if model.scorer is None:
+            return unit(model.image_tower(images)), unit(model.text_tower(texts))
         x, image_tokens = model.image_tower.with_tokens(images)
         y, text_tokens = model.text_tower.with_tokens(texts)
         return unit(x), unit(y), image_tokens, text_tokens

@@ -1,4 +1,4 @@
-"""What a finished study says: its trials as a table, its best experiment, what mattered."""
+"""The results of a study: its trials as a table, its best experiment, the importance of its parameters."""
 
 from typing import Any
 
@@ -18,9 +18,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
             "number": trial.number,
             "state": trial.state.name,
             "value": trial.value,
-            "epochs": trial.user_attrs.get("epochs"),
-            "seconds": trial.user_attrs.get("seconds"),
-            "reason": trial.user_attrs.get(REASON),
+            **{name: trial.user_attrs.get(name) for name in ("epochs", "seconds", REASON)},
             **trial.params,
         }
         for trial in counted_trials(study)

@@ -1,6 +1,6 @@
-"""Where a study keeps its trials: an SQLite file that may be busy, slow, damaged or on a full disk."""
+"""The trials of a study in an SQLite file, which may be busy, slow, damaged or on a full disk."""
 
-import abc
+import contextlib
 import errno
 import logging
 import os
@@ -21,7 +21,7 @@ from frozenalign.system.errors import UserError
 from frozenalign.system.refusals import refusal
 
 logger = logging.getLogger(__name__)
-# How long the study goes on asking a database that others hold, and how long it lets SQLite ask each time.
+# How long a study waits for a busy database in all, and how long SQLite waits in each attempt.
 PATIENCE_SECONDS = 120.0
 ASKING_SECONDS = 10.0
 FIRST_WAIT_SECONDS = 0.05
@@ -33,23 +33,23 @@ _FAILURES = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalEr
 
 
 class StorageError(UserError):
-    """The study's database does not take or give its trials: no fault of a trial, which is not counted."""
+    """The study's database cannot be read or written; the trial under way is not counted."""
 
 
 @dataclass(frozen=True)
 class Database:
     """A study's SQLite file.
 
-    patience: seconds for which a busy one is asked again before a StorageError says that it is locked.
+    patience: seconds after which a busy database is a StorageError.
     """
 
     path: Path
     patience: float = PATIENCE_SECONDS
 
     def ask(self, operation: Callable[[], Any]) -> Any:
-        """Return what an operation returns; repeat it, after growing waits, while SQLite refuses it as busy.
+        """Return the result of an operation, repeated after growing waits while the database is busy.
 
-        To repeat is safe: every operation of a storage is one transaction, and a refused one was rolled back.
+        Repeating is safe: every operation of a storage is one transaction, and a refused one was rolled back.
         """
         began = time.monotonic()
         wait = FIRST_WAIT_SECONDS
@@ -60,30 +60,24 @@ class Database:
                 code = _sqlite_code(error)
                 if code not in _BUSY or time.monotonic() - began >= self.patience:
                     raise StorageError(self._sentence(code, error)) from error
-                logger.debug("%s is busy: asked again in %.2f s", self.path, wait)
-            # Two processes that were refused together must not come back together.
+                logger.debug("%s is busy: trying again in %.2f s", self.path, wait)
+            # Two processes that were refused together must not repeat together.
             time.sleep(wait * random.uniform(0.5, 1.0))
             wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
     def open(self) -> BaseStorage:
-        """Open the database, making it on first use, as a storage that asks again; a damaged one is refused."""
+        """Return the database, made if missing, as a storage that waits while it is busy; a damaged one is refused."""
         self.ask(self._refuse_damage)
-        return PatientStorage(self, self.ask(lambda: get_storage(self._rdb_storage())))
-
-    def _rdb_storage(self) -> RDBStorage:
-        # In an address a question mark would end the path, and Optuna takes braces for places to fill in.
+        # In a URL a question mark would end the path, and Optuna replaces braces.
         url = f"sqlite:///file:{quote(os.fsencode(self.path))}?uri=true"
-        timeout = min(ASKING_SECONDS, self.patience)
-        return RDBStorage(url, engine_kwargs={"connect_args": {"timeout": timeout}})
+        options = {"connect_args": {"timeout": min(ASKING_SECONDS, self.patience)}}
+        return _patient(self.ask(lambda: get_storage(RDBStorage(url, engine_kwargs=options))), self)
 
     def _refuse_damage(self) -> None:
         if not self.path.exists():
             return
-        connection = sqlite3.connect(self.path, timeout=min(ASKING_SECONDS, self.patience))
-        try:
+        with contextlib.closing(sqlite3.connect(self.path, timeout=min(ASKING_SECONDS, self.patience))) as connection:
             found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        finally:
-            connection.close()
         if found != "ok":
             raise StorageError(self._damage(found.splitlines()[-1]))
 
@@ -111,7 +105,7 @@ class Database:
 
 
 def _sqlite_code(error: BaseException | None) -> int | None:
-    """Return the primary result code of the SQLite error that an error is or comes from."""
+    """Return the primary result code of the first SQLite error among an error and its causes."""
     while error is not None:
         cause = getattr(error, "orig", None) or error
         if isinstance(cause, sqlite3.Error):
@@ -120,22 +114,12 @@ def _sqlite_code(error: BaseException | None) -> int | None:
     return None
 
 
-class PatientStorage(BaseStorage):
-    """Another storage, each of whose operations asks its database again while that is busy."""
+def _patient(storage: BaseStorage, database: Database) -> BaseStorage:
+    """Return a storage with the operations of another, each repeated while the database is busy."""
 
-    def __init__(self, database: Database, storage: BaseStorage) -> None:
-        self._database = database
-        self._storage = storage
+    def repeated(name: str) -> Callable[..., Any]:
+        operation = getattr(storage, name)
+        return lambda self, *arguments, **options: database.ask(lambda: operation(*arguments, **options))
 
-
-def _patient(name: str) -> Callable[..., Any]:
-    def operation(self: PatientStorage, *arguments: Any, **options: Any) -> Any:
-        return self._database.ask(lambda: getattr(self._storage, name)(*arguments, **options))
-
-    operation.__name__ = name
-    return operation
-
-
-for _name in BaseStorage.__abstractmethods__:
-    setattr(PatientStorage, _name, _patient(_name))
-abc.update_abstractmethods(PatientStorage)
+    operations = {name: repeated(name) for name in BaseStorage.__abstractmethods__}
+    return type("PatientStorage", (BaseStorage,), operations)()

@@ -1,5 +1,6 @@
 """Optuna studies over experiments: persistent, resumable, with an exact budget of finished trials."""
 
+import contextlib
 import logging
 import sys
 import threading
@@ -33,7 +34,7 @@ WATCH_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A study, where its trials are kept, what its data are known by, and the CCA that heads start from, if any."""
+    """A study, the file of its trials, the hash of its data, and the CCA that heads start from, if any."""
 
     name: str
     study: Study
@@ -43,15 +44,15 @@ class StudyRun:
 
     @property
     def queue(self) -> Path:
-        """Return the lock file that is held while a trial changes hands."""
+        """Return the lock file that is held while a trial is given to a worker or taken from one."""
         return self.database.with_suffix(".queue.lock")
 
 
 def run_study(run: StudyRun, data: TrainingData) -> optuna.Study:
-    """Bring a study to its budget and return it; what an earlier run finished is kept and counted.
+    """Run a study until its budget is used up and return it; trials of earlier runs count.
 
-    The objective is the best validation RSUM of a trial's epochs. Trials that an interruption left unfinished are
-    closed, do not count, and their parameters are tried again first. No second process may run it at the same time.
+    The objective is the best validation RSUM of a trial's epochs. Trials that an interruption left unfinished do not
+    count, and their parameters are tried again first. No second process may run the study at the same time.
     """
     run.database.parent.mkdir(parents=True, exist_ok=True)
     study = _open(run, worker=0)
@@ -63,34 +64,32 @@ def run_study(run: StudyRun, data: TrainingData) -> optuna.Study:
         elif not is_complete(run.study, study):
             _work_in_processes(run, data, study)
     except KeyboardInterrupt:
-        _say_where_it_stands(run)
+        _log_progress(run)
         raise
     return study
 
 
-def _say_where_it_stands(run: StudyRun) -> None:
-    """Log how much of an interrupted study is finished; the next run closes what was under way.
+def _log_progress(run: StudyRun) -> None:
+    """Log how much of an interrupted study is finished.
 
-    Asked on a connection of its own, and not for long: the interruption may have left the other in a transaction.
+    This takes a connection of its own, and a short wait: the other one may have been interrupted in a transaction.
     """
-    database = Database(run.database, patience=STANDING_SECONDS)
-    try:
-        done = len(counted_trials(optuna.load_study(study_name=run.name, storage=database.open())))
-    except (StorageError, KeyError):
-        return
-    logger.warning("interrupted: %d of %d trials are finished; run the same command to go on", done, run.study.trials)
+    with contextlib.suppress(StorageError, KeyError):
+        database = Database(run.database, patience=STANDING_SECONDS)
+        done = counted_trials(optuna.load_study(study_name=run.name, storage=database.open()))
+        message = "interrupted: %d of %d trials are finished; run the same command to go on"
+        logger.warning(message, len(done), run.study.trials)
 
 
 def _open(run: StudyRun, worker: int) -> optuna.Study:
-    """Open the study, making it on first use; other parameters or other data under the same name are refused."""
+    """Return the study, made on first use; a changed search space or other data under its name are refused."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    pruner = build_pruner(run.study.pruner)
     study = optuna.create_study(
         study_name=run.name,
         storage=Database(run.database).open(),
         direction="maximize",
         load_if_exists=True,
-        pruner=pruner,
+        pruner=build_pruner(run.study.pruner),
     )
     study.sampler = _sampler(run.study, worker, len(study.trials))
     known = study.user_attrs
@@ -98,16 +97,13 @@ def _open(run: StudyRun, worker: int) -> optuna.Study:
         if key not in known:
             study.set_user_attr(key, value)
         elif known[key] != value:
-            _refuse_change(run, key, known[key], value)
+            is_space = key == "search_space"
+            changed = space_difference(known[key], value) if is_space else "the split or the embeddings are others"
+            raise UserError(
+                f"study {run.name!r} has trials in {run.database} that do not fit any more: {changed}. "
+                f"Give the changed study a new name (copy its file in config/tuning/), or delete {run.database}"
+            )
     return study
-
-
-def _refuse_change(run: StudyRun, key: str, old: str, new: str) -> None:
-    changed = space_difference(old, new) if key == "search_space" else "the split or the embeddings are others"
-    raise UserError(
-        f"study {run.name!r} has trials in {run.database} that do not fit any more: {changed}. "
-        f"Give the changed study a new name (copy its file in config/tuning/), or delete {run.database}"
-    )
 
 
 def _sampler(study: Study, worker: int, trials_so_far: int) -> optuna.samplers.BaseSampler:
@@ -140,7 +136,12 @@ def _work_in_processes(run: StudyRun, data: TrainingData, study: optuna.Study) -
                 if exit_code:
                     deaths += 1
                     requeue_abandoned(study, run.queue, worker=number)
-            _refuse_hopeless(run, study, deaths)
+            _refuse_only_failures(run, study)
+            if deaths > max(FAILURES_BEFORE_STOPPING, run.study.n_jobs):
+                raise UserError(
+                    f"study {run.name!r}: {deaths} worker processes died, often for want of memory: "
+                    f"lower n_jobs ({run.study.n_jobs}) or training.batch_size"
+                )
             places = open_places(run.study, study)
             if not places and not workers:
                 return
@@ -153,16 +154,16 @@ def _worker_process(worker: int, run: StudyRun, data: TrainingData, threads: int
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("frozenalign.training.fit").setLevel(logging.WARNING)
     torch.set_num_threads(threads)
-    # Its own lock is a semaphore of the system, which a killed worker would leave behind.
+    # By default tqdm takes a system semaphore, which a killed worker would not release.
     tqdm.set_lock(threading.RLock())
     try:
         _work(worker, run, data)
     except UserError:
-        sys.exit(1)  # the coordinator sees the same trials and says it once
+        sys.exit(1)  # the coordinator sees the same trials and reports the error once
 
 
 def _work(worker: int, run: StudyRun, data: TrainingData) -> None:
-    """Run trials until the budget is finished or being finished by others."""
+    """Run trials until the budget is used up, or will be by trials of other workers."""
     study = _open(run, worker)
     while not is_complete(run.study, study):
         _refuse_only_failures(run, study)
@@ -171,15 +172,6 @@ def _work(worker: int, run: StudyRun, data: TrainingData) -> None:
             return
         _run_trial(run, data, study, trial)
     _refuse_only_failures(run, study)
-
-
-def _refuse_hopeless(run: StudyRun, study: optuna.Study, deaths: int) -> None:
-    _refuse_only_failures(run, study)
-    if deaths > max(FAILURES_BEFORE_STOPPING, run.study.n_jobs):
-        raise UserError(
-            f"study {run.name!r}: {deaths} worker processes died, often for want of memory: "
-            f"lower n_jobs ({run.study.n_jobs}) or training.batch_size"
-        )
 
 
 def _refuse_only_failures(run: StudyRun, study: optuna.Study) -> None:
@@ -194,7 +186,7 @@ def _refuse_only_failures(run: StudyRun, study: optuna.Study) -> None:
 
 
 def _run_trial(run: StudyRun, data: TrainingData, study: optuna.Study, trial: Trial) -> None:
-    """Train one proposal, report every epoch, and record how it ended."""
+    """Train one proposal, report every epoch, and record the outcome."""
     began = time.perf_counter()
     best = float("-inf")
 
@@ -221,11 +213,8 @@ def _run_trial(run: StudyRun, data: TrainingData, study: optuna.Study, trial: Tr
     seconds = time.perf_counter() - began
     trial.set_user_attr("seconds", seconds)
     study.tell(trial, best if state == TrialState.COMPLETE else None, state=state)
-    logger.info("trial %d: %s in %.1f s  %s", trial.number, outcome, seconds, _shown(trial.params))
-
-
-def _shown(parameters: dict[str, Any]) -> str:
-    return "  ".join(
+    shown = [
         f"{name.partition('.')[2]} {value:.3g}" if isinstance(value, float) else f"{name.partition('.')[2]} {value}"
-        for name, value in parameters.items()
-    )
+        for name, value in trial.params.items()
+    ]
+    logger.info("trial %d: %s in %.1f s  %s", trial.number, outcome, seconds, "  ".join(shown))

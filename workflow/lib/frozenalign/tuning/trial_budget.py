@@ -1,8 +1,7 @@
-"""Which trials of a study count, which of them are still to be asked for, and what becomes of interrupted ones."""
+"""The budget of a study: which trials count, which are still needed, and how interrupted ones are repeated."""
 
 import logging
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
@@ -19,70 +18,58 @@ WORKER = "worker"
 
 def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
     """Return the trials that count towards the budget: completed, pruned, or failed for a reason of their own."""
+    return [trial for trial in _valid_trials(study) if trial.state.is_finished()]
+
+
+def _valid_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """Return all trials but surplus and abandoned ones."""
+    trials = study.get_trials(deepcopy=False)
     abandoned = study.user_attrs.get(ABANDONED, [])
-    return [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if trial.state.is_finished() and NOT_COUNTED not in trial.user_attrs and trial.number not in abandoned
-    ]
+    return [trial for trial in trials if NOT_COUNTED not in trial.user_attrs and trial.number not in abandoned]
 
 
 def is_complete(settings: Study, study: optuna.Study) -> bool:
-    """Say whether a study has its trials, or has used up its seconds."""
+    """Return whether a study has all its trials, or has used up its seconds."""
     counted = counted_trials(study)
     spent = sum(trial.user_attrs.get("seconds", 0.0) for trial in counted)
     return len(counted) >= settings.trials or (settings.seconds is not None and spent >= settings.seconds)
 
 
 def open_places(settings: Study, study: optuna.Study) -> int:
-    """Return how many trials a study still wants to see finished, those under way included."""
+    """Return how many trials of a study are still to be finished, those under way included."""
     return 0 if is_complete(settings, study) else settings.trials - len(counted_trials(study))
 
 
 def next_trial(settings: Study, study: optuna.Study, worker: int, queue: Path) -> Trial | None:
-    """Ask for a trial and sign it for a worker; return None where those before it fill the budget.
+    """Return a new trial, marked with its worker, or None if earlier trials fill the budget should they all finish.
 
-    queue: lock file that is held while a trial changes hands, for SQLite lets two processes take one waiting trial.
+    queue: a lock file that is held meanwhile, since SQLite lets two processes take the same waiting trial.
     """
     with in_turn(queue):
         trial = study.ask()
         trial.set_user_attr(WORKER, worker)
-    if not _is_surplus(study, trial.number, settings.trials):
+    earlier = [other for other in _valid_trials(study) if other.number < trial.number]
+    if sum(other.state != TrialState.WAITING for other in earlier) < settings.trials:
         return trial
     trial.set_user_attr(NOT_COUNTED, "surplus")
     study.tell(trial, state=TrialState.FAIL)
     return None
 
 
-def _is_surplus(study: optuna.Study, number: int, budget: int) -> bool:
-    """Say whether the trials asked for before this one fill the budget if they all finish."""
-    lower = [trial for trial in study.get_trials(deepcopy=False) if trial.number < number]
-    abandoned = study.user_attrs.get(ABANDONED, [])
-    places = [trial for trial in lower if NOT_COUNTED not in trial.user_attrs and trial.number not in abandoned]
-    return sum(trial.state != TrialState.WAITING for trial in places) >= budget
-
-
 def requeue_abandoned(study: optuna.Study, queue: Path, worker: int | None = None) -> None:
-    """Close running trials of a dead worker, or of all, and put their parameters first in the queue.
+    """Close the running trials of a dead worker, or of all, and put their parameters first in the queue.
 
-    A trial without a worker was taken by one that died before it could sign; nobody else closes it.
+    A running trial that is not marked with a worker belongs to one that died before it could mark it.
     """
     with in_turn(queue):
         for trial in study.get_trials(states=(TrialState.RUNNING,)):
             if worker is None or trial.user_attrs.get(WORKER, worker) == worker:
                 study.set_user_attr(ABANDONED, [*study.user_attrs.get(ABANDONED, []), trial.number])
-                _enqueue_again(study, trial)
+                # A trial that repeats another may not have drawn its parameters yet.
+                parameters = trial.system_attrs.get("fixed_params", {}) | trial.params
+                repeated = [other.user_attrs.get(REPEATS) for other in study.get_trials(deepcopy=False)]
+                # An earlier, interrupted call may have queued them already.
+                if parameters and trial.number not in repeated:
+                    study.enqueue_trial(parameters, user_attrs={REPEATS: trial.number})
                 study.tell(trial.number, state=TrialState.FAIL)
-                logger.info("trial %d was interrupted; its parameters are tried again", trial.number)
-
-
-def _enqueue_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Queue a trial's parameters once, though this may itself have been interrupted before."""
-    parameters = _parameters(trial)
-    if parameters and trial.number not in [other.user_attrs.get(REPEATS) for other in study.get_trials(deepcopy=False)]:
-        study.enqueue_trial(parameters, user_attrs={REPEATS: trial.number})
-
-
-def _parameters(trial: FrozenTrial) -> dict[str, Any]:
-    """Return the parameters that a trial has or, where it repeats another, was still to be given."""
-    return trial.system_attrs.get("fixed_params", {}) | trial.params
+                logger.info("trial %d was interrupted: its parameters are tried again", trial.number)

@@ -1,4 +1,4 @@
-"""The table of a finished study's trials, read for the report."""
+"""The table of a study's trials, read for the report."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def read_trials(path: Path) -> pd.DataFrame:
     try:
         trials = pd.read_csv(path)
     except Exception as error:
-        # Damage shows as whatever the parser then trips over.
+        # The parser can raise anything on a damaged file.
         raise UserError(f"{path} is not a readable table ({one_line(str(error))}): {RUN_AGAIN}") from error
     for name, kinds in KINDS_OF_COLUMNS.items():
         if name not in trials or trials[name].dtype.kind not in kinds:

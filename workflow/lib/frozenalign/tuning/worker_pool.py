@@ -1,5 +1,6 @@
-"""Worker processes that are counted, replaced and stopped by one coordinator, and never outlive it."""
+"""Worker processes that one coordinator starts, replaces and stops; they never outlive it."""
 
+import itertools
 import multiprocessing
 import os
 import signal
@@ -20,54 +21,49 @@ def prepare_workers(module: str) -> None:
     forkserver.ensure_running()
 
 
-class WorkerPool:
-    """Processes that run one function, numbered in the order of their start.
+class WorkerPool(dict[int, Any]):
+    """The processes that run one function, numbered in the order of their start.
 
-    target: called as target(number, *arguments). Leaving the block kills the workers that are still there.
+    target: called as target(number, *arguments). Leaving the block kills the workers that still run.
     """
 
     def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
+        super().__init__()
         self._target, self._arguments = target, arguments
-        self._context = torch.multiprocessing.get_context("forkserver")
-        self._workers: dict[int, Any] = {}
-        self._started = 0
+        self._numbers = itertools.count()
 
     def __enter__(self) -> "WorkerPool":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for worker in self._workers.values():
+        for worker in self.values():
             worker.kill()
-        for worker in self._workers.values():
+        for worker in self.values():
             worker.join()
-
-    def __len__(self) -> int:
-        return len(self._workers)
 
     def start(self) -> None:
         """Start one more worker."""
-        arguments = (self._target, self._started, *self._arguments)
-        worker = self._context.Process(target=_run_worker, args=arguments, daemon=True)
+        number = next(self._numbers)
+        arguments = (self._target, number, *self._arguments)
+        context = torch.multiprocessing.get_context("forkserver")
+        worker = context.Process(target=_run_worker, args=arguments, daemon=True)
         worker.start()
-        self._workers[self._started] = worker
-        self._started += 1
+        self[number] = worker
 
     def take_ended(self) -> dict[int, int]:
-        """Forget the workers that ended since the last call and return their exit codes by number."""
-        ended = {number: worker.exitcode for number, worker in self._workers.items() if not worker.is_alive()}
-        for number in ended:
-            del self._workers[number]
-        return ended
+        """Remove the workers that ended since the last call and return their exit codes by number."""
+        ended = [number for number, worker in self.items() if not worker.is_alive()]
+        return {number: self.pop(number).exitcode for number in ended}
 
 
 def _run_worker(target: Callable[..., None], number: int, *arguments: Any) -> None:
-    # Control-C reaches the whole terminal: the coordinator answers it and stops the workers.
+    # Ctrl-C reaches all processes of a terminal: only the coordinator handles it, and stops the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_coordinator, daemon=True).start()
     target(number, *arguments)
 
 
 def _end_with_the_coordinator() -> None:
-    """Wait until the coordinator is gone, however it ended, and end this process at once."""
+    """Wait until the coordinator has ended, for whatever reason, and end this process at once."""
     multiprocessing.parent_process().join()
     os._exit(1)

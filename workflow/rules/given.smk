@@ -1,0 +1,145 @@
+"""The files of a data set: those that a user puts there, and those that rule demo_data makes."""
+
+from frozenalign.data.given_files import (
+    PAIRS,
+    given_path,
+    link_to,
+    made_from_others,
+    pairs_hash,
+    present_hashes,
+    write_witness,
+)
+from frozenalign.data.tensor_header import matrix_width
+from frozenalign.demo.made_files import refuse_foreign
+from frozenalign.system.files import file_size
+
+GIVEN = Path(".snakemake/inputs")
+BEST_CONFIGURATION = rf"results/{NAME}/tuning/{NAME}/best_config\.yaml"
+
+
+def is_made(path):
+    """Return whether a rule makes a file; any other is a user's, wherever it lies."""
+    return path in demo_files() or re.fullmatch(BEST_CONFIGURATION, path) is not None
+
+
+def demo_files():
+    """Return the embedding and metadata files that rule demo_data makes, or none."""
+    name = config["dataset"]
+    return set_files(name, "train2017") if config["datasets"][name].get("generate") else []
+
+
+def refuse_missing_files():
+    """Stop if a file of the data set is missing: Snakemake would take old results for results of it."""
+    name = config["dataset"]
+    keys = dict.fromkeys(set_files(name, "train2017"), "dir")
+    if assignments := config["datasets"][name]["split"].get("assignments"):
+        keys[assignments] = "split.assignments"
+    with told_by_snakemake():
+        for path, key in keys.items():
+            file_size(path, f"check `datasets.{name}.{key}`, or put the file there")
+
+
+def refuse_foreign_demo_data():
+    """Stop before Snakemake deletes a user's files, which it takes for outputs of rule demo_data."""
+    remedy = (
+        f"give the data set another name than {config['dataset']}, or set `generate: null` for it; where they are demo "
+        "data of an earlier version, delete the folder"
+    )
+    with told_by_snakemake():
+        refuse_foreign(config["datasets"][config["dataset"]]["dir"], remedy, KNOWN_HASHES)
+
+
+def given(dataset, path, name=None):
+    """Return a link to a user's file, which stays the same input when the folder of the file moves.
+
+    It is ancient: its content decides, not its time. It is local: no prefix and no storage.
+    """
+    return local(ancient(link_to(path, GIVEN / dataset / (name or os.path.basename(path)))))
+
+
+def witness(result, key, relevant):
+    """Return an input that holds the hashes of a user's files, new if `result` was made from other files.
+
+    It triggers a rerun with any `--rerun-triggers`; a user's files, which are ancient, do not.
+    key: where the JSON file `result` notes the hashes of its inputs. relevant: selects its inputs by name.
+    """
+
+    def found(wildcards):
+        files = present_hashes(user_files(wildcards), KNOWN_HASHES)
+        present = files | {PAIRS: pairs(wildcards)}
+        read = {name: sha256 for name, sha256 in present.items() if relevant(name)}
+        stale = made_from_others(result.format(**wildcards), key, read)
+        # In a folder of its own: Snakemake lists a folder once, perhaps before this file is written.
+        path = f"{GIVEN}/{wildcards.dataset}/hashes.json"
+        if not any(files.values()) or not write_witness(path, present, anew=stale):
+            return []
+        return local(path) if stale else local(ancient(path))
+
+    return found
+
+
+def of_the_split(name):
+    """Return whether the split depends on an input of this name; it does not on captions and pictures."""
+    return name == PAIRS or (name.startswith("train2017") and name.endswith(".pt"))
+
+
+def of_an_evaluation(name):
+    """Return whether an evaluation depends on an input of this name."""
+    return name != PAIRS
+
+
+def pairs(wildcards):
+    """Return a hash of the image ids in a user's metadata, None for metadata that a rule makes."""
+    metadata = data_files(wildcards)[2]
+    return None if is_made(metadata) else pairs_hash(metadata, KNOWN_HASHES)
+
+
+def embedding_files(wildcards):
+    """Return the embedding files of a data set."""
+    return data_files(wildcards)[:2]
+
+
+def data_files(wildcards):
+    """Return the embedding and metadata files of a data set."""
+    return inputs_of(wildcards.dataset, "train2017")
+
+
+def extra_files(wildcards):
+    """Return the files of the extra evaluation set, or none."""
+    found = set_files(wildcards.dataset, "val2017")
+    return inputs_of(wildcards.dataset, "val2017") if os.path.exists(found[0]) else []
+
+
+def inputs_of(dataset, prefix):
+    """Return the files of a set as a rule takes them."""
+    made = demo_files()
+    return [path if path in made else given(dataset, path) for path in set_files(dataset, prefix)]
+
+
+def set_files(dataset, prefix):
+    """Return the files of a set by its prefix."""
+    folder = config["datasets"][dataset]["dir"]
+    return [f"{folder}/{prefix}_{end}" for end in ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")]
+
+
+def user_files(wildcards):
+    """Return the files of both sets that no rule makes, present or not."""
+    files = [path for prefix in ("train2017", "val2017") for path in inputs_of(wildcards.dataset, prefix)]
+    return [path for path in files if path not in demo_files()]
+
+
+def data_dir(wildcards, input):
+    """Return the folder of the embeddings among a job's inputs."""
+    return given_path(input.data[0]).parent
+
+
+def data_mb(wildcards):
+    """Return the size of a data set's embeddings in MB, zero before they are made."""
+    return sum(os.path.getsize(path) for path in embedding_files(wildcards) if os.path.exists(path)) // 10**6
+
+
+def equally_wide(dataset):
+    """Return whether the images and texts of a data set are equally wide, as generated ones are."""
+    files = set_files(dataset, "train2017")
+    images, texts = (matrix_width(path) for path in files[:2])
+    return images == texts if images and texts else files == demo_files()

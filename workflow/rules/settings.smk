@@ -1,0 +1,72 @@
+"""The settings of a split, an experiment or a study, as inputs and arguments of its job."""
+
+import json
+
+from frozenalign.configuration.runs import settings_file
+from frozenalign.configuration.variants import variants_of
+
+TUNED = "tuned-"
+
+
+def split_settings(wildcards):
+    """Return the `split` section of a data set."""
+    return config["datasets"][wildcards.dataset]["split"]
+
+
+def assignment_file(wildcards):
+    """Return the assignment file of a data set, or none."""
+    path = split_settings(wildcards).get("assignments")
+    return given(wildcards.dataset, path, f"assignments{Path(path).suffix}") if path else []
+
+
+def assignment_arguments(wildcards, input):
+    """Return the command-line argument that names the assignment file, or none."""
+    return [f"--assignments={given_path(input.assignments)}"] if input.get("assignments") else []
+
+
+def division_arguments(wildcards):
+    """Return the command-line arguments for the division of the images, without the assignment file."""
+    split = split_settings(wildcards)
+    if split.get("assignments"):
+        how = ["--missing", split["missing"]]
+    elif split.get("counts"):
+        how = ["--counts", json.dumps(split["counts"])]
+    else:
+        how = ["--fractions", json.dumps(split["fractions"])]
+    return [*how, "--seed", split["seed"], "--tuning-pairs", split["tuning_pairs"]]
+
+
+def variant_of(wildcards):
+    """Return the variant whose results stand under an experiment's name, or none."""
+    return next((variant for variant in variants_of(config) if variant.experiment == wildcards.experiment), None)
+
+
+def change_arguments(wildcards):
+    """Return the command-line arguments for the keys that a variant changes."""
+    variant = variant_of(wildcards)
+    return ["--set", json.dumps(variant.changes)] if variant else []
+
+
+def study_file(wildcards):
+    """Return the file of a study."""
+    return local(str(settings_file("tuning", wildcards.study, CONFIGURATIONS)))
+
+
+def experiment_file(wildcards):
+    """Return an experiment's file: of a variant its base's, of tuned-STUDY the best configuration, else its own."""
+    if wildcards.experiment.startswith(TUNED):
+        study = wildcards.experiment.removeprefix(TUNED)
+        return f"results/{wildcards.dataset}/tuning/{study}/best_config.yaml"
+    variant = variant_of(wildcards)
+    return local(str(settings_file("experiments", variant.base if variant else wildcards.experiment, CONFIGURATIONS)))
+
+
+def start_file(wildcards):
+    """Return the CCA that an experiment or study starts from, or none."""
+    name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)
+    return f"results/{wildcards.dataset}/cca/seed0/best_model.pt" if RUN.takes_a_start(name) else []
+
+
+def start_arguments(wildcards, input):
+    """Return the command-line argument that names the CCA to start from, or none."""
+    return [f"--start={input.start}"] if input.get("start") else []
