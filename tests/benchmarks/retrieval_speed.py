@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from frozenalign.evaluation.metrics import summarize
-from frozenalign.evaluation.ranks import Ranks, retrieval_ranks
+from frozenalign.evaluation.metrics import Ranks, summarize
+from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.system.devices import choose_device
 from tests.benchmarks.measurement import Row, interleaved, seconds_of, timed_memory
 

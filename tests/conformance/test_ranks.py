@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from frozenalign.evaluation.metrics import mean_average_precision_at_r, summarize
-from frozenalign.evaluation.ranks import Ranks, retrieval_ranks, top_candidates
+from frozenalign.evaluation.metrics import Ranks, mean_average_precision_at_r, summarize
+from frozenalign.evaluation.ranks import retrieval_ranks, top_candidates
 from frozenalign.system import products as tiles
 
 

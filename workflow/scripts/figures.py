@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from frozenalign.configuration.result_files import read_result
 from frozenalign.plots.drawing import draw
 from frozenalign.plots.figures import embedding_map, recall_at_k, similarity_histogram
@@ -27,10 +29,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     draw_folder = functools.partial(_draw, code=code_hash(Path(__file__)))
     # Forked workers need not import anything again; no threads were started, which a fork would lose.
-    fork, deaf = multiprocessing.get_context("fork"), (signal.SIGINT, signal.SIG_IGN)
-    with ProcessPoolExecutor(arguments.processes, fork, signal.signal, deaf) as pool:
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("fork"), _prepare_worker) as pool:
         drawn = sum(pool.map(draw_folder, folders))
     logger.info("found: %d of %d pictures to draw", drawn, 4 * len(folders))
+
+
+def _prepare_worker() -> None:
+    """Leave Ctrl-C to the parent, and compute in one thread: those of several workers would wait for each other."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(1)
 
 
 def _draw(folder: Path, code: str) -> int:

@@ -110,7 +110,7 @@ def test_a_linear_path_beside_a_linear_map_is_refused(tmp_path):
 
 @pytest.mark.parametrize("whitening", ["pca", "zca"])
 def test_a_whitening_before_a_map_that_starts_from_the_cca_is_refused(tmp_path, whitening):
-    with pytest.raises(UserError, match=r"model.whitening: a map that starts from the CCA takes raw rows: set"):
+    with pytest.raises(UserError, match=r"model.whitening: the CCA that `init` asks for takes raw rows: set"):
         experiment(tmp_path, f"model: {{type: linear, init: cca, whitening: {whitening}}}\nloss: {{type: clip}}\n")
 
 

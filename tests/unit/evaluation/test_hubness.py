@@ -17,9 +17,8 @@ from frozenalign.evaluation.hubness import (
     inverted_softmax,
     training_sample,
 )
-from frozenalign.evaluation.metrics import summarize
+from frozenalign.evaluation.metrics import Ranks, summarize
 from frozenalign.evaluation.projections import Projections
-from frozenalign.evaluation.ranks import Ranks
 
 
 def random_pairs(images: int, captions: int, seed: int) -> Projections:

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from frozenalign.evaluation import metrics
-from frozenalign.evaluation.metrics import mean_of_folds, register_metric, summarize
-from frozenalign.evaluation.ranks import Ranks, retrieval_ranks
+from frozenalign.evaluation.metrics import Ranks, mean_of_folds, register_metric, summarize
+from frozenalign.evaluation.ranks import retrieval_ranks
 
 # Three images with three, two and one captions.
 HAND_MADE = Ranks(

@@ -7,9 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frozenalign.evaluation import reranking
-from frozenalign.evaluation.metrics import summarize
+from frozenalign.evaluation.metrics import Ranks, summarize
 from frozenalign.evaluation.projections import Projections
-from frozenalign.evaluation.ranks import Ranks
 from frozenalign.evaluation.reranking import reranked_ranks
 from frozenalign.models.dual_encoder import DualEncoder
 

@@ -5,8 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from frozenalign.evaluation.metrics import summarize
-from frozenalign.evaluation.ranks import Ranks
+from frozenalign.evaluation.metrics import Ranks, summarize
 from frozenalign.evaluation.uncertainty import ImageHits, compared, recall_intervals, resampled_recalls
 
 

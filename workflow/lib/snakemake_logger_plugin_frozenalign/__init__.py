@@ -1,4 +1,4 @@
-"""A logger plugin of Snakemake: a line as a job starts and one as it ends. Its profile key is `logger: [frozenalign]`."""
+"""A logger plugin of Snakemake, `logger: [frozenalign]`: a line as a job starts and one as it ends."""
 
 from snakemake_logger_plugin_frozenalign.handler import LogHandler
 

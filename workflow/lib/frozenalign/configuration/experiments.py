@@ -86,16 +86,14 @@ def parameters(section: str, name: str | None) -> dict[str, dict[str, Any]]:
 
 
 def _refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
-    """Refuse a head whose momentum copies the loss does not use, and a path beside or a whitening before a linear map."""
+    """Refuse a head whose momentum copies the loss does not use, and what a linear map cannot have around it."""
     head = model["type"]
     if "init" in heads()[head].parameters and model["skip"] != "none":
         raise UserError(
             f"{where}: model.skip: the head {head!r} is a linear map itself: set `init: {model['skip']}` instead"
         )
     if model.get("init") == "cca" and model["whitening"] != "none":
-        raise UserError(
-            f"{where}: model.whitening: a map that starts from the CCA takes raw rows: set `whitening: none`"
-        )
+        raise UserError(f"{where}: model.whitening: the CCA that `init` asks for takes raw rows: set `whitening: none`")
     users = sorted(name for name, item in losses().items() if "momentum" in item.parameters)
     if "momentum" in heads()[head].parameters and loss not in users:
         raise UserError(

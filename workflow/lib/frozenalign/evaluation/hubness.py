@@ -15,9 +15,8 @@ from torch import Tensor
 
 from frozenalign.data.pairs import spread
 from frozenalign.data.splits import SplitIndex
-from frozenalign.evaluation.metrics import summarize
+from frozenalign.evaluation.metrics import Ranks, summarize
 from frozenalign.evaluation.projections import Projections
-from frozenalign.evaluation.ranks import Ranks
 from frozenalign.system.products import blocks, product
 
 TRAINING_PAIRS = 20_000

@@ -1,17 +1,39 @@
 """Metrics of retrieval ranks, and their registry. Recalls and means of shares are percentages."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-from frozenalign.evaluation.ranks import Ranks
-
-METRICS: dict[str, tuple[Callable[[Ranks, np.ndarray], float], tuple[str, ...]]] = {}
 DIRECTIONS = ("i2t", "t2i")
 # The recalls of RSUM and their cutoffs.
 RECALLS = {"R@1": 1, "R@5": 5, "R@10": 10}
 # Further rankings by a model: key in metrics.json and name on the leaderboard.
 SECOND_RANKINGS = {"reranked": "re-ranked", "hubness_corrected": "hubness-corrected"}
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """The 0-based ranks of the matches of M captions and N images.
+
+    t2i: (M,) rank of each caption's image among the N images.
+    captions: (M,) rank of each caption for its own image, among the captions of other images and better own ones.
+    caption_image: (M,) index of each caption's image.
+    """
+
+    t2i: np.ndarray
+    captions: np.ndarray
+    caption_image: np.ndarray
+
+    @property
+    def i2t(self) -> np.ndarray:
+        """Return the best rank over each image's own captions, (N,)."""
+        best = np.full(int(self.caption_image.max()) + 1, np.iinfo(np.int64).max)
+        np.minimum.at(best, self.caption_image, self.captions)
+        return best
+
+
+METRICS: dict[str, tuple[Callable[[Ranks, np.ndarray], float], tuple[str, ...]]] = {}
 
 
 def register_metric(name: str, directions: tuple[str, ...] = DIRECTIONS) -> Callable:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.data.rows import AveragedRows, RowFile
-from frozenalign.evaluation.ranks import Ranks, retrieval_ranks
+from frozenalign.evaluation.metrics import Ranks
+from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.system.memory import FittingSize
 

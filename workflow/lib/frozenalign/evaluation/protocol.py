@@ -10,9 +10,8 @@ import torch
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.hubness import CorrectedProjections, HubnessCorrection
-from frozenalign.evaluation.metrics import mean_of_folds, summarize
+from frozenalign.evaluation.metrics import Ranks, mean_of_folds, summarize
 from frozenalign.evaluation.projections import Projections, map_rows, project_files
-from frozenalign.evaluation.ranks import Ranks
 from frozenalign.evaluation.reranking import reranked_ranks
 from frozenalign.evaluation.uncertainty import ImageHits, recall_intervals
 from frozenalign.models.dual_encoder import DualEncoder

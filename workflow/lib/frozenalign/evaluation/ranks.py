@@ -3,37 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from frozenalign.evaluation.metrics import Ranks
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import SMALLEST_TILE, blocks, product, tile_size
-
-
-@dataclass(frozen=True)
-class Ranks:
-    """The 0-based ranks of the matches of M captions and N images.
-
-    t2i: (M,) rank of each caption's image among the N images.
-    captions: (M,) rank of each caption for its own image, among the captions of other images and better own ones.
-    caption_image: (M,) index of each caption's image.
-    """
-
-    t2i: np.ndarray
-    captions: np.ndarray
-    caption_image: np.ndarray
-
-    @property
-    def i2t(self) -> np.ndarray:
-        """Return the best rank over each image's own captions, (N,)."""
-        best = np.full(int(self.caption_image.max()) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(best, self.caption_image, self.captions)
-        return best
-
 
 PROGRESS_FROM_SCORES = 5e9
 FINITE_ROWS = 65536

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from frozenalign.evaluation.metrics import Ranks
 from frozenalign.evaluation.projections import Projections
-from frozenalign.evaluation.ranks import Ranks, top_candidates
+from frozenalign.evaluation.ranks import top_candidates
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import blocks
