@@ -276,3 +276,19 @@ def test_the_same_seed_gives_the_same_metrics_byte_for_byte(finished):
     )
     for name, content in before.items():
         assert (folder / name).read_bytes() == content
+
+
+def test_the_workers_of_a_study_run_the_library_of_their_own_project(finished, tmp_path):
+    """Not the one that pip has installed, which a fork server would import."""
+    path = "workflow/lib/frozenalign/tuning/study.py"
+    before = finished.read(path)
+    assert '"trial %d: ' in before
+    places = ("--data-dir", "data/demo", "--split-dir", f"{RUN}/split", "--output-dir", str(tmp_path), "--device", "cpu")
+    command = (sys.executable, "workflow/scripts", "tune", "--study", "config/tuning/short.yaml", *places)
+    try:
+        finished.write(path, before.replace('"trial %d: ', '"own trial %d: '))
+        done = finished.run(*command)
+    finally:
+        finished.write(path, before)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("own trial ") >= 4

@@ -4,6 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import forkserver
@@ -17,6 +18,8 @@ def prepare_workers(module: str) -> None:
 
     A fork server imports PyTorch once for all workers, and a worker inherits no thread and no CUDA context.
     """
+    # Before Python 3.14 a fork server does not take over sys.path, and would import a library that pip has installed.
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     torch.multiprocessing.get_context("forkserver").set_forkserver_preload([module])
     forkserver.ensure_running()
 
