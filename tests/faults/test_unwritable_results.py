@@ -38,7 +38,8 @@ def test_a_read_only_or_full_results_folder_stops_a_run_before_its_first_job(pro
 @pytest.mark.soak
 def test_a_disk_that_jobs_filled_is_said_though_their_logs_are_empty(project, small_disk: SmallDisk):
     rule = project.read("workflow/rules/data.smk")
-    filling = rule.replace('"python -m', '"head -c 2M /dev/zero > results/ballast; python -m')
+    filling = rule.replace('"{params.step:q}', '"head -c 2M /dev/zero > results/ballast; {params.step:q}')
+    assert filling != rule
     project.write("workflow/rules/data.smk", filling)
     done = project.run("snakemake", "--cores", "1", "splits")
     assert done.returncode != 0

@@ -283,7 +283,7 @@ def test_the_workers_of_a_study_run_the_library_of_their_own_project(finished, t
     path = "workflow/lib/frozenalign/tuning/study.py"
     before = finished.read(path)
     assert '"trial %d: ' in before
-    places = ("--data-dir", "data/demo", "--split-dir", f"{RUN}/split", "--output-dir", str(tmp_path), "--device", "cpu")
+    places = ("--data-dir", "data/demo", "--split-dir", f"{RUN}/split", "--output-dir", str(tmp_path))
     command = (sys.executable, "workflow/scripts", "tune", "--study", "config/tuning/short.yaml", *places)
     try:
         finished.write(path, before.replace('"trial %d: ', '"own trial %d: '))
