@@ -1,5 +1,7 @@
 """The files of a data set: those that a user puts there, and those that rule demo_data makes."""
 
+import functools
+
 from frozenalign.data.given_files import (
     PAIRS,
     given_path,
@@ -138,6 +140,7 @@ def data_mb(wildcards):
     return sum(os.path.getsize(path) for path in embedding_files(wildcards) if os.path.exists(path)) // 10**6
 
 
+@functools.cache
 def equally_wide(dataset):
     """Return whether the images and texts of a data set are equally wide, as generated ones are."""
     files = set_files(dataset, "train2017")

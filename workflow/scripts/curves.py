@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     code = code_hash(Path(__file__))
     drawn = sum(_draw_training(folder, code) for folder in arguments.runs)
     drawn += sum(_draw_study(folder, code) for folder in arguments.studies)
-    logger.info("found: %d of %d pictures to draw", drawn, len(arguments.runs) + 2 * len(arguments.studies))
+    logger.info("found: drew %d of %d pictures", drawn, len(arguments.runs) + 2 * len(arguments.studies))
 
 
 def _draw_training(folder: Path, code: str) -> int:

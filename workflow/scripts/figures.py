@@ -15,7 +15,7 @@ from frozenalign.configuration.result_files import read_result
 from frozenalign.plots.drawing import draw
 from frozenalign.plots.figures import embedding_map, recall_at_k, similarity_histogram
 from frozenalign.plots.maps import pca_map, tsne_map
-from frozenalign.system.errors import run
+from frozenalign.system.errors import UserError, run
 from frozenalign.system.files import read_arrays, text_hash
 from frozenalign.system.fingerprints import code_hash, content_hash
 
@@ -26,12 +26,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Write recall_at_k.png, similarity_histogram.png, embedding_pca.png and embedding_tsne.png of each evaluation."""
     arguments = _parser().parse_args(argv)
     folders = arguments.evaluations
+    if arguments.processes < 1:
+        raise UserError(f"--processes is {arguments.processes}: take 1 or a larger whole number")
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     draw_folder = functools.partial(_draw, code=code_hash(Path(__file__)))
     # Forked workers need not import anything again; no threads were started, which a fork would lose.
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("fork"), _prepare_worker) as pool:
         drawn = sum(pool.map(draw_folder, folders))
-    logger.info("found: %d of %d pictures to draw", drawn, 4 * len(folders))
+    logger.info("found: drew %d of %d pictures", drawn, 4 * len(folders))
 
 
 def _prepare_worker() -> None:

@@ -74,9 +74,9 @@ def _train(arguments: argparse.Namespace) -> None:
         "settings": experiment.as_document(),
     }
     _warn(warnings)
-    begin = arguments.start and file_hash(arguments.start)
+    start_hash = arguments.start and file_hash(arguments.start)
     code = code_hash(Path(__file__))
-    decisive = (experiment, arguments.seed, inputs, arguments.train_split, begin, device, precision, code)
+    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device, precision, code)
     path = arguments.output_dir / CHECKPOINT
     checkpoint = Checkpoint(path, text_hash(repr(decisive)), arguments.checkpoint_seconds)
     try:

@@ -1,6 +1,8 @@
 """Pictures show the numbers they were given, whatever a run or a study has to show."""
 
+import errno
 import io
+import os
 import warnings
 
 import matplotlib.colors
@@ -11,9 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from frozenalign.plots.drawing import draw
 from frozenalign.plots.figures import IMAGE, TEXT, embedding_map, recall_at_k, similarity_histogram, training_curves
 from frozenalign.plots.leaderboard import leaderboard_figure
 from frozenalign.plots.tuning import optimization_history, parameter_importance
+from frozenalign.system.errors import UserError
 
 
 def png(figure: Figure) -> Image.Image:
@@ -237,3 +241,16 @@ def test_without_importances_the_picture_says_why_it_is_empty():
     assert png(figure).height < 50 * figure.get_figheight() + 20
     middle = axes.texts[0].get_window_extent()
     assert axes.bbox.contains(middle.x0 + middle.width / 2, middle.y0 + middle.height / 2)
+
+
+def test_a_picture_that_is_up_to_date_but_cannot_be_dated_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    path = tmp_path / "picture.png"
+    assert draw(path, "these data", Figure)
+    assert not draw(path, "these data", Figure)
+
+    def refused(_):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(os, "utime", refused)
+    with pytest.raises(UserError, match=r"cannot write .*picture\.png: the file system is read-only"):
+        draw(path, "these data", Figure)

@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from frozenalign.system.files import save_figure
+from frozenalign.system.refusals import refusals_explained
 
 DRAWN_FROM = "Source"
 
@@ -18,7 +19,8 @@ def draw(path: Path, drawn_from: str, figure: Callable[[], Figure]) -> bool:
     drawn_from: a hash of everything that decides the picture, stored in the file.
     """
     if _source_of(path) == drawn_from:
-        os.utime(path)
+        with refusals_explained(path):
+            os.utime(path)
         return False
     save_figure(path, figure(), {DRAWN_FROM: drawn_from})
     return True

@@ -112,13 +112,23 @@ def import_closure(script: Path, library: Path) -> list[Path]:
     while waiting:
         path = waiting.pop()
         found.add(path)
-        names = _imported_names(path.read_text(encoding="utf-8"))
+        names = _imported_names(_source(path))
         imported = {target for name in names if (target := _module_path(name, library))}
         if path.name == REGISTRY:
             others = path.parent.glob("*.py")
-            imported |= {other for other in others if "\n@register_" in other.read_text(encoding="utf-8")}
+            imported |= {other for other in others if "\n@register_" in _source(other)}
         waiting |= imported - found
     return sorted(found)
+
+
+def _source(path: Path) -> str:
+    """Return the text of a module, read once for all scripts that import it."""
+    return _text(path, file_stamp(path.stat()))
+
+
+@functools.cache
+def _text(path: Path, stamp: tuple[int, ...]) -> str:
+    return path.read_text(encoding="utf-8")
 
 
 @functools.cache
