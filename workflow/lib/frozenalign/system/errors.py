@@ -9,7 +9,8 @@ from typing import Any
 from frozenalign.system.signals import exit_status, terminate_like_interrupt
 
 SHOWN = 80
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
+# The last one is oneDNN's, which finds no room for the code that it generates.
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "could not create a primitive")
 
 
 class UserError(Exception):

@@ -1,6 +1,7 @@
 """Computations that shrink when memory runs out, and the memory limit of this process."""
 
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -17,7 +18,11 @@ from frozenalign.system.random_state import random_state, restore_random_state
 
 logger = logging.getLogger(__name__)
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+M_MMAP_THRESHOLD = -3  # In glibc's <malloc.h>.
+OWN_MAPPING_BYTES = 1 << 20
 Result = TypeVar("Result")
+_LEAF = torch.zeros((), requires_grad=True)
+_OLDEST_NODE = _LEAF + 0
 
 
 class OutOfMemoryError(UserError):
@@ -62,10 +67,20 @@ class FittingSize:
                 self.inner.found.pop(str(device), None)
             logger.warning("out of memory: going on with %d %s at once", size, self.what)
             # The error no longer exists here, nor do the frames that held tensors.
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
+            release_memory()
             restore_random_state(random)
+
+
+def release_memory() -> None:
+    """Give back what a failed computation leaves behind: graphs that autograd still holds, and freed pages."""
+    gc.collect()
+    # Nodes of a failed backward pass wait in this thread's queue until one with a lower sequence number is run.
+    torch.autograd.grad(_OLDEST_NODE, _LEAF)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    # From now on, glibc maps large blocks one by one: freed between others in its heap, they would stay taken.
+    if (tune_malloc := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        tune_malloc(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
 
 
 def memory_limit() -> int:
