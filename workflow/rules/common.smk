@@ -1,16 +1,17 @@
 """Functions that the rules share; no rule stands here."""
 
+import contextlib
 import os
 import re
 import shlex
 import shutil
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from frozenalign.system.errors import UserError
+from frozenalign.system.files import text_hash, write_text
 from frozenalign.system.fingerprints import content_rows, import_closure
 from frozenalign.system.refusals import refuse_unwritable
 
@@ -34,6 +35,7 @@ READ = {
     ],
 }
 KNOWN_HASHES = Path(".snakemake/content_hashes.json")
+LISTS = Path(".snakemake/arguments")
 
 
 def step(script):
@@ -70,7 +72,7 @@ def content(*sources):
     return rows
 
 
-@contextmanager
+@contextlib.contextmanager
 def told_by_snakemake():
     """Let Snakemake show a UserError as its own, in one sentence."""
     try:
@@ -83,6 +85,22 @@ def refuse_unwritable_results():
     """Stop if no file can be written to the results folder."""
     with told_by_snakemake():
         refuse_unwritable("results")
+
+
+def listed(arguments):
+    """Return `@FILE` for a file that holds arguments of a script, one a line: a shell command has 128 KiB at most.
+
+    To be called for parameters that depend on the input: the process that starts the job writes the file, the paths in it
+    are those of the job, and nothing reruns because of it. It is named after its content, so that no other Snakemake in
+    this folder, with another configuration, changes it.
+    """
+    text = "".join(f"{argument}\n" for argument in arguments)
+    path = LISTS / f"{text_hash(text)}.txt"
+    # A dry run may not be allowed to write.
+    with contextlib.suppress(UserError):
+        if not path.exists():
+            write_text(path, text)
+    return f"@{path}"
 
 
 def split_dir(wildcards, input):

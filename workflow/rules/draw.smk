@@ -1,7 +1,10 @@
 """The pictures, each kind in one job: starting a process for every run would take longer than drawing.
 
-Pictures are updated, not deleted before the job: only those are drawn anew whose sources have changed.
+Pictures are updated, not deleted before the job: only those are drawn anew whose sources have changed. Their paths have no
+wildcard: Snakemake compares each file that a job needs with all outputs that begin with one, thousands in a large run.
 """
+
+RESULTS = f"results/{config['dataset']}"
 
 
 rule curves:
@@ -13,20 +16,20 @@ rule curves:
     output:
         training=[
             picture(f"{folder}/training_curves.png", "training_curves", "Training")
-            for folder in head_folders("{dataset}")
+            for folder in head_folders(config["dataset"])
         ],
         history=[
             picture(f"{folder}/optimization_history.png", "optimization_history", "Tuning")
-            for folder in study_folders("{dataset}")
+            for folder in study_folders(config["dataset"])
         ],
         importance=[
             picture(f"{folder}/parameter_importance.png", "parameter_importance", "Tuning")
-            for folder in study_folders("{dataset}")
+            for folder in study_folders(config["dataset"])
         ],
     log:
-        "results/{dataset}/logs/curves.log",
+        f"{RESULTS}/logs/curves.log",
     benchmark:
-        "results/{dataset}/benchmarks/curves.tsv"
+        f"{RESULTS}/benchmarks/curves.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 1
@@ -36,8 +39,8 @@ rule curves:
     params:
         *code("curves"),
         step=step("curves"),
-        runs=lambda wildcards, input: folders_of(input.histories),
-        studies=lambda wildcards, input: folders_of(input.studies),
+        runs=lambda wildcards, input: listed(folders_of(input.histories)),
+        studies=lambda wildcards, input: listed(folders_of(input.studies)),
     shell:
         "{params.step:q} --runs {params.runs:q} --studies {params.studies:q} > {log:q} 2>&1"
 
@@ -50,13 +53,13 @@ rule figures:
     output:
         [
             picture(f"{folder}/evaluation_results/{name}.png", name, "Evaluation")
-            for folder in run_folders("{dataset}")
+            for folder in run_folders(config["dataset"])
             for name in EVALUATION_PICTURES
         ],
     log:
-        "results/{dataset}/logs/figures.log",
+        f"{RESULTS}/logs/figures.log",
     benchmark:
-        "results/{dataset}/benchmarks/figures.tsv"
+        f"{RESULTS}/benchmarks/figures.tsv"
     conda:
         "../../envs/environment.yaml"
     threads: 2
@@ -66,6 +69,6 @@ rule figures:
     params:
         *code("figures"),
         step=step("figures"),
-        evaluations=lambda wildcards, input: folders_of(input.metrics),
+        evaluations=lambda wildcards, input: listed(folders_of(input.metrics)),
     shell:
         "{params.step:q} --evaluations {params.evaluations:q} --processes {threads} > {log:q} 2>&1"

@@ -84,13 +84,14 @@ if config["ensembles"]:
             *code("ensemble"),
             content=content(data_files, extra_files),
             step=step("ensemble"),
+            models=lambda wildcards, input: listed(input.models),
             data_dir=data_dir,
             split_dir=split_dir,
             output_dir=lambda wildcards, output: os.path.dirname(output.settings),
             captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
             device=config["device"],
         shell:
-            "{params.step:q} --name={wildcards.experiment:q} --models {input.models:q}"
+            "{params.step:q} --name={wildcards.experiment:q} --models {params.models:q}"
             " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
             " --output-dir={params.output_dir:q} --captions-rule {params.captions_rule}"
             " --device {params.device} > {log:q} 2>&1"

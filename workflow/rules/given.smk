@@ -67,13 +67,12 @@ def witness(result, key, relevant):
     """
 
     def found(wildcards):
-        files = present_hashes(user_files(wildcards), KNOWN_HASHES)
-        present = files | {PAIRS: pairs(wildcards)}
+        present = present_files(wildcards.dataset)
         read = {name: sha256 for name, sha256 in present.items() if relevant(name)}
         stale = made_from_others(result.format(**wildcards), key, read)
         # In a folder of its own: Snakemake lists a folder once, perhaps before this file is written.
         path = f"{GIVEN}/{wildcards.dataset}/hashes.json"
-        if not any(files.values()) or not write_witness(path, present, anew=stale):
+        if not any(present.values()) or not write_witness(path, present, anew=stale):
             return []
         return local(path) if stale else local(ancient(path))
 
@@ -90,9 +89,22 @@ def of_an_evaluation(name):
     return name != PAIRS
 
 
+@functools.cache
+def present_files(dataset):
+    """Return the SHA-256 of a user's files by name, and of the image ids under PAIRS; None for what is missing."""
+    files = [path for prefix in ("train2017", "val2017") for path in inputs_of(dataset, prefix)]
+    users = [path for path in files if path not in demo_files()]
+    return present_hashes(users, KNOWN_HASHES) | {PAIRS: pairs_of(dataset)}
+
+
 def pairs(wildcards):
     """Return a hash of the image ids in a user's metadata, None for metadata that a rule makes."""
-    metadata = data_files(wildcards)[2]
+    return pairs_of(wildcards.dataset)
+
+
+def pairs_of(dataset):
+    """Return a hash of the image ids in a user's metadata, None for metadata that a rule makes."""
+    metadata = inputs_of(dataset, "train2017")[2]
     return None if is_made(metadata) else pairs_hash(metadata, KNOWN_HASHES)
 
 
@@ -112,6 +124,7 @@ def extra_files(wildcards):
     return inputs_of(wildcards.dataset, "val2017") if os.path.exists(found[0]) else []
 
 
+@functools.cache
 def inputs_of(dataset, prefix):
     """Return the files of a set as a rule takes them."""
     made = demo_files()
@@ -122,12 +135,6 @@ def set_files(dataset, prefix):
     """Return the files of a set by its prefix."""
     folder = config["datasets"][dataset]["dir"]
     return [f"{folder}/{prefix}_{end}" for end in ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")]
-
-
-def user_files(wildcards):
-    """Return the files of both sets that no rule makes, present or not."""
-    files = [path for prefix in ("train2017", "val2017") for path in inputs_of(wildcards.dataset, prefix)]
-    return [path for path in files if path not in demo_files()]
 
 
 def data_dir(wildcards, input):

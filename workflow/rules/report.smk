@@ -3,7 +3,7 @@
 
 rule report:
     input:
-        manifest="results/{dataset}/split/manifest.json",
+        manifest=f"{RESULTS}/split/manifest.json",
         settings=run_files("resolved_config.yaml", run_folders),
         heads=run_files(["loss_history.json", "training_curves.png"], head_folders),
         evaluations=run_files([*EVALUATED, *EVALUATION_FIGURES], run_folders),
@@ -11,14 +11,12 @@ rule report:
         tuned=run_files(["best_config.yaml", "trials.csv", *STUDY_FIGURES], study_folders),
         pictures=demo_pictures,
     output:
-        page=report("results/{dataset}/report/index.html", caption="../report/index.rst", category="Results"),
-        table=report(
-            "results/{dataset}/report/leaderboard.csv", caption="../report/leaderboard.rst", category="Results"
-        ),
+        page=report(f"{RESULTS}/report/index.html", caption="../report/index.rst", category="Results"),
+        table=report(f"{RESULTS}/report/leaderboard.csv", caption="../report/leaderboard.rst", category="Results"),
     log:
-        "results/{dataset}/logs/report.log",
+        f"{RESULTS}/logs/report.log",
     benchmark:
-        "results/{dataset}/benchmarks/report.tsv"
+        f"{RESULTS}/benchmarks/report.tsv"
     localrule: True
     conda:
         "../../envs/environment.yaml"
@@ -29,12 +27,13 @@ rule report:
     params:
         *code("report"),
         step=step("report"),
+        dataset=config["dataset"],
         pictures=picture_arguments,
         data_dir=picture_dir,
-        runs=lambda wildcards, input: folders_of(input.settings),
-        studies=lambda wildcards, input: folders_of(input.studies),
+        runs=lambda wildcards, input: listed(folders_of(input.settings)),
+        studies=lambda wildcards, input: listed(folders_of(input.studies)),
         output_dir=lambda wildcards, output: os.path.dirname(output.page),
     shell:
-        "{params.step:q} --dataset-name={wildcards.dataset:q} --data-dir={params.data_dir:q}"
+        "{params.step:q} --dataset-name={params.dataset:q} --data-dir={params.data_dir:q}"
         " {params.pictures:q} --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
         " --output-dir={params.output_dir:q} > {log:q} 2>&1"

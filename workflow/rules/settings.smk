@@ -1,5 +1,6 @@
 """The settings of a split, an experiment or a study, as inputs and arguments of its job."""
 
+import functools
 import json
 
 from frozenalign.configuration.runs import settings_file
@@ -36,9 +37,15 @@ def division_arguments(wildcards):
     return [*how, "--seed", split["seed"], "--tuning-pairs", split["tuning_pairs"]]
 
 
+@functools.cache
+def variants():
+    """Return the variants of the run by the name of their results."""
+    return {variant.experiment: variant for variant in variants_of(config)}
+
+
 def variant_of(wildcards):
     """Return the variant whose results stand under an experiment's name, or none."""
-    return next((variant for variant in variants_of(config) if variant.experiment == wildcards.experiment), None)
+    return variants().get(wildcards.experiment)
 
 
 def change_arguments(wildcards):

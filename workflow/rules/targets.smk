@@ -13,7 +13,7 @@ STUDY_FIGURES = ["optimization_history.png", "parameter_importance.png"]
 
 def head_folders(dataset):
     """Return the folder of every head and seed of the run."""
-    names = [*config["experiments"], *(variant.experiment for variant in variants_of(config))]
+    names = [*config["experiments"], *variants()]
     return seed_folders(dataset, [*names, *(f"{TUNED}{study}" for study in config["tuning"])])
 
 
@@ -66,9 +66,9 @@ def run_folders(dataset):
 
 
 def run_files(names, folders):
-    """Return a file or several of each of the folders that a function gives for a data set."""
+    """Return a file or several of each of the folders that a function gives for the run's data set."""
     names = [names] if isinstance(names, str) else names
-    return [f"{folder}/{name}" for folder in folders("{dataset}") for name in names]
+    return [f"{folder}/{name}" for folder in folders(config["dataset"]) for name in names]
 
 
 def folders_of(paths):
@@ -86,17 +86,17 @@ def picture(path, kind, category):
 
 def demo_pictures(wildcards):
     """Return the folder of the generated pictures, or none; its time says nothing of what it holds."""
-    return ancient(f"{config['datasets'][wildcards.dataset]['dir']}/images") if demo_files() else []
+    return ancient(f"{config['datasets'][config['dataset']]['dir']}/images") if demo_files() else []
 
 
 def picture_dir(wildcards, input):
     """Return the folder that pictures are looked for in: that of the data."""
-    return Path(input.pictures).parent if demo_files() else config["datasets"][wildcards.dataset]["dir"]
+    return Path(input.pictures).parent if demo_files() else config["datasets"][config["dataset"]]["dir"]
 
 
 def picture_arguments(wildcards):
     """Return the command-line argument that names another folder of pictures, or none."""
-    folder = config["datasets"][wildcards.dataset].get("pictures")
+    folder = config["datasets"][config["dataset"]].get("pictures")
     return [f"--pictures={folder}"] if folder else []
 
 

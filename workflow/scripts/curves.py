@@ -48,9 +48,15 @@ def _draw_study(folder: Path, code: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m workflow.scripts.curves", description=__doc__)
-    parser.add_argument("--runs", nargs="*", default=[], type=Path, help="run folders that `train` wrote")
-    parser.add_argument("--studies", nargs="*", default=[], type=Path, help="study folders that `tune` wrote")
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.scripts.curves", description=__doc__, fromfile_prefix_chars="@"
+    )
+    parser.add_argument(
+        "--runs", nargs="*", default=[], type=Path, help="run folders that `train` wrote, or @FILE, one a line"
+    )
+    parser.add_argument(
+        "--studies", nargs="*", default=[], type=Path, help="study folders that `tune` wrote, or @FILE, one a line"
+    )
     return parser
 
 

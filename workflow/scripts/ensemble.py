@@ -69,14 +69,16 @@ def _refuse_repeated(models: Sequence[Path]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m workflow.scripts.ensemble", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.scripts.ensemble", description=__doc__, fromfile_prefix_chars="@"
+    )
     parser.add_argument("--name", required=True, help="name of the ensemble in the report")
     parser.add_argument(
         "--models",
         nargs="+",
         required=True,
         type=Path,
-        help="best_model.pt of every member, with run.json in the same folder",
+        help="best_model.pt of every member, with run.json in the same folder, or @FILE, one a line",
     )
     add_options(parser, "--dataset", "--data-dir", "--split-dir", "--split", "--device")
     parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")

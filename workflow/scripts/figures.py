@@ -60,9 +60,15 @@ def _draw(folder: Path, code: str) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m workflow.scripts.figures", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.scripts.figures", description=__doc__, fromfile_prefix_chars="@"
+    )
     parser.add_argument(
-        "--evaluations", nargs="+", required=True, type=Path, help="folders evaluation_results that `evaluate` wrote"
+        "--evaluations",
+        nargs="+",
+        required=True,
+        type=Path,
+        help="folders evaluation_results that `evaluate` wrote, or @FILE, one a line",
     )
     parser.add_argument("--processes", type=int, default=1, help="how many draw at the same time (1)")
     return parser

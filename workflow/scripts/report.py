@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m workflow.scripts.report", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m workflow.scripts.report", description=__doc__, fromfile_prefix_chars="@"
+    )
     parser.add_argument("--dataset-name", required=True, help="name of the data set, for the title")
     parser.add_argument("--data-dir", required=True, type=Path, help="folder with train2017_metadata.json")
     parser.add_argument(
@@ -39,10 +41,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.json of the split")
     parser.add_argument(
-        "--runs", nargs="+", required=True, type=Path, help="run folders, results/DATASET/EXPERIMENT/seedK"
+        "--runs",
+        nargs="+",
+        required=True,
+        type=Path,
+        help="run folders, results/DATASET/EXPERIMENT/seedK, or @FILE, one a line",
     )
     parser.add_argument(
-        "--studies", nargs="*", default=[], type=Path, help="study folders, results/DATASET/tuning/STUDY"
+        "--studies",
+        nargs="*",
+        default=[],
+        type=Path,
+        help="study folders, results/DATASET/tuning/STUDY, or @FILE, one a line",
     )
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for index.html and leaderboard.csv")
     return parser
