@@ -1,4 +1,4 @@
-"""What Snakemake costs on nine experiments with three seeds: a dry run, and a run with nothing to do."""
+"""What Snakemake costs: a dry run, and a run with nothing to do, of nine experiments with three seeds and of 800 heads."""
 
 import shutil
 import subprocess
@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from frozenalign.demo.made_files import ROW_FILES, write_made
-from tests.benchmarks.measurement import Row, interleaved
+from tests.benchmarks.measurement import Row, interleaved, seconds_of
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("Snakefile", "workflow", "config", "profiles", "envs")
@@ -15,27 +15,46 @@ CONFIGURATION = """
 experiments: [linear, mlp, attention, cross_modal, siglip, clip, align, blip, quick_test]
 seeds: [0, 1, 2]
 """
+VARIANTS = "".join(f"    noise_{i}: {{training.noise: {i / 1000}}}\n" for i in range(71))
+LARGE_CONFIGURATION = f"""
+experiments: [linear, mlp, attention, cross_modal, siglip, clip, align, blip, quick_test]
+seeds: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+tuning: []
+variants:
+  clip:
+{VARIANTS}"""
 QUICK_CONFIGURATION = "experiments: [quick_test]\ntuning: []\nbaselines: []\n"
 
 
 def measure(quick: bool = False) -> list[Row]:
     """Time Snakemake in a copy of the project whose outputs stand there as empty files, and in an empty folder."""
     with tempfile.TemporaryDirectory() as folder:
-        empty, fresh, done = (Path(folder) / name for name in ("empty", "fresh", "done"))
+        empty, fresh, done, large = (Path(folder) / name for name in ("empty", "fresh", "done", "large"))
         empty.mkdir()
         (empty / "Snakefile").touch()
         for project in (fresh, done):
             _copy(project, QUICK_CONFIGURATION if quick else CONFIGURATION)
         _finish(done)
+        _copy(large, QUICK_CONFIGURATION if quick else LARGE_CONFIGURATION)
         medians = interleaved(
             1 if quick else 5,
             empty=lambda: snakemake(empty, "-n"),
             dry_run=lambda: snakemake(fresh, "-n", "--configfile", "config/benchmark.yaml"),
             idle=lambda: snakemake(done, "--cores", "2", "--configfile", "config/benchmark.yaml"),
         )
+        medians["large_dry_run"] = seconds_of(lambda: snakemake(large, "-n", "--configfile", "config/benchmark.yaml"))
+        _finish(large)
+        medians["large_idle"] = seconds_of(
+            lambda: snakemake(large, "--cores", "2", "--configfile", "config/benchmark.yaml")
+        )
     return [
         Row(case, medians[name], note=f"{medians[name] - medians['empty']:.2f} s above an empty Snakefile")
-        for case, name in (("dry run of everything", "dry_run"), ("nothing to do", "idle"))
+        for case, name in (
+            ("dry run of everything", "dry_run"),
+            ("nothing to do", "idle"),
+            ("dry run of 1,600 jobs", "large_dry_run"),
+            ("nothing to do of 1,600 jobs", "large_idle"),
+        )
     ]
 
 

@@ -4,12 +4,12 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from frozenalign.system.accelerators import accelerator_count
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import text_hash, write_text
 from frozenalign.system.fingerprints import content_rows, import_closure
@@ -108,7 +108,12 @@ def split_dir(wildcards, input):
     return os.path.dirname(input.manifest)
 
 
-def gpus():
-    """Return 1 where a job will take a GPU of this machine, so that two never share it; profiles ask for more."""
-    there = shutil.which("nvidia-smi") is not None
-    return int(config["device"] == "cuda" or (config["device"] == "auto" and there))
+def gpus(processes=1):
+    """Return how many GPUs of this machine a job takes, at most one a process; profiles ask for more.
+
+    A job that names its GPU takes all, so that no two jobs share that one.
+    """
+    if config["device"] == "cpu":
+        return 0
+    there = max(accelerator_count(), int(config["device"] != "auto"))
+    return there if ":" in config["device"] else min(processes, there)

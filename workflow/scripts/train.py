@@ -76,7 +76,7 @@ def _train(arguments: argparse.Namespace) -> None:
     _warn(warnings)
     start_hash = arguments.start and file_hash(arguments.start)
     code = code_hash(Path(__file__))
-    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device, precision, code)
+    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device.type, precision, code)
     path = arguments.output_dir / CHECKPOINT
     checkpoint = Checkpoint(path, text_hash(repr(decisive)), arguments.checkpoint_seconds)
     try:

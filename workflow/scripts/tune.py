@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import torch
+
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.experiments import TrainingSettings, experiment_from
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.configuration.studies import Study, load_study
 from frozenalign.configuration.variants import checked_name
 from frozenalign.data.manifests import open_split
-from frozenalign.system.devices import choose_device, choose_precision
+from frozenalign.system.devices import choose_device, choose_precision, device_type
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json, write_text, write_yaml
 from frozenalign.system.locks import only_writer
@@ -42,9 +44,10 @@ def _tune(arguments: argparse.Namespace) -> None:
     if settings.n_jobs > 1:
         prepare_workers("frozenalign.tuning.study")
     name = checked_name(arguments.name or arguments.study.stem, "the study")
-    device = choose_device(arguments.device)
+    # Workers of a study share the data in the machine's memory; each copies them to a device of its own.
+    device = torch.device("cpu") if settings.n_jobs > 1 else choose_device(arguments.device)
     opened = open_split(arguments.data_dir, arguments.split_dir, [settings.data, "val"])
-    precision = choose_precision(arguments.precision, device)
+    precision = choose_precision(arguments.precision, torch.device(device_type(arguments.device)))
     data = load_training_data(opened.pairs[settings.data], opened.pairs["val"], precision).to(device)
     for text in batch_warnings(data.train, _with_largest_batches(settings)):
         logger.warning("warning: %s", text)
@@ -54,7 +57,7 @@ def _tune(arguments: argparse.Namespace) -> None:
         canonical = read_start(arguments.start, inputs, opened.manifest.rows.values())
     elif settings.starts_from_cca:
         canonical = fit_start(data)
-    study = run_study(StudyRun(name, settings, output / "study.db", inputs.digest(), canonical), data)
+    study = run_study(StudyRun(name, settings, output / "study.db", inputs.digest(), canonical, arguments.device), data)
     write_text(output / "trials.csv", trials_table(study).to_csv(index=False))
     best = best_experiment(study)
     write_yaml(output / "best_config.yaml", best)

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps
 from frozenalign.configuration.search_space import propose, space_difference, space_text
 from frozenalign.configuration.studies import Study
+from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData
 from frozenalign.training.fit import fit
@@ -34,13 +35,17 @@ WATCH_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A study, the file of its trials, the hash of its data, and the CCA that heads start from, if any."""
+    """A study, the file of its trials, the hash of its data, and the CCA that heads start from, if any.
+
+    device: what `device:` says for the worker processes, of which each chooses its own.
+    """
 
     name: str
     study: Study
     database: Path
     inputs_hash: str
     canonical: CanonicalMaps | None = None
+    device: str = "cpu"
 
     @property
     def queue(self) -> Path:
@@ -157,7 +162,7 @@ def _worker_process(worker: int, run: StudyRun, data: TrainingData, threads: int
     # By default tqdm takes a system semaphore, which a killed worker would not release.
     tqdm.set_lock(threading.RLock())
     try:
-        _work(worker, run, data)
+        _work(worker, run, data.to(choose_device(run.device)))
     except UserError:
         sys.exit(1)  # the coordinator sees the same trials and reports the error once
 
