@@ -1,4 +1,4 @@
-"""What Snakemake costs: a dry run, and a run with nothing to do, of nine experiments with three seeds and of 800 heads."""
+"""What Snakemake costs on nine experiments with three seeds, and on 800 heads: a dry run, a run with nothing to do."""
 
 import shutil
 import subprocess

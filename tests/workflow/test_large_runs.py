@@ -79,6 +79,8 @@ def test_runs_that_fill_more_than_a_command_line_reach_a_script(finished, tmp_pa
     finished.write("many.smk", f"many_histories = {histories}\n{MANY}")
     finished.snakemake("-s", "many.smk", "many")
     assert finished.read("many.log").endswith("found: drew 0 of 1200 pictures\n")
+    for name in ("many.smk", "many.log"):
+        (finished.folder / name).unlink()
 
 
 def test_a_list_of_runs_is_known_by_its_content_and_a_missing_run_draws_and_reports_anew(finished):
