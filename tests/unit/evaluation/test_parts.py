@@ -60,7 +60,7 @@ def written(folder: Path, retrieval: Retrieval, parts: int, **evaluated: str) ->
 def test_the_files_of_all_parts_add_up_to_the_counts_of_one_process(parts, retrieval, tmp_path):
     whole = retrieval.counts()
     paths = written(tmp_path, retrieval, parts)
-    found = summed_counts(paths[::-1], EVALUATED)["test"]
+    found = summed_counts(paths[::-1], EVALUATED, CPU)["test"]
     assert set(found.arrays) == set(whole.arrays) == set(retrieval.bounds())
     for name, expected in whole.arrays.items():
         np.testing.assert_array_equal(found.arrays[name], expected, err_msg=name)
@@ -83,7 +83,7 @@ def paths(retrieval, tmp_path) -> list[Path]:
 
 def refused(paths: list[Path], evaluated: dict[str, str] = EVALUATED) -> str:
     with pytest.raises(UserError) as error:
-        summed_counts(paths, evaluated)
+        summed_counts(paths, evaluated, CPU)
     return str(error.value)
 
 
@@ -126,6 +126,12 @@ def test_parts_from_unlike_devices_are_refused(paths):
     said = refused(paths)
     assert f"{paths[2]} was computed on cuda (A GPU) and {paths[0]} on cpu (" in said
     assert "run all parts on devices of one kind" in said
+
+
+def test_parts_from_another_device_than_the_rest_are_refused(paths):
+    for path in paths:
+        changed(path, device="cuda")
+    assert f"{paths[0]} was computed on cuda, and the rest would be on cpu, where scores differ" in refused(paths)
 
 
 def test_parts_whose_scores_differ_in_a_bit_are_refused(paths):

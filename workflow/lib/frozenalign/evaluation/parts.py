@@ -45,8 +45,8 @@ def write_counts(
     write_arrays(folder / COUNTS_FILE, **{FACTS: np.array(json.dumps(facts))}, **arrays)
 
 
-def summed_counts(paths: Sequence[Path], evaluated: Mapping[str, Any]) -> dict[str, Counts]:
-    """Return the counts of all parts of an evaluation, added up, by set.
+def summed_counts(paths: Sequence[Path], evaluated: Mapping[str, Any], device: torch.device) -> dict[str, Counts]:
+    """Return the counts of all parts of an evaluation, added up, by set; device: of the rest of the evaluation.
 
     A missing part, one of another evaluation, and parts that were computed in different ways are a UserError.
     """
@@ -55,6 +55,11 @@ def summed_counts(paths: Sequence[Path], evaluated: Mapping[str, Any]) -> dict[s
     for path, found in zip(paths, facts, strict=True):
         _refuse_other(path, found, evaluated)
         _refuse_unlike(path, found, paths[0], facts[0])
+        if found["device"] != device.type:
+            raise UserError(
+                f"{path} was computed on {found['device']}, and the rest would be on {device.type}, where scores differ "
+                f"in their last digits: set `device: {found['device']}`, or delete all parts and run them again"
+            )
     if sorted(found["part"] for found in facts) != list(range(1, facts[0]["parts"] + 1)):
         numbers = ", ".join(str(found["part"]) for found in facts)
         raise UserError(f"--parts: found {numbers} of {facts[0]['parts']} parts: give the file of every part once")

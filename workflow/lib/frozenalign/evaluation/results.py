@@ -188,7 +188,7 @@ def _evaluations(
     parts: Sequence[Path],
 ) -> dict[str, Evaluation]:
     """Return the evaluation of each set, from the counts of all parts or, without parts, from counts taken here."""
-    summed = summed_counts(parts, sets.described(members, protocol)) if parts else {}
+    summed = summed_counts(parts, sets.described(members, protocol), device) if parts else {}
     correction = sets.correction(model, device)
 
     def evaluation(name: str) -> Evaluation:
