@@ -57,8 +57,8 @@ def summed_counts(paths: Sequence[Path], evaluated: Mapping[str, Any], device: t
         _refuse_unlike(path, found, paths[0], facts[0])
         if found["device"] != device.type:
             raise UserError(
-                f"{path} was computed on {found['device']}, and the rest would be on {device.type}, where scores differ "
-                f"in their last digits: set `device: {found['device']}`, or delete all parts and run them again"
+                f"{path} was computed on {found['device']}, and the rest would be on {device.type}, where scores "
+                f"differ in their last digits: set `device: {found['device']}`, or delete all parts and run them again"
             )
     if sorted(found["part"] for found in facts) != list(range(1, facts[0]["parts"] + 1)):
         numbers = ", ".join(str(found["part"]) for found in facts)
