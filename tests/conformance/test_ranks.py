@@ -3,11 +3,15 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch.nn import functional
 
 from frozenalign.evaluation.metrics import Ranks, mean_average_precision_at_r, summarize
-from frozenalign.evaluation.ranks import retrieval_ranks, top_candidates
+from frozenalign.evaluation.ranks import occurrences, rank_counts, retrieval_ranks, score_tiles, top_candidates
+from frozenalign.evaluation.shares import Share
 from frozenalign.system import products as tiles
+from tests.faults.property import cases
 
 
 def brute_force(images: torch.Tensor, texts: torch.Tensor, caption_image: torch.Tensor) -> Ranks:
@@ -87,6 +91,71 @@ def test_tile_shape_does_not_change_a_rank(monkeypatch):
     found = retrieval_ranks(x, y, owner)
     np.testing.assert_array_equal(found.t2i, expected.t2i)
     np.testing.assert_array_equal(found.captions, expected.captions)
+
+
+@st.composite
+def pairs_with_ties(draw) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Coarse features, so that scores tie, with duplicate images and captions, and any number of captions an image."""
+    images, further = draw(st.integers(1, 40)), draw(st.integers(0, 80))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 10**6)))
+    width, levels = draw(st.integers(1, 4)), draw(st.integers(1, 3))
+    x = torch.randint(-levels, levels + 1, (images, width), generator=generator).float()
+    x = x[torch.randint(images, (images,), generator=generator)]
+    owner = torch.cat([torch.arange(images), torch.randint(images, (further,), generator=generator)])
+    owner = owner[torch.randperm(len(owner), generator=generator)]
+    noise = torch.randint(-1, 2, (len(owner), width), generator=generator)
+    return x, x[owner] + noise * (torch.rand(len(owner), 1, generator=generator) < 0.5), owner
+
+
+@cases(150)
+@given(pairs=pairs_with_ties(), parts=st.sampled_from([1, 2, 3, 7]), tile=st.sampled_from([2, 8, 512]))
+def test_the_counts_of_any_number_of_parts_add_up_to_the_ranks_of_brute_force(pairs, parts, tile):
+    x, y, owner = pairs
+    score_tiles.found["cpu"] = tile
+    try:
+        counts = [rank_counts(x, y, owner, Share(part, parts)) for part in range(1, parts + 1)]
+    finally:
+        score_tiles.found.clear()
+    expected = brute_force(x, y, owner)
+    np.testing.assert_array_equal(sum(each.t2i for each in counts), expected.t2i)
+    np.testing.assert_array_equal(sum(each.captions for each in counts), expected.captions)
+    assert {each.tiles for each in counts} == {tile}
+    assert len({each.matches for each in counts}) == 1
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_parts_of_real_numbers_in_whole_tiles_add_up_to_the_ranks_of_one_process(parts):
+    x, y, owner = random_pairs(1100, 2600, 64, noise=0.7)
+    counts = [rank_counts(x, y, owner, Share(part, parts)) for part in range(1, parts + 1)]
+    expected = retrieval_ranks(x, y, owner)
+    np.testing.assert_array_equal(sum(each.t2i for each in counts), expected.t2i)
+    np.testing.assert_array_equal(sum(each.captions for each in counts), expected.captions)
+
+
+def test_each_part_compares_its_own_tiles_and_no_more():
+    """Twelve whole tiles among four parts; where all scores are equal, every score is counted."""
+    x, owner = functional.normalize(torch.ones(1024, 8), dim=1), torch.arange(3072) % 1024
+    counted = [int(rank_counts(x, x[owner], owner, Share(part, 4)).t2i.sum()) for part in range(1, 5)]
+    tiles_each = 3 * 512 * 512
+    # The first part leaves out the matches themselves.
+    assert counted == [tiles_each - 3072, tiles_each, tiles_each, tiles_each]
+
+
+@pytest.mark.parametrize(("rows", "unit", "parts"), [(0, 1, 3), (1, 64, 2), (700, 256, 2), (700, 256, 7), (50, 1, 3)])
+def test_shares_are_whole_blocks_that_cover_every_row_once(rows, unit, parts):
+    shares = [Share(part, parts).of(rows, unit) for part in range(1, parts + 1)]
+    assert [row for share in shares for row in range(rows)[share]] == list(range(rows))
+    assert all(share.start % unit == 0 or share.start == rows for share in shares)
+    blocks = [-(-(share.stop - share.start) // unit) for share in shares]
+    assert max(blocks) - min(blocks) <= 1
+
+
+@pytest.mark.parametrize("parts", [1, 3, 7])
+def test_occurrences_among_the_nearest_add_up_to_those_of_the_full_sort(parts):
+    x, y, _ = random_pairs(300, 1200, 8, noise=0.5)
+    best = (y @ x.T).argsort(dim=1, descending=True)[:, :10]
+    found = sum(occurrences(y, x, share=Share(part, parts)) for part in range(1, parts + 1))
+    np.testing.assert_array_equal(found, torch.bincount(best.flatten(), minlength=300).numpy())
 
 
 def test_top_candidates_are_the_head_of_the_full_sort():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.scripts import baselines, ensemble, evaluate, report, split, train, tune
+from workflow.scripts import baselines, ensemble, evaluate, evaluate_part, report, split, train, tune
 
 EXPERIMENT = """
 model: {type: mlp, output_dim: 8, hidden_dim: 16}
@@ -64,6 +64,9 @@ def chain(data_dir, tmp_path_factory) -> Chain:
         "train": Step(train.main, ("--experiment", str(folder / "small.yaml"), *inputs, "--device", "cpu")),
         "baselines": Step(baselines.main, ("--baselines", "ridge", *inputs)),
         "evaluate": Step(evaluate.main, ("--model", model, *inputs, "--device", "cpu")),
+        "evaluate_part": Step(
+            evaluate_part.main, ("--model", model, *inputs, "--part", "1", "--of", "2", "--device", "cpu")
+        ),
         "ensemble": Step(ensemble.main, ("--name", "both", "--models", model, *inputs, "--device", "cpu")),
         "tune": Step(tune.main, ("--study", str(folder / "study.yaml"), *inputs, "--device", "cpu")),
         "report": Step(

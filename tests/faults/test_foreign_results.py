@@ -20,6 +20,7 @@ WRITTEN = {
     "train": ("best_model.pt", "loss_history.json", "resolved_config.yaml", "run.json"),
     "baselines": tuple(f"ridge/seed0/{name}" for name in ("best_model.pt", "resolved_config.yaml", "run.json")),
     "evaluate": EVALUATION,
+    "evaluate_part": ("counts.npz",),
     "ensemble": ("resolved_config.yaml", "run.json", *(f"evaluation_results/{name}" for name in EVALUATION)),
     "tune": ("best_config.yaml", "trials.csv"),
     "report": ("index.html", "leaderboard.csv"),

@@ -30,7 +30,7 @@ from frozenalign.training.fit import start
 from tests.faults.conftest import Chain, SmallDisk, contents
 from tests.small_training import experiment, raw, rotated_pairs
 
-STEPS = ["split", "train", "baselines", "evaluate", "ensemble", "tune", "report"]
+STEPS = ["split", "train", "baselines", "evaluate", "evaluate_part", "ensemble", "tune", "report"]
 
 
 def outputs(folder: Path) -> dict[str, bytes]:

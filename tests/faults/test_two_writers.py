@@ -141,7 +141,9 @@ def test_a_file_system_without_locks_gets_a_warning(number, tmp_path, monkeypatc
     assert list(contents(tmp_path)) == ["output"]
 
 
-@pytest.mark.parametrize("name", ["split", "train", "baselines", "evaluate", "ensemble", "tune", "report"])
+@pytest.mark.parametrize(
+    "name", ["split", "train", "baselines", "evaluate", "evaluate_part", "ensemble", "tune", "report"]
+)
 def test_every_script_leaves_a_folder_alone_that_another_process_writes(name, chain: Chain, tmp_path):
     output = tmp_path / name
     shutil.copytree(chain.results / name, output)

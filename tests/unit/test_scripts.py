@@ -21,6 +21,7 @@ MISTAKES = {
     "demo_data": "--images 1 --output-dir out",
     "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
+    "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",
     "figures": "--evaluations absent",
     "report": "--dataset-name demo --data-dir absent --manifest absent.json --runs absent/seed0 --output-dir out",
     "split": '--dataset demo --data-dir absent --counts {"train":1,"val":1,"test":1} --output-dir out',

@@ -12,6 +12,7 @@ from frozenalign.system.errors import UserError
 from tests.conftest import related_embeddings, write_set
 from workflow.scripts.baselines import main as baselines
 from workflow.scripts.evaluate import main as evaluate
+from workflow.scripts.evaluate_part import main as evaluate_part
 from workflow.scripts.report import main as report
 from workflow.scripts.split import main as split
 from workflow.scripts.train import main as train
@@ -120,3 +121,36 @@ def test_a_model_of_other_widths_is_refused_in_words(data_dir, split_dir, tmp_pa
     others = [*wide, *arguments("--split-dir", tmp_path / "split", "--output-dir", tmp_path / "out")]
     with pytest.raises(UserError, match="the model takes image embeddings of 12 dimensions but got 24"):
         evaluate([*arguments("--model", tmp_path / "ridge" / "seed0" / "best_model.pt"), *others])
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_parts_by_hand_give_the_files_of_one_evaluation_also_of_an_extra_set(
+    folder_with_extra_set, split_dir, tmp_path, parts
+):
+    folders = arguments("--data-dir", folder_with_extra_set, "--split-dir", split_dir)
+    baselines([*arguments("--baselines", "ridge", "--output-dir", tmp_path), *folders])
+    common = [*arguments("--model", tmp_path / "ridge/seed0/best_model.pt", "--device", "cpu"), *folders]
+    counted = [tmp_path / "parts" / str(part) for part in range(1, parts + 1)]
+    for part, folder in enumerate(counted, 1):
+        evaluate_part([*common, *arguments("--part", part, "--of", parts, "--output-dir", folder)])
+    evaluate([*common, *arguments("--output-dir", tmp_path / "one")])
+    files = arguments("--parts", *(folder / "counts.npz" for folder in counted))
+    evaluate([*common, *files, *arguments("--output-dir", tmp_path / "several")])
+    written = sorted(path.name for path in (tmp_path / "one").iterdir())
+    assert written == ["examples.json", "metrics.json", "ranks.npz", "samples.npz", "worst_queries.json"]
+    for name in written:
+        assert (tmp_path / "several" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
+
+
+def test_parts_of_a_model_that_has_been_trained_again_are_refused(data_dir, split_dir, tmp_path):
+    folders = arguments("--data-dir", data_dir, "--split-dir", split_dir)
+    baselines([*arguments("--baselines", "ridge", "cca", "--output-dir", tmp_path), *folders])
+    before, after = (arguments("--model", tmp_path / name / "seed0/best_model.pt") for name in ("ridge", "cca"))
+    out = arguments("--output-dir", tmp_path / "out", "--device", "cpu")
+    evaluate_part([*before, *folders, *out, "--part", "1", "--of", "1"])
+    with pytest.raises(
+        UserError, match=r"counts\.npz was counted with another model: delete the file and run the step"
+    ):
+        evaluate([*after, *folders, *out, *arguments("--parts", tmp_path / "out/counts.npz")])
+    with pytest.raises(UserError, match=r"--part 3: give a number from 1 to 2, the value of --of"):
+        evaluate_part([*before, *folders, *out, "--part", "3", "--of", "2"])

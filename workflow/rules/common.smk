@@ -26,6 +26,7 @@ READ = {
     "tune": ["schemas/experiment.schema.yaml", "schemas/tuning.schema.yaml"],
     "train": ["schemas/experiment.schema.yaml"],
     "evaluate": ["schemas/results.schema.yaml"],
+    "evaluate_part": ["schemas/results.schema.yaml"],
     "ensemble": ["schemas/results.schema.yaml"],
     "curves": ["schemas/results.schema.yaml"],
     "figures": ["schemas/results.schema.yaml"],

@@ -34,6 +34,25 @@ def member_files(name):
     ]
 
 
+def evaluated_models(wildcards):
+    """Return the models that an evaluation loads: the head or baseline, or all members of an ensemble."""
+    if wildcards.experiment in config["ensembles"]:
+        return member_files("best_model.pt")(wildcards)
+    return [f"results/{wildcards.dataset}/{wildcards.experiment}/seed{wildcards.seed}/best_model.pt"]
+
+
+def model_arguments(wildcards, input):
+    """Return the command-line arguments that name the models of `evaluated_models`."""
+    if wildcards.experiment in config["ensembles"]:
+        return ["--models", *input.models]
+    return [f"--model={input.models[0]}"]
+
+
+def part_arguments(wildcards, input):
+    """Return the command-line arguments that name the counts of the parts of an evaluation, or none."""
+    return ["--parts", *input.parts] if input.parts else []
+
+
 def study_folders(dataset):
     """Return the folder of every study of the run."""
     return [f"results/{dataset}/tuning/{study}" for study in config["tuning"]]

@@ -50,7 +50,8 @@ def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
     rsum = summarize(project_files(model, protocol.open().pairs["val"], device).ranks())["RSUM"]
     described = {"experiment": name, "kind": "ensemble", "seed": 0}
     facts = described | {"dataset": arguments.dataset, "selected": {"split": "val", "RSUM": rsum}}
-    write_evaluation(arguments.output_dir / "evaluation_results", model, facts, trained, protocol, device)
+    results = arguments.output_dir / "evaluation_results"
+    write_evaluation(results, model, facts, trained, protocol, device, arguments.parts)
     members = [{key: member.facts[key] for key in ("experiment", "seed")} for member in trained]
     settings = {"format": 1} | described | {"ensemble": {"members": members}}
     write_yaml(arguments.output_dir / "resolved_config.yaml", settings)
@@ -80,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="best_model.pt of every member, with run.json in the same folder, or @FILE, one a line",
     )
-    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--split", "--device")
+    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--split", "--device", "--parts")
     parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the facts and evaluation_results")
     return parser

@@ -26,13 +26,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, EVALUATION)
-        write_evaluation(arguments.output_dir, model, facts, [Member(arguments.model, facts)], protocol, device)
+        members = [Member(arguments.model, facts)]
+        write_evaluation(arguments.output_dir, model, facts, members, protocol, device, arguments.parts)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.evaluate", description=__doc__)
     parser.add_argument("--model", required=True, type=Path, help="best_model.pt of a head or a baseline")
-    add_options(parser, "--data-dir", "--split-dir", "--split", "--device")
+    add_options(parser, "--data-dir", "--split-dir", "--split", "--device", "--parts")
     parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for metrics and samples")
     return parser

@@ -24,7 +24,8 @@ from frozenalign.evaluation.diagnostics import (
 )
 from frozenalign.evaluation.hubness import choose_correction
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import Evaluation, evaluate
+from frozenalign.evaluation.protocol import Evaluation, Retrieval, evaluate
+from frozenalign.evaluation.ranks import occurrences
 from frozenalign.models.dual_encoder import DualEncoder
 
 
@@ -93,18 +94,18 @@ def test_hubness_is_the_skewness_of_how_often_a_candidate_is_among_the_best(gene
     best = np.argsort(-(queries.double() @ gallery.double().T).numpy(), axis=1)[:, :10]
     counts = np.array([(best == candidate).sum() for candidate in range(30)])
     expected = np.mean((counts - counts.mean()) ** 3) / counts.std() ** 3
-    assert hubness(queries, gallery) == pytest.approx(expected)
+    assert hubness(occurrences(queries, gallery)) == pytest.approx(expected)
 
 
 def test_one_candidate_that_answers_every_query_is_a_hub():
     hub = torch.tensor([[1.0, 0.0, 0.0, 0.0]])
     others = torch.eye(4)[1:]
     queries = functional.normalize(3 * hub + others, dim=1)
-    assert hubness(queries, torch.cat([hub, others]), k=1) == pytest.approx(6 / 3**1.5)
+    assert hubness(occurrences(queries, torch.cat([hub, others]), k=1)) == pytest.approx(6 / 3**1.5)
 
 
 def test_a_gallery_no_larger_than_the_list_has_no_hubs(generator):
-    assert hubness(directions(20, 4, generator), directions(10, 4, generator)) == 0.0
+    assert hubness(occurrences(directions(20, 4, generator), directions(10, 4, generator))) == 0.0
 
 
 def test_the_effective_rank_of_equal_directions_is_their_number():
@@ -188,7 +189,8 @@ def evaluation(files) -> Evaluation:
     model = DualEncoder({"type": "linear", "output_dim": 6}, 12, 9).eval()
     cpu = torch.device("cpu")
     projections = project_files(model, files, cpu)
-    return evaluate(model, files, "test", "all", cpu, choose_correction(projections, projections))
+    retrieval = Retrieval.of(model, files, cpu, choose_correction(projections, projections))
+    return evaluate(retrieval, retrieval.counts(), "test", "all")
 
 
 def test_the_diagnostics_of_a_split_are_plain_numbers_and_the_same_every_time(evaluation, files):
@@ -209,7 +211,7 @@ def test_the_diagnostics_of_a_split_are_plain_numbers_and_the_same_every_time(ev
 def test_hubs_are_images_for_captions_and_captions_for_images(evaluation, files):
     found = diagnostics(evaluation, files, None)["hubness"]
     images, texts = evaluation.projections.images, evaluation.projections.texts
-    assert found == {"t2i": hubness(texts, images), "i2t": hubness(images, texts)}
+    assert found == {"t2i": hubness(occurrences(texts, images)), "i2t": hubness(occurrences(images, texts))}
 
 
 def test_the_encoders_are_compared_on_the_raw_pairs_of_the_split(evaluation, files):

@@ -12,7 +12,7 @@ from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation import protocol as evaluation
 from frozenalign.evaluation.hubness import choose_correction
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import Evaluation, captions_by_rule, metrics_document, rank_arrays
+from frozenalign.evaluation.protocol import Evaluation, Retrieval, captions_by_rule, metrics_document, rank_arrays
 from frozenalign.models.dual_encoder import DualEncoder
 
 CPU = torch.device("cpu")
@@ -30,7 +30,8 @@ def files(data_dir, split_dir) -> PairFiles:
 def evaluate(model: DualEncoder, files: PairFiles, name: str = "test", rule: str = "all") -> Evaluation:
     """Evaluate with the hubness correction that the same rows, as training and validation pairs, give."""
     projections = project_files(model, files, CPU)
-    return evaluation.evaluate(model, files, name, rule, CPU, choose_correction(projections, projections))
+    retrieval = Retrieval.of(model, files, CPU, choose_correction(projections, projections))
+    return evaluation.evaluate(retrieval, retrieval.counts(), name, rule)
 
 
 def new_model(kind: str = "linear", **parameters) -> DualEncoder:

@@ -10,6 +10,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--split-dir": {"required": True, "type": Path, "help": "folder with the split's index files"},
     "--split": {"default": "test", "choices": ["test", "val"], "help": "split to evaluate on (test)"},
     "--start": {"type": Path, "help": "best_model.pt of the baseline cca, for heads that start from it (fitted here)"},
+    "--parts": {
+        "nargs": "+",
+        "default": [],
+        "type": Path,
+        "help": "counts.npz of every evaluate_part; without them, everything is counted here",
+    },
     "--device": {"default": "auto", "help": "where to compute: auto, cpu, cuda, cuda:N, mps (auto)"},
     "--precision": {"default": "auto", "choices": ["auto", "fp32", "bf16"], "help": "matrix products (auto)"},
 }

@@ -14,6 +14,7 @@ from frozenalign.system.errors import UserError
 from frozenalign.system.files import JSON_BYTES
 
 EVALUATION = ("metrics.json", "ranks.npz", "examples.json", "worst_queries.json", "samples.npz")
+COUNTS_FILE = "counts.npz"
 # The title of a page ends with its mark, a table starts with it.
 HEAD_BYTES = 64 << 10
 MARKS = {
@@ -21,7 +22,7 @@ MARKS = {
     "leaderboard.csv": b"experiment,kind",
     "trials.csv": b"number,state",
 }
-ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image", "non_matches"}
+ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image", "non_matches", "facts_of_counts"}
 # The description of a model includes its training history; searching a longer one would take seconds.
 DESCRIPTION_BYTES = 8 << 20
 BARE_PICKLE = b"\x80"

@@ -41,12 +41,15 @@ def _remedy(path: Path, kind: str) -> str:
     return RUN_AGAIN if path.name == kind else f"give the path of a {kind}"
 
 
-def checked_facts(facts: Any, path: Path) -> dict[str, Any]:
-    """Return the facts of a saved model, such as its experiment and selected metric, if they are complete."""
+def checked_facts(facts: Any, path: Path, kind: str = "best_model.pt") -> dict[str, Any]:
+    """Return the facts in a binary file, such as the experiment of a saved model, if they are complete.
+
+    kind: the name that the step gives the file.
+    """
     try:
-        return validated(facts, read_schema("results")["properties"]["facts of a model"], f"{path}: facts")
+        return validated(facts, read_schema("results")["properties"][f"facts of {kind}"], f"{path}: facts")
     except UserError as error:
-        raise UserError(f"{error}; {_remedy(path, 'best_model.pt')}") from error
+        raise UserError(f"{error}; {_remedy(path, kind)}") from error
 
 
 def read_ranks(path: Path, images: int, captions: int, rankings: Sequence[str]) -> dict[str, np.ndarray]:
@@ -55,10 +58,15 @@ def read_ranks(path: Path, images: int, captions: int, rankings: Sequence[str]) 
     expected = {"caption_image": (captions, images)}
     for prefix in ("", *(f"{key}_" for key in rankings)):
         expected |= {f"{prefix}t2i": (captions, images), f"{prefix}i2t": (images, captions)}
+    refuse_wrong_numbers(path, arrays, expected)
+    return arrays
+
+
+def refuse_wrong_numbers(path: Path, arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[int, int]]) -> None:
+    """Raise UserError unless the arrays hold whole numbers from zero; expected: their length and bound by name."""
     for name, (length, bound) in expected.items():
         values = arrays.get(name)
         if values is None or values.shape != (length,) or values.dtype.kind not in "iu":
             raise UserError(f"{path}: {name} does not hold {length} whole numbers: {RUN_AGAIN}")
         if (wrong := np.flatnonzero((values < 0) | (values >= bound))).size:
             raise UserError(f"{path}: {name}[{wrong[0]}] is {values[wrong[0]]}, not from 0 to {bound - 1}: {RUN_AGAIN}")
-    return arrays

@@ -15,7 +15,6 @@ from frozenalign.data.moments import Moments, moments_fit
 from frozenalign.data.pairs import PairFiles, file_chunks
 from frozenalign.evaluation.metrics import RECALLS, recall
 from frozenalign.evaluation.protocol import Evaluation
-from frozenalign.evaluation.ranks import top_candidates
 from frozenalign.system.products import product
 
 logger = logging.getLogger(__name__)
@@ -42,7 +41,7 @@ def diagnostics(evaluation: Evaluation, files: PairFiles, captions: Sequence[str
         "modality_gap": modality_gap(images, texts),
         "alignment": alignment(images, texts, projections.text_image),
         "uniformity": {"images": uniformity(images), "texts": uniformity(texts)},
-        "hubness": {"t2i": hubness(texts, images), "i2t": hubness(images, texts)},
+        "hubness": {name: hubness(times) for name, times in evaluation.occurrences.items()},
         "effective_rank": {"images": effective_rank(images), "texts": effective_rank(texts)},
         "encoder_cka": cka,
         "recall_by_caption_length": captions and recall_by_caption_length(evaluation.ranks.t2i, captions),
@@ -85,14 +84,13 @@ def uniformity(rows: Tensor, seed: int = 0) -> float | None:
     return float((pairs / (count * (count - 1))).log())
 
 
-def hubness(queries: Tensor, gallery: Tensor, k: int = 10) -> float:
-    """Return the skewness of how often each gallery row (M, D) is among the best k of the queries (N, D).
+def hubness(occurrences: np.ndarray) -> float:
+    """Return the skewness of how often each candidate is among the best ten of the queries, (M,).
 
-    Zero if all occur equally often, as in a gallery of at most k rows. Radovanović et al. 2010, Hubs in Space:
+    Zero if all occur equally often, as in a gallery of at most ten rows. Radovanović et al. 2010, Hubs in Space:
     Popular Nearest Neighbors in High-Dimensional Data.
     """
-    _, found = top_candidates(queries, gallery, k)
-    return skewness(torch.bincount(found.flatten().cpu(), minlength=len(gallery)))
+    return skewness(torch.from_numpy(occurrences))
 
 
 def skewness(values: Tensor) -> float:

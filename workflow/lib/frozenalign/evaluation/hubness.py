@@ -17,6 +17,8 @@ from frozenalign.data.pairs import spread
 from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.metrics import Ranks, summarize
 from frozenalign.evaluation.projections import Projections
+from frozenalign.evaluation.ranks import RankCounts
+from frozenalign.evaluation.shares import Share
 from frozenalign.system.products import blocks, product
 
 TRAINING_PAIRS = 20_000
@@ -59,6 +61,10 @@ class CorrectedProjections:
     def ranks(self) -> Ranks:
         """Return the exact retrieval ranks of the corrected similarities."""
         return replace(self.to_texts.ranks(), t2i=self.to_images.ranks().t2i)
+
+    def rank_counts(self, share: Share) -> tuple[RankCounts, RankCounts]:
+        """Return what a share of the scores adds to the ranks: the first holds for `t2i`, the second for `captions`."""
+        return self.to_images.rank_counts(share), self.to_texts.rank_counts(share)
 
     def of_images(self, start: int, stop: int) -> "CorrectedProjections":
         """Return images start to stop - 1 with their texts."""

@@ -10,7 +10,8 @@ from torch import Tensor
 from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.data.rows import AveragedRows, RowFile
 from frozenalign.evaluation.metrics import Ranks
-from frozenalign.evaluation.ranks import retrieval_ranks
+from frozenalign.evaluation.ranks import RankCounts, rank_counts, retrieval_ranks
+from frozenalign.evaluation.shares import Share
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.system.memory import FittingSize
 
@@ -29,6 +30,10 @@ class Projections:
     def ranks(self) -> Ranks:
         """Return the exact retrieval ranks."""
         return retrieval_ranks(self.images, self.texts, self.text_image)
+
+    def rank_counts(self, share: Share) -> RankCounts:
+        """Return what a share of the scores adds to the ranks."""
+        return rank_counts(self.images, self.texts, self.text_image, share)
 
     def of_images(self, start: int, stop: int) -> "Projections":
         """Return images start to stop - 1 with their texts."""

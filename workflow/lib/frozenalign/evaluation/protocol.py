@@ -6,13 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.hubness import CorrectedProjections, HubnessCorrection
 from frozenalign.evaluation.metrics import Ranks, mean_of_folds, summarize
 from frozenalign.evaluation.projections import Projections, map_rows, project_files
-from frozenalign.evaluation.reranking import reranked_ranks
+from frozenalign.evaluation.ranks import occurrences
+from frozenalign.evaluation.reranking import placed, reranked_places, reranked_ranks
+from frozenalign.evaluation.shares import WHOLE, Share
 from frozenalign.evaluation.uncertainty import ImageHits, recall_intervals
 from frozenalign.models.dual_encoder import DualEncoder
 
@@ -22,12 +25,87 @@ CAPTION_RULES = ("all", "first5")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The projections of a split, their ranks and metrics, and the ranks of second rankings by key of metrics.json."""
+    """The projections of a split, their ranks and metrics.
+
+    second_ranks: of second rankings by key of metrics.json. occurrences: by direction, how often each candidate is
+    among the ten nearest of a query.
+    """
 
     projections: Projections
     ranks: Ranks
     metrics: dict[str, Any]
     second_ranks: dict[str, Ranks] = field(default_factory=dict)
+    occurrences: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What comparing a share of the queries with the candidates has found; it adds up over the shares.
+
+    arrays: whole numbers by name. tiles, matches: of each ranking, as in `RankCounts`.
+    """
+
+    arrays: dict[str, np.ndarray]
+    tiles: list[int]
+    matches: list[str]
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """A model on N images and M captions: all that takes time in proportion to them, not to their product.
+
+    tokens: of images and captions, None without a pair scorer.
+    """
+
+    model: DualEncoder
+    correction: HubnessCorrection
+    projections: Projections
+    corrected: CorrectedProjections
+    tokens: tuple[Tensor, Tensor] | None
+
+    @classmethod
+    def of(
+        cls, model: DualEncoder, files: PairFiles, device: torch.device, correction: HubnessCorrection
+    ) -> "Retrieval":
+        """Project the rows of a split, in float32."""
+        projections = project_files(model, files, device)
+        tokens = _tokens(model, files, device) if model.scorer is not None else None
+        return cls(model, correction, projections, correction.corrected(projections), tokens)
+
+    def counts(self, share: Share = WHOLE) -> Counts:
+        """Compare a share of all images with captions; the time is in proportion to N M."""
+        images, texts = self.projections.images, self.projections.texts
+        dual = self.projections.rank_counts(share)
+        to_images, to_texts = self.corrected.rank_counts(share)
+        arrays = {
+            "t2i": dual.t2i,
+            "captions": dual.captions,
+            "corrected_t2i": to_images.t2i,
+            "corrected_captions": to_texts.captions,
+            "nearest_images": occurrences(texts, images, share=share),
+            "nearest_texts": occurrences(images, texts, share=share),
+        }
+        if self.tokens is not None:
+            k = self.model.head.rerank_k
+            places = reranked_places(self.model, self.projections, *self.tokens, k, share)
+            arrays |= {"reranked_t2i": places[0], "reranked_captions": places[1]}
+        rankings = (dual, to_images, to_texts)
+        return Counts(arrays, [each.tiles for each in rankings], [each.matches for each in rankings])
+
+    def bounds(self) -> dict[str, tuple[int, int]]:
+        """Return length and bound of the numbers in the arrays of all shares' counts, by name."""
+        images, captions = len(self.projections.images), len(self.projections.texts)
+        bounds = {
+            "t2i": (captions, images),
+            "captions": (captions, captions),
+            "corrected_t2i": (captions, images),
+            "corrected_captions": (captions, captions),
+            "nearest_images": (images, captions + 1),
+            "nearest_texts": (captions, images + 1),
+        }
+        if self.tokens is not None:
+            bounds |= {"reranked_t2i": (captions, images + 1), "reranked_captions": (captions, captions + 1)}
+        return bounds
 
 
 def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
@@ -42,26 +120,29 @@ def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
     return replace(split, text_rows=split.text_rows[kept], text_image=split.text_image[kept])
 
 
-def evaluate(
-    model: DualEncoder, files: PairFiles, name: str, rule: str, device: torch.device, correction: HubnessCorrection
-) -> Evaluation:
-    """Evaluate a model on the split `name`, whose captions the rule has chosen; scores are float32."""
-    projections = project_files(model, files, device)
+def evaluate(retrieval: Retrieval, counts: Counts, name: str, rule: str) -> Evaluation:
+    """Return the metrics of the split `name`, whose captions the rule has chosen, from the counts of all shares."""
+    projections, found = retrieval.projections, counts.arrays
     images, captions = len(projections.images), len(projections.texts)
-    ranks, corrected = projections.ranks(), correction.corrected(projections)
-    second_ranks = {"hubness_corrected": corrected.ranks()}
+    owner = projections.text_image.cpu().numpy()
+    ranks = Ranks(found["t2i"], found["captions"], owner)
+    second_ranks = {"hubness_corrected": Ranks(found["corrected_t2i"], found["corrected_captions"], owner)}
     metrics: dict[str, Any] = {
         "protocol": {"split": name, "images": images, "captions": captions, "captions_rule": rule},
         **_summaries(ranks, _block_ranks(projections, images)),
         "reranked": None,
         "hubness_corrected": {
-            "correction": correction.described(),
-            **_summaries(second_ranks["hubness_corrected"], _block_ranks(corrected, images)),
+            "correction": retrieval.correction.described(),
+            **_summaries(second_ranks["hubness_corrected"], _block_ranks(retrieval.corrected, images)),
         },
     }
-    if model.scorer is not None:
-        second_ranks["reranked"], metrics["reranked"] = _reranked(model, files, projections, ranks, device)
-    return Evaluation(projections, ranks, metrics, second_ranks)
+    if retrieval.tokens is not None:
+        k = retrieval.model.head.rerank_k
+        second_ranks["reranked"] = placed(ranks, found["reranked_t2i"], found["reranked_captions"], k)
+        blocks = _reranked_blocks(retrieval, *retrieval.tokens)
+        metrics["reranked"] = {"rerank_k": k, **_summaries(second_ranks["reranked"], blocks)}
+    nearest = {"t2i": found["nearest_images"], "i2t": found["nearest_texts"]}
+    return Evaluation(projections, ranks, metrics, second_ranks, nearest)
 
 
 def _summaries(ranks: Ranks, blocks: list[Ranks]) -> dict[str, Any]:
@@ -82,30 +163,32 @@ def _block_ranks(projections: Projections | CorrectedProjections, images: int) -
     return [projections.of_images(*block).ranks() for block in _blocks(images)]
 
 
-def _reranked(
-    model: DualEncoder, files: PairFiles, projections: Projections, dual: Ranks, device: torch.device
-) -> tuple[Ranks, dict[str, Any]]:
-    """Return the ranks after re-ranking, and the metrics of all images and of the 1,000-image blocks."""
-    image_tokens = map_rows(
+def _tokens(model: DualEncoder, files: PairFiles, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the tokens (n, tokens, width) of the images and (m, tokens, width) of the texts of a split."""
+    images = map_rows(
         lambda rows: model.image_tower.with_tokens(model.image_statistics(rows))[1],
         files.images,
         files.split.image_rows,
         device,
     )
-    text_tokens = map_rows(
+    texts = map_rows(
         lambda rows: model.text_tower.with_tokens(model.text_statistics(rows))[1],
         files.texts,
         files.split.text_rows,
         device,
     )
-    k, owner = model.head.rerank_k, projections.text_image
-    ranks = reranked_ranks(model, projections, image_tokens, text_tokens, dual, k)
-    blocks = []
+    return images, texts
+
+
+def _reranked_blocks(retrieval: Retrieval, image_tokens: Tensor, text_tokens: Tensor) -> list[Ranks]:
+    """Return the ranks after re-ranking in the 1,000-image blocks."""
+    model, projections = retrieval.model, retrieval.projections
+    owner, ranks = projections.text_image, []
     for start, stop in _blocks(len(projections.images)):
         block = projections.of_images(start, stop)
         tokens = image_tokens[start:stop], text_tokens[(owner >= start) & (owner < stop)]
-        blocks.append(reranked_ranks(model, block, *tokens, block.ranks(), k))
-    return ranks, {"rerank_k": k, **_summaries(ranks, blocks)}
+        ranks.append(reranked_ranks(model, block, *tokens, block.ranks(), model.head.rerank_k))
+    return ranks
 
 
 def metrics_document(

@@ -1,14 +1,17 @@
 """Exact retrieval ranks of the matches, from which every metric is computed."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
 from frozenalign.evaluation.metrics import Ranks
+from frozenalign.evaluation.shares import WHOLE, Share
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import SMALLEST_TILE, blocks, product, tile_size
@@ -19,20 +22,40 @@ CANDIDATE_QUERIES, CANDIDATE_GALLERY = 256, 16384
 score_tiles = FittingSize("rows and columns of the scores", SMALLEST_TILE, "set `device: cpu`")
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class RankCounts:
+    """What a share of all scores adds to the ranks of M captions.
+
+    t2i, captions: (M,) whole numbers, which added up over the shares are those of `Ranks`. tiles: rows and columns of
+    the tiles of scores. matches: SHA-256 of the scores of the matches, which all others were compared with.
+    """
+
+    t2i: np.ndarray
+    captions: np.ndarray
+    tiles: int
+    matches: str
+
+
 def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ranks:
     """Return the ranks of every match among images (N, D) and texts (M, D).
 
     Caption j belongs to image caption_image[j]; every image has a caption. Memory holds, beside the inputs, a few tiles
     and a few values of each caption; where memory runs out, tiles get smaller. NaN or infinite rows are a UserError.
     """
+    counts = rank_counts(images, texts, caption_image)
+    return Ranks(counts.t2i, counts.captions, caption_image.cpu().numpy())
+
+
+@torch.no_grad()
+def rank_counts(images: Tensor, texts: Tensor, caption_image: Tensor, share: Share = WHOLE) -> RankCounts:
+    """Return the counts of a share of the tiles of scores, as `retrieval_ranks` takes them from all."""
     if not (all_finite(images) and all_finite(texts)):
         raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
-    return score_tiles.run(_ranks, tile_size(images.device), images.device, images, texts, caption_image)
+    return score_tiles.run(_counts, tile_size(images.device), images.device, images, texts, caption_image, share)
 
 
-def _ranks(size: int, images: Tensor, texts: Tensor, caption_image: Tensor) -> Ranks:
-    """Return the ranks from tiles of `size` rows and columns."""
+def _counts(size: int, images: Tensor, texts: Tensor, caption_image: Tensor, share: Share) -> RankCounts:
+    """Return the counts of a share of the tiles of `size` rows and columns."""
     order = torch.argsort(caption_image, stable=True)
     owner = caption_image[order]
     tiles = _Tiles(images, texts, order, size)
@@ -43,23 +66,27 @@ def _ranks(size: int, images: Tensor, texts: Tensor, caption_image: Tensor) -> R
     own_scores = torch.full(filled.shape, -torch.inf, device=owner.device)
     own_scores[filled] = positives
     thresholds = own_scores.masked_fill(~filled, torch.inf)
-    image_counts = torch.zeros_like(thresholds)
-    text_counts = torch.zeros(len(texts), device=texts.device)
+    # Whole numbers: float32 would lose count beyond 2^24 rows.
+    image_counts = torch.zeros_like(thresholds, dtype=torch.long)
+    text_counts = torch.zeros(len(texts), dtype=torch.long, device=texts.device)
     above = images.new_empty(size, size)
-    for rows, columns, scores in tiles.all():
+    for rows, columns, scores in tiles.of(share):
         flags = above[: scores.shape[0], : scores.shape[1]]
-        text_counts[columns] += torch.ge(scores, positives[None, columns], out=flags).sum(0)
+        text_counts[columns] += torch.ge(scores, positives[None, columns], out=flags).sum(0).long()
         for k in range(filled.shape[1]):
-            image_counts[rows, k] += torch.ge(scores, thresholds[rows, k, None], out=flags).sum(1)
-    own_above = (own_scores[owner] >= positives[:, None]).sum(1)
-    # Own captions with equal scores take places in file order.
-    places = torch.argsort(torch.argsort(own_scores, dim=1, descending=True, stable=True), dim=1)
-    captions = image_counts[filled] - own_above + places[filled]
+            image_counts[rows, k] += torch.ge(scores, thresholds[rows, k, None], out=flags).sum(1).long()
+    captions = image_counts[filled]
+    if share.part == 1:
+        own_above = (own_scores[owner] >= positives[:, None]).sum(1)
+        # Own captions with equal scores take places in file order.
+        places = torch.argsort(torch.argsort(own_scores, dim=1, descending=True, stable=True), dim=1)
+        text_counts, captions = text_counts - 1, captions - own_above + places[filled]
     inverse = torch.argsort(order)
-    return Ranks(
-        t2i=(text_counts - 1)[inverse].long().cpu().numpy(),
-        captions=captions[inverse].long().cpu().numpy(),
-        caption_image=caption_image.cpu().numpy(),
+    return RankCounts(
+        t2i=text_counts[inverse].cpu().numpy(),
+        captions=captions[inverse].cpu().numpy(),
+        tiles=size,
+        matches=hashlib.sha256(positives.cpu().numpy().tobytes()).hexdigest(),
     )
 
 
@@ -77,24 +104,27 @@ class _Tiles:
     order: Tensor
     size: int
 
-    def text_blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (columns, texts) of every block of columns, the texts padded."""
-        for columns in blocks(len(self.order), self.size):
-            yield columns, _padded(self.texts[self.order[columns]], self.size)
+    def text_block(self, columns: slice) -> Tensor:
+        """Return the texts of a block of columns, padded."""
+        return _padded(self.texts[self.order[columns]], self.size)
 
     def product(self, rows: slice, columns: slice, texts: Tensor) -> Tensor:
         """Return the scores of a tile without its padding."""
         scores = product(_padded(self.images[rows], self.size), texts.T)
         return scores[: rows.stop - rows.start, : columns.stop - columns.start]
 
-    def all(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield (image rows, text columns, scores) of every tile."""
-        shown = len(self.images) * len(self.order) >= PROGRESS_FROM_SCORES
-        with tqdm(total=len(self.order), desc="ranks", unit="text", disable=None if shown else True) as bar:
-            for columns, texts in self.text_blocks():
-                for rows in blocks(len(self.images), self.size):
-                    yield rows, columns, self.product(rows, columns, texts)
-                bar.update(columns.stop - columns.start)
+    def of(self, share: Share) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Yield (image rows, text columns, scores) of every tile of a share, column by column."""
+        row_blocks = list(blocks(len(self.images), self.size))
+        column_blocks = list(blocks(len(self.order), self.size))
+        own = share.of(len(row_blocks) * len(column_blocks))
+        shown = (own.stop - own.start) * self.size**2 >= PROGRESS_FROM_SCORES
+        loaded, texts = -1, self.texts
+        for tile in tqdm(range(own.start, own.stop), desc="ranks", unit="tile", disable=None if shown else True):
+            column, row = divmod(tile, len(row_blocks))
+            if column != loaded:
+                loaded, texts = column, self.text_block(column_blocks[column])
+            yield row_blocks[row], column_blocks[column], self.product(row_blocks[row], column_blocks[column], texts)
 
 
 def _padded(part: Tensor, size: int) -> Tensor:
@@ -104,8 +134,8 @@ def _padded(part: Tensor, size: int) -> Tensor:
 def _positive_scores(tiles: _Tiles, owner: Tensor) -> Tensor:
     """Return each caption's score with its own image, (M,), from the same tiles as the scores of other images."""
     scores = torch.empty(len(owner), device=owner.device)
-    for columns, texts in tiles.text_blocks():
-        own = owner[columns]
+    for columns in blocks(len(owner), tiles.size):
+        own, texts = owner[columns], tiles.text_block(columns)
         for row in torch.unique(own // tiles.size).tolist():
             rows = slice(row * tiles.size, min((row + 1) * tiles.size, len(tiles.images)))
             here = torch.nonzero(own // tiles.size == row).flatten()
@@ -117,7 +147,8 @@ def _positive_scores(tiles: _Tiles, owner: Tensor) -> Tensor:
 def top_candidates(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Return scores and indices, each (N, k), of the best gallery rows for queries (N, D), best first."""
     k = min(k, len(gallery))
-    scores, indices = [], []
+    scores = queries.new_empty(len(queries), k)
+    indices = torch.empty_like(scores, dtype=torch.long)
     for rows in blocks(len(queries), CANDIDATE_QUERIES):
         best = queries.new_empty(rows.stop - rows.start, 0)
         where = torch.empty_like(best, dtype=torch.long)
@@ -125,6 +156,11 @@ def top_candidates(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Te
             here, place = (queries[rows] @ gallery[columns].T).topk(min(k, columns.stop - columns.start), dim=1)
             best, chosen = torch.cat([best, here], 1).topk(min(k, best.shape[1] + here.shape[1]), dim=1)
             where = torch.cat([where, place + columns.start], 1).gather(1, chosen)
-        scores.append(best)
-        indices.append(where)
-    return torch.cat(scores), torch.cat(indices)
+        scores[rows], indices[rows] = best, where
+    return scores, indices
+
+
+def occurrences(queries: Tensor, gallery: Tensor, k: int = 10, share: Share = WHOLE) -> np.ndarray:
+    """Return how often each gallery row (M, D) is among the best k of a share of the queries (N, D), int64 (M,)."""
+    _, found = top_candidates(queries[share.of(len(queries), CANDIDATE_QUERIES)], gallery, k)
+    return torch.bincount(found.flatten().cpu(), minlength=len(gallery)).numpy()

@@ -8,7 +8,15 @@ from typing import Any
 
 import torch
 
-from frozenalign.data.embeddings import EXTRA_SET, TRAINING_SET, EmbeddingFiles, Metadata, check_extra_set, open_set
+from frozenalign.data.embeddings import (
+    EXTRA_SET,
+    TRAINING_SET,
+    CheckedSet,
+    EmbeddingFiles,
+    Metadata,
+    check_extra_set,
+    open_set,
+)
 from frozenalign.data.given_files import PAIRS
 from frozenalign.data.manifests import Inputs, Manifest, SplitFiles, open_split, pairs_of
 from frozenalign.data.pair_index import PairIndex
@@ -19,9 +27,18 @@ from frozenalign.evaluation.diagnostics import diagnostics
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
 from frozenalign.evaluation.hubness import HubnessCorrection, choose_correction, training_sample
 from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
+from frozenalign.evaluation.parts import checked, summed_counts, write_counts
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import Evaluation, captions_by_rule, evaluate, metrics_document, rank_arrays
+from frozenalign.evaluation.protocol import (
+    Evaluation,
+    Retrieval,
+    captions_by_rule,
+    evaluate,
+    metrics_document,
+    rank_arrays,
+)
 from frozenalign.evaluation.samples import drawn_samples
+from frozenalign.evaluation.shares import Share
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, write_arrays, write_json
@@ -51,6 +68,70 @@ class Member:
     facts: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class _Sets:
+    """The rows that an evaluation reads: the split with its files, and the evaluated sets by name.
+
+    extra: `val2017_*`, checked, if there is any.
+    """
+
+    opened: SplitFiles
+    evaluated: dict[str, PairFiles]
+    extra: CheckedSet | None
+
+    @classmethod
+    def of(cls, protocol: Protocol, opened: SplitFiles) -> "_Sets":
+        """Choose the captions of the test split and of the extra set, which is checked."""
+        train, main = opened.pairs["train"], opened.pairs[protocol.split]
+        sets = {protocol.split: replace(main, split=captions_by_rule(main.split, protocol.captions_rule))}
+        extra = check_extra_set(protocol.data_dir, train.image_file, train.texts)
+        if extra is not None:
+            rows = captions_by_rule(every_row(extra.index), protocol.captions_rule)
+            sets[EXTRA_SET] = PairFiles(extra.images, extra.texts, rows)
+        return cls(opened, sets, extra)
+
+    @property
+    def extra_hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of the files of the extra set by name, none without it."""
+        return self.extra.hashes if self.extra else {}
+
+    def correction(self, model: DualEncoder, device: torch.device) -> HubnessCorrection:
+        """Return the hubness correction that validation chooses."""
+        train = self.opened.pairs["train"]
+        sample = replace(train, split=training_sample(train.split))
+        return choose_correction(*(project_files(model, each, device) for each in (sample, self.opened.pairs["val"])))
+
+    def described(self, members: Sequence[Member], protocol: Protocol) -> dict[str, str]:
+        """Return what decides the counts of an evaluation, as text by description."""
+        manifest, inputs = self.opened.manifest, self.opened.manifest.inputs()
+        return {
+            "model": " ".join(file_hash(member.path) for member in members),
+            "split": f"{protocol.split} {manifest.rows[protocol.split]} {inputs.digest()}",
+            "extra set": " ".join(f"{name} {sha256}" for name, sha256 in sorted(self.extra_hashes.items())),
+            "captions_rule": protocol.captions_rule,
+        }
+
+
+def write_part(
+    output: Path,
+    model: DualEncoder,
+    members: Sequence[Member],
+    protocol: Protocol,
+    device: torch.device,
+    share: Share,
+) -> None:
+    """Write the counts of a share of an evaluation, from which `write_evaluation` computes the metrics."""
+    sets = _Sets.of(protocol, protocol.open())
+    for member in members:
+        _seen_by(member, sets.opened.manifest, protocol)
+    correction = sets.correction(model, device)
+    counts = {
+        name: Retrieval.of(model, files, device, correction).counts(share) for name, files in sets.evaluated.items()
+    }
+    write_counts(output, sets.described(members, protocol), share, device, counts)
+    logger.info("part %d of %d, written to %s", share.part, share.parts, output)
+
+
 def write_evaluation(
     output: Path,
     model: DualEncoder,
@@ -58,44 +139,64 @@ def write_evaluation(
     members: Sequence[Member],
     protocol: Protocol,
     device: torch.device,
+    parts: Sequence[Path] = (),
 ) -> None:
     """Evaluate a model and write metrics.json, ranks.npz, examples.json, worst_queries.json and samples.npz.
 
     facts: of the evaluated model: its names, and how it was chosen. members: the trained models; one that may have seen
-    the test rows is a UserError.
+    the test rows is a UserError. parts: files of `write_part` with all the counts; without them, they are taken here.
     """
-    opened, rule = protocol.open(), protocol.captions_rule
-    manifest, train = opened.manifest, opened.pairs["train"]
+    opened = protocol.open()
+    manifest = opened.manifest
     warnings = _warnings(members, manifest, protocol)
     embeddings = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET)
     metadata, index = _metadata_and_index(embeddings, protocol, manifest)
-    split = captions_by_rule(opened.pairs[protocol.split].split, rule)
-    files = replace(opened.pairs[protocol.split], split=split)
-    sample = replace(train, split=training_sample(train.split))
-    correction = choose_correction(*(project_files(model, pairs, device) for pairs in (sample, opened.pairs["val"])))
-    main_set = evaluate(model, files, protocol.split, rule, device, correction)
-    extra, extra_hashes = _extra_set(model, index, opened, protocol, device, correction)
-    captions = metadata.captions and [metadata.captions[row] for row in split.text_rows]
+    sets = _Sets.of(protocol, opened)
+    found = _evaluations(model, sets, members, protocol, device, parts)
+    if sets.extra:
+        found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
+    main_set, files = found[protocol.split], sets.evaluated[protocol.split]
+    captions = metadata.captions and [metadata.captions[row] for row in files.split.text_rows]
     document = metrics_document(
         facts,
         main_set,
         diagnostics(main_set, files, captions),
-        extra,
+        {name: evaluation for name, evaluation in found.items() if name != protocol.split},
         rows=manifest.rows[protocol.split],
         # Captions and pictures may have changed since the split.
-        inputs=manifest.hashes | {embeddings.metadata.name: file_hash(embeddings.metadata)} | extra_hashes,
+        inputs=manifest.hashes | {embeddings.metadata.name: file_hash(embeddings.metadata)} | sets.extra_hashes,
         models=[file_hash(member.path) for member in members],
         warnings=warnings,
     )
     write_json(output / "metrics.json", document)
     write_arrays(output / "ranks.npz", **rank_arrays(main_set))
-    write_json(output / "examples.json", retrieval_examples(main_set, split, metadata))
-    write_json(output / "worst_queries.json", worst_queries(main_set, split, metadata))
+    write_json(output / "examples.json", retrieval_examples(main_set, files.split, metadata))
+    write_json(output / "worst_queries.json", worst_queries(main_set, files.split, metadata))
     write_arrays(output / "samples.npz", **drawn_samples(main_set.projections))
-    for name, evaluation in {protocol.split: main_set, **extra}.items():
+    for name, evaluation in found.items():
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)
     logger.info("found: %s RSUM %.1f", protocol.split, main_set.metrics["full"]["RSUM"])
+
+
+def _evaluations(
+    model: DualEncoder,
+    sets: _Sets,
+    members: Sequence[Member],
+    protocol: Protocol,
+    device: torch.device,
+    parts: Sequence[Path],
+) -> dict[str, Evaluation]:
+    """Return the evaluation of each set, from the counts of all parts or, without parts, from counts taken here."""
+    summed = summed_counts(parts, sets.described(members, protocol), device) if parts else {}
+    correction = sets.correction(model, device)
+
+    def evaluation(name: str) -> Evaluation:
+        retrieval = Retrieval.of(model, sets.evaluated[name], device, correction)
+        counts = checked(summed[name], retrieval, parts[0]) if parts else retrieval.counts()
+        return evaluate(retrieval, counts, name, protocol.captions_rule)
+
+    return {name: evaluation(name) for name in sets.evaluated}
 
 
 def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:
@@ -140,33 +241,16 @@ def _metadata_and_index(files: EmbeddingFiles, protocol: Protocol, manifest: Man
     return metadata, index
 
 
-def _extra_set(
-    model: DualEncoder,
-    index: PairIndex,
-    opened: SplitFiles,
-    protocol: Protocol,
-    device: torch.device,
-    correction: HubnessCorrection,
-) -> tuple[dict[str, Evaluation], dict[str, str]]:
-    """Return the evaluation of `val2017_*` by its name and the SHA-256 of its files by name; both empty without it.
-
-    index: the pairs of the set that was split.
-    """
-    train = opened.pairs["train"]
-    checked = check_extra_set(protocol.data_dir, train.image_file, train.texts)
-    if checked is None:
-        return {}, {}
-    rows = captions_by_rule(every_row(checked.index), protocol.captions_rule)
-    pairs = PairFiles(checked.images, checked.texts, rows)
-    evaluation = evaluate(model, pairs, EXTRA_SET, protocol.captions_rule, device, correction)
+def _extra_warnings(extra: CheckedSet, index: PairIndex, opened: SplitFiles) -> list[str]:
+    """Return and log the doubts about the extra set; index: the pairs of the set that was split."""
     known = opened.manifest.extra.get(EXTRA_SET, {})
     # A set that was added or changed after the split has not been checked against it yet.
-    checked_before = known.get("hashes") == checked.hashes
-    warnings = known["warnings"] if checked_before else extra_doubts(checked, index, train, opened.pairs["val"])
+    checked_before = known.get("hashes") == extra.hashes
+    train, val = opened.pairs["train"], opened.pairs["val"]
+    warnings = known["warnings"] if checked_before else extra_doubts(extra, index, train, val)
     for text in warnings:
         logger.warning("warning: %s: %s", EXTRA_SET, text)
-    evaluation.metrics["warnings"] = warnings
-    return {EXTRA_SET: evaluation}, checked.hashes
+    return warnings
 
 
 def _log(name: str, metrics: Mapping[str, Any]) -> None:

@@ -25,7 +25,7 @@ UNFINISHED = ".unfinished-"
 JSON_BYTES = 32 << 20
 ARRAY_BYTES = 256 << 20
 # Names that steps write; the message about a damaged file of another name does not suggest deleting it.
-ARRAY_FILES = {"train.npz", "val.npz", "test.npz", "train_tuning.npz", "ranks.npz"}
+ARRAY_FILES = {"train.npz", "val.npz", "test.npz", "train_tuning.npz", "ranks.npz", "counts.npz"}
 
 
 @contextlib.contextmanager
