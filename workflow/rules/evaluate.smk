@@ -39,9 +39,9 @@ rule evaluate:
         captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
         device=config["device"],
     shell:
-        "{params.step:q} --model={input.model:q} --data-dir={params.data_dir:q}"
+        "{params.step:q} --log {log:q} --model={input.model:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} --output-dir={params.output_dir:q}"
-        " --captions-rule {params.captions_rule} --device {params.device} > {log:q} 2>&1"
+        " --captions-rule {params.captions_rule} --device {params.device}"
 
 
 if config["ensembles"]:
@@ -90,7 +90,7 @@ if config["ensembles"]:
             captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
             device=config["device"],
         shell:
-            "{params.step:q} --name={wildcards.experiment:q} --models {input.models:q}"
+            "{params.step:q} --log {log:q} --name={wildcards.experiment:q} --models {input.models:q}"
             " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
             " --output-dir={params.output_dir:q} --captions-rule {params.captions_rule}"
-            " --device {params.device} > {log:q} 2>&1"
+            " --device {params.device}"
