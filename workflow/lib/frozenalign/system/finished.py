@@ -1,7 +1,7 @@
 """What a step has finished, known again by a fingerprint and kept under second names.
 
-Snakemake deletes the outputs of a job before it starts the job, even if an earlier process of the job has finished them: after
-`kill -9` of Snakemake, and in the Snakemake that runs within every job of a cluster.
+Snakemake deletes the outputs of a job before it starts the job, even if an earlier process of the job has finished
+them: after `kill -9` of Snakemake, and in the Snakemake that runs within every job of a cluster.
 """
 
 import logging
