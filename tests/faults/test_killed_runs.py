@@ -87,7 +87,7 @@ def test_a_training_killed_a_few_times_ends_bit_for_bit(undisturbed, data_dir, s
     found, kills = killed_and_finished(tmp_path, data_dir, split_dir, kills=2, seed=0)
     assert kills == 2
     assert found == undisturbed
-    assert sorted(path.name for path in (tmp_path / "run").iterdir() if not path.name.endswith(".lock")) == [
+    assert sorted(path.name for path in (tmp_path / "run").iterdir() if not path.name.startswith(".")) == [
         "best_model.pt",
         "loss_history.json",
         "resolved_config.yaml",

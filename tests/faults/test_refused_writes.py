@@ -24,6 +24,7 @@ from frozenalign.system.files import (
     write_text,
     write_yaml,
 )
+from frozenalign.system.finished import KEPT
 from frozenalign.system.refusals import OF_PLACE, OF_SPACE, refuse_unwritable
 from frozenalign.training.checkpoints import Checkpoint
 from frozenalign.training.fit import start
@@ -34,8 +35,8 @@ STEPS = ["split", "train", "baselines", "evaluate", "evaluate_part", "ensemble",
 
 
 def outputs(folder: Path) -> dict[str, bytes]:
-    """Return the bytes of every file below a folder except a study's database."""
-    return {path: text for path, text in contents(folder).items() if not path.startswith("study.")}
+    """Return the bytes of every file below a folder except a study's database and what is kept of finished steps."""
+    return {path: text for path, text in contents(folder).items() if not path.startswith("study.") and KEPT not in path}
 
 
 def figure() -> Figure:
@@ -139,8 +140,7 @@ def test_an_impossible_place_is_named(place, said, tmp_path):
 @pytest.mark.parametrize("name", STEPS)
 def test_a_full_disk_stops_a_step_in_one_sentence_and_the_same_step_succeeds_later(name, chain: Chain, small_disk):
     output = small_disk.folder / name
-    shutil.copytree(chain.results / name, output)
-    (output / "study.db").unlink(missing_ok=True)
+    shutil.copytree(chain.results / name, output, ignore=shutil.ignore_patterns("study.db", KEPT))
     before = outputs(output)
     small_disk.fill()
     with pytest.raises(UserError) as caught:

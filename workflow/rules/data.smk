@@ -31,5 +31,5 @@ else:
             captions=DEMO["generate"]["captions"],
             seed=DEMO["generate"]["seed"],
         shell:
-            "{params.step:q} --output-dir={params.dir:q} --images {params.images}"
-            " --captions {params.captions} --seed {params.seed} > {log:q} 2>&1"
+            "{params.step:q} --log {log:q} --output-dir={params.dir:q} --images {params.images}"
+            " --captions {params.captions} --seed {params.seed}"

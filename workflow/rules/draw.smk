@@ -42,7 +42,7 @@ rule curves:
         runs=lambda wildcards, input: listed(folders_of(input.histories)),
         studies=lambda wildcards, input: listed(folders_of(input.studies)),
     shell:
-        "{params.step:q} --runs {params.runs:q} --studies {params.studies:q} > {log:q} 2>&1"
+        "{params.step:q} --log {log:q} --runs {params.runs:q} --studies {params.studies:q}"
 
 
 rule figures:
@@ -71,4 +71,4 @@ rule figures:
         step=step("figures"),
         evaluations=lambda wildcards, input: listed(folders_of(input.metrics)),
     shell:
-        "{params.step:q} --evaluations {params.evaluations:q} --processes {threads} > {log:q} 2>&1"
+        "{params.step:q} --log {log:q} --evaluations {params.evaluations:q} --processes {threads}"

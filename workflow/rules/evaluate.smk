@@ -44,9 +44,9 @@ rule evaluate:
         device=config["device"],
         parts=part_arguments,
     shell:
-        "{params.step:q} --model={input.model:q} --data-dir={params.data_dir:q}"
+        "{params.step:q} --log {log:q} --model={input.model:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} --output-dir={params.output_dir:q} {params.parts:q}"
-        " --captions-rule {params.captions_rule} --device {params.device} > {log:q} 2>&1"
+        " --captions-rule {params.captions_rule} --device {params.device}"
 
 
 if DIVISION:
@@ -85,9 +85,9 @@ if DIVISION:
             captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
             device=config["device"],
         shell:
-            "{params.step:q} {params.models:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
+            "{params.step:q} --log {log:q} {params.models:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
             " --output-dir={params.output_dir:q} --captions-rule {params.captions_rule}"
-            " --part {wildcards.part} --of {wildcards.parts} --device {params.device} > {log:q} 2>&1"
+            " --part {wildcards.part} --of {wildcards.parts} --device {params.device}"
 
 
 if config["ensembles"]:
@@ -139,7 +139,7 @@ if config["ensembles"]:
             device=config["device"],
             parts=part_arguments,
         shell:
-            "{params.step:q} --name={wildcards.experiment:q} --models {params.models:q}"
+            "{params.step:q} --log {log:q} --name={wildcards.experiment:q} --models {params.models:q}"
             " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
             " --output-dir={params.output_dir:q} {params.parts:q} --captions-rule {params.captions_rule}"
-            " --device {params.device} > {log:q} 2>&1"
+            " --device {params.device}"

@@ -34,6 +34,6 @@ rule report:
         studies=lambda wildcards, input: listed(folders_of(input.studies)),
         output_dir=lambda wildcards, output: os.path.dirname(output.page),
     shell:
-        "{params.step:q} --dataset-name={params.dataset:q} --data-dir={params.data_dir:q}"
+        "{params.step:q} --log {log:q} --dataset-name={params.dataset:q} --data-dir={params.data_dir:q}"
         " {params.pictures:q} --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
-        " --output-dir={params.output_dir:q} > {log:q} 2>&1"
+        " --output-dir={params.output_dir:q}"

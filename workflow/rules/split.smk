@@ -29,5 +29,5 @@ rule split:
         assignments=assignment_arguments,
         division=division_arguments,
     shell:
-        "{params.step:q} --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
-        " --output-dir={params.output_dir:q} {params.assignments:q} {params.division:q} > {log:q} 2>&1"
+        "{params.step:q} --log {log:q} --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
+        " --output-dir={params.output_dir:q} {params.assignments:q} {params.division:q}"

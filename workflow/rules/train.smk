@@ -38,10 +38,10 @@ rule train:
         precision=config["precision"],
         changes=change_arguments,
     shell:
-        "{params.step:q} --experiment={input.experiment:q} --name={wildcards.experiment:q} {params.changes:q}"
-        " --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
-        " {params.start:q} --output-dir={params.output_dir:q} --seed {wildcards.seed}"
-        " --device {params.device} --precision {params.precision} > {log:q} 2>&1"
+        "{params.step:q} --log {log:q} --experiment={input.experiment:q} --name={wildcards.experiment:q}"
+        " {params.changes:q} --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
+        " --split-dir={params.split_dir:q} {params.start:q} --output-dir={params.output_dir:q} --seed {wildcards.seed}"
+        " --device {params.device} --precision {params.precision}"
 
 
 ruleorder: baselines > train
@@ -75,6 +75,5 @@ rule baselines:
         split_dir=split_dir,
         output_dir=lambda wildcards, output: Path(output.models[0]).parents[2],
     shell:
-        "{params.step:q} --baselines {params.names} --dataset={wildcards.dataset:q}"
+        "{params.step:q} --log {log:q} --baselines {params.names} --dataset={wildcards.dataset:q}"
         " --data-dir={params.data_dir:q} --split-dir={params.split_dir:q} --output-dir={params.output_dir:q}"
-        " > {log:q} 2>&1"

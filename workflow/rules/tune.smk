@@ -36,6 +36,6 @@ rule tune:
         device=config["device"],
         precision=config["precision"],
     shell:
-        "{params.step:q} --study={input.study:q} --data-dir={params.data_dir:q}"
+        "{params.step:q} --log {log:q} --study={input.study:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} {params.start:q} --output-dir={params.output_dir:q}"
-        " --device {params.device} --precision {params.precision} > {log:q} 2>&1"
+        " --device {params.device} --precision {params.precision}"

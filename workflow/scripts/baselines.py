@@ -19,18 +19,20 @@ from frozenalign.closed_forms.choice import ChosenMaps, choose_maps, model_of
 from frozenalign.closed_forms.registry import BASELINES
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import refuse_foreign_results
-from frozenalign.data.manifests import open_split
+from frozenalign.data.manifests import SplitFiles, open_split
 from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import RAW, file_chunks, load_pairs
 from frozenalign.models.model_file import save_heads
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json, write_yaml
+from frozenalign.system.fingerprints import code_hash, fingerprint
+from frozenalign.system.finished import Finished
 from frozenalign.system.locks import only_writer
-from frozenalign.system.provenance import run_facts
+from frozenalign.system.provenance import run_facts, versions
 from frozenalign.system.random_state import refuse_negative_seed
 
 logger = logging.getLogger(__name__)
-WRITTEN = ("best_model.pt", "resolved_config.yaml", "run.json")
+RESULTS = ("best_model.pt", "resolved_config.yaml", "run.json")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,19 +44,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     with ExitStack() as locks:
         for folder in folders.values():
             locks.enter_context(only_writer(folder))
-            refuse_foreign_results(folder, WRITTEN)
+            refuse_foreign_results(folder, RESULTS)
         _write_baselines(arguments, folders)
 
 
 def _write_baselines(arguments: argparse.Namespace, folders: dict[str, Path]) -> None:
-    began = time.perf_counter()
     opened = open_split(arguments.data_dir, arguments.split_dir, ["train", "val"])
+    inputs, code = opened.manifest.inputs(), code_hash(Path(__file__))
+    finished = {
+        name: Finished(folder, RESULTS, fingerprint(name, arguments.dataset, arguments.seed, inputs, code, versions()))
+        for name, folder in folders.items()
+    }
+    found = {name: step.again() for name, step in finished.items()}
+    if missing := [name for name in folders if found[name] is None]:
+        found |= _fit(arguments, opened, {name: finished[name] for name in missing})
+    logger.info("found: val RSUM of %s", ", ".join(f"{name} {rsum}" for name, rsum in found.items()))
+
+
+def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Finished]) -> dict[str, str]:
+    """Fit and write baselines, and return the validation RSUM of each."""
+    began = time.perf_counter()
     val = load_pairs(opened.pairs["val"], RAW, RAW, torch.float32)
     moments = Moments.of(file_chunks(opened.pairs["train"]))
     shared = time.perf_counter() - began
     logger.info("one pass over %d training pairs, %.1f s", len(opened.pairs["train"].split.text_rows), shared)
-    found = []
-    for name, folder in folders.items():
+    found = {}
+    for name, step in steps.items():
         began = time.perf_counter()
         # The CCA has further maps, for narrower outputs.
         chosen = choose_canonical_maps(moments, val) if name == "cca" else {None: choose_maps(name, moments, val)}
@@ -71,10 +86,11 @@ def _write_baselines(arguments: argparse.Namespace, folders: dict[str, Path]) ->
             "inputs": asdict(opened.manifest.inputs()),
             "warnings": best.warnings,
         }
-        _save(folder, facts, chosen, seconds)
-        logger.info("%s: val RSUM %.1f with %s", name, best.rsum, best.candidate.chosen)
-        found.append(f"{name} {best.rsum:.1f}")
-    logger.info("found: val RSUM of %s", ", ".join(found))
+        _save(step.folder, facts, chosen, seconds)
+        found[name] = f"{best.rsum:.1f}"
+        step.keep(found[name])
+        logger.info("%s: val RSUM %s with %s", name, found[name], best.candidate.chosen)
+    return found
 
 
 def _save(folder: Path, facts: dict[str, Any], chosen: dict[int | None, ChosenMaps], seconds: float) -> None:

@@ -20,10 +20,13 @@ from frozenalign.models.model_file import load_heads
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError, run
 from frozenalign.system.files import file_hash, write_json, write_yaml
+from frozenalign.system.fingerprints import code_hash, content_hash, fingerprint
+from frozenalign.system.finished import Finished
 from frozenalign.system.locks import only_writer
-from frozenalign.system.provenance import run_facts
+from frozenalign.system.provenance import run_facts, versions
 
-WRITTEN = ("resolved_config.yaml", "run.json", *(f"evaluation_results/{name}" for name in EVALUATION))
+logger = logging.getLogger(__name__)
+RESULTS = ("resolved_config.yaml", "run.json", *(f"evaluation_results/{name}" for name in EVALUATION))
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -32,13 +35,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     name = checked_name(arguments.name, "the ensemble")
     with only_writer(arguments.output_dir):
-        refuse_foreign_results(arguments.output_dir, WRITTEN)
-        _write_ensemble(arguments, name)
+        refuse_foreign_results(arguments.output_dir, RESULTS)
+        _refuse_repeated(arguments.models)
+        device = choose_device(arguments.device)
+        protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
+        finished = Finished(arguments.output_dir, RESULTS, _made_by(arguments, name, protocol, device))
+        if (found := finished.again()) is None:
+            found = _write_ensemble(arguments, name, protocol, device)
+            finished.keep(found)
+    logger.info("found: %s", found)
 
 
-def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
-    _refuse_repeated(arguments.models)
-    device = choose_device(arguments.device)
+def _made_by(arguments: argparse.Namespace, name: str, protocol: Protocol, device: torch.device) -> str:
+    members = content_hash([*arguments.models, *(path.parent / "run.json" for path in arguments.models)])
+    how = (protocol.split, protocol.captions_rule, protocol.content())
+    return fingerprint(name, arguments.dataset, members, how, device.type, code_hash(Path(__file__)), versions())
+
+
+def _write_ensemble(arguments: argparse.Namespace, name: str, protocol: Protocol, device: torch.device) -> str:
+    """Write the results of an ensemble and return what was found."""
     models, trained = [], []
     for path in arguments.models:
         model, facts = load_heads(path)
@@ -46,18 +61,18 @@ def _write_ensemble(arguments: argparse.Namespace, name: str) -> None:
         trained.append(Member(path, checked_facts(facts, path)))
     runs = [read_result(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
-    protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     rsum = summarize(project_files(model, protocol.open().pairs["val"], device).ranks())["RSUM"]
     described = {"experiment": name, "kind": "ensemble", "seed": 0}
     facts = described | {"dataset": arguments.dataset, "selected": {"split": "val", "RSUM": rsum}}
     results = arguments.output_dir / "evaluation_results"
-    write_evaluation(results, model, facts, trained, protocol, device, arguments.parts)
+    found = write_evaluation(results, model, facts, trained, protocol, device, arguments.parts)
     members = [{key: member.facts[key] for key in ("experiment", "seed")} for member in trained]
     settings = {"format": 1} | described | {"ensemble": {"members": members}}
     write_yaml(arguments.output_dir / "resolved_config.yaml", settings)
     seconds, parameters = (sum(run[key] for run in runs) for key in ("seconds", "parameters"))
     how = run_facts(device, torch.float32, seconds, parameters, arguments.models)
     write_json(arguments.output_dir / "run.json", how)
+    return found
 
 
 def _refuse_repeated(models: Sequence[Path]) -> None:

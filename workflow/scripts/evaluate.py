@@ -13,7 +13,13 @@ from frozenalign.evaluation.results import Member, Protocol, write_evaluation
 from frozenalign.models.model_file import load_heads
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import run
+from frozenalign.system.files import file_hash
+from frozenalign.system.fingerprints import code_hash, fingerprint
+from frozenalign.system.finished import Finished
 from frozenalign.system.locks import only_writer
+from frozenalign.system.provenance import versions
+
+logger = logging.getLogger(__name__)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -26,8 +32,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, EVALUATION)
-        members = [Member(arguments.model, facts)]
-        write_evaluation(arguments.output_dir, model, facts, members, protocol, device, arguments.parts)
+        decisive = (file_hash(arguments.model), protocol.split, protocol.captions_rule, protocol.content(), device.type)
+        made_by = fingerprint(decisive, code_hash(Path(__file__)), versions())
+        finished = Finished(arguments.output_dir, EVALUATION, made_by)
+        if (found := finished.again()) is None:
+            members = [Member(arguments.model, facts)]
+            found = write_evaluation(arguments.output_dir, model, facts, members, protocol, device, arguments.parts)
+            finished.keep(found)
+    logger.info("found: %s", found)
 
 
 def _parser() -> argparse.ArgumentParser:

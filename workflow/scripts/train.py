@@ -16,10 +16,11 @@ from frozenalign.data.manifests import open_split
 from frozenalign.models.model_file import save_heads
 from frozenalign.system.devices import choose_device, choose_precision
 from frozenalign.system.errors import UserError, run
-from frozenalign.system.files import file_hash, text_hash, write_json, write_yaml
-from frozenalign.system.fingerprints import code_hash
+from frozenalign.system.files import file_hash, write_json, write_yaml
+from frozenalign.system.fingerprints import code_hash, fingerprint
+from frozenalign.system.finished import Finished
 from frozenalign.system.locks import only_writer
-from frozenalign.system.provenance import run_facts
+from frozenalign.system.provenance import run_facts, versions
 from frozenalign.system.random_state import refuse_negative_seed
 from frozenalign.training.checkpoints import SECONDS, Checkpoint
 from frozenalign.training.data import load_training_data
@@ -32,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 DIVERGED = "best_before_divergence.pt"
 CHECKPOINT = "checkpoint.pt"
-WRITTEN = ("best_model.pt", "loss_history.json", "resolved_config.yaml", "run.json", DIVERGED, CHECKPOINT)
+RESULTS = ("best_model.pt", "loss_history.json", "resolved_config.yaml", "run.json")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     refuse_negative_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     with only_writer(arguments.output_dir):
-        refuse_foreign_results(arguments.output_dir, WRITTEN)
+        refuse_foreign_results(arguments.output_dir, (*RESULTS, DIVERGED, CHECKPOINT))
         _train(arguments)
 
 
@@ -56,6 +57,15 @@ def _train(arguments: argparse.Namespace) -> None:
     opened = open_split(arguments.data_dir, arguments.split_dir, [arguments.train_split, "val"])
     train, inputs = opened.pairs[arguments.train_split], opened.manifest.inputs(arguments.train_split)
     canonical = read_start(arguments.start, inputs, opened.manifest.rows.values()) if arguments.start else None
+    start_hash = arguments.start and file_hash(arguments.start)
+    code = code_hash(Path(__file__))
+    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device.type, precision, code)
+    changed = {"base": arguments.experiment.stem, "changes": changes} if changes else {}
+    made_by = fingerprint(decisive, arguments.dataset, name, changed, versions())
+    finished = Finished(arguments.output_dir, RESULTS, made_by)
+    if (found := finished.again()) is not None:
+        logger.info("found: %s", found)
+        return
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
     data = load_training_data(train, opened.pairs["val"], precision).to(device)
     warnings = batch_warnings(data.train, experiment.training)
@@ -74,11 +84,7 @@ def _train(arguments: argparse.Namespace) -> None:
         "settings": experiment.as_document(),
     }
     _warn(warnings)
-    start_hash = arguments.start and file_hash(arguments.start)
-    code = code_hash(Path(__file__))
-    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device.type, precision, code)
-    path = arguments.output_dir / CHECKPOINT
-    checkpoint = Checkpoint(path, text_hash(repr(decisive)), arguments.checkpoint_seconds)
+    checkpoint = Checkpoint(arguments.output_dir / CHECKPOINT, fingerprint(*decisive), arguments.checkpoint_seconds)
     try:
         trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, canonical=canonical)
     except DivergenceError as error:
@@ -87,14 +93,15 @@ def _train(arguments: argparse.Namespace) -> None:
         raise
     seconds = time.perf_counter() - began
     _warn(choice_warnings(trained.history, experiment.training.monitor))
-    changed = {"base": arguments.experiment.stem, "changes": changes} if changes else {}
     _save(arguments.output_dir, _facts(described, trained), changed, trained)
     parameters = sum(value.numel() for value in trained.model.parameters())
     how = run_facts(device, precision, seconds, parameters, [arguments.output_dir / "best_model.pt"])
     write_json(arguments.output_dir / "run.json", how)
     logger.info("written to %s, %.1f s", arguments.output_dir, seconds)
-    chosen_by = experiment.training.monitor, trained.best_value
-    logger.info("found: val %s %.1f, epoch %d of %d", *chosen_by, trained.best_epoch, trained.epoch)
+    best = f"val {experiment.training.monitor} {trained.best_value:.1f}"
+    found = f"{best}, epoch {trained.best_epoch} of {trained.epoch}"
+    finished.keep(found)
+    logger.info("found: %s", found)
 
 
 def _warn(warnings: Sequence[str]) -> None:

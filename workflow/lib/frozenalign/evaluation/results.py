@@ -18,7 +18,7 @@ from frozenalign.data.embeddings import (
     open_set,
 )
 from frozenalign.data.given_files import PAIRS
-from frozenalign.data.manifests import Inputs, Manifest, SplitFiles, open_split, pairs_of
+from frozenalign.data.manifests import KNOWN_HASHES, Inputs, Manifest, SplitFiles, open_split, pairs_of
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.split_findings import extra_doubts
@@ -42,6 +42,7 @@ from frozenalign.evaluation.shares import Share
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, write_arrays, write_json
+from frozenalign.system.fingerprints import content_hash
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +58,16 @@ class Protocol:
 
     def open(self) -> SplitFiles:
         """Open the splits that an evaluation reads: train, val and the evaluated one."""
-        return open_split(self.data_dir, self.split_dir, list(dict.fromkeys(["train", "val", self.split])))
+        return open_split(self.data_dir, self.split_dir, self._splits())
+
+    def content(self) -> str:
+        """Return one SHA-256 of all files that an evaluation reads besides the model, missing ones counted as such."""
+        sets = [path for name in (TRAINING_SET, EXTRA_SET) for path in EmbeddingFiles.of(self.data_dir, name)]
+        names = ["manifest.json", *(f"{name}.npz" for name in self._splits())]
+        return content_hash([*sets, *(self.split_dir / name for name in names)], self.split_dir / KNOWN_HASHES)
+
+    def _splits(self) -> list[str]:
+        return list(dict.fromkeys(["train", "val", self.split]))
 
 
 @dataclass(frozen=True)
@@ -140,8 +150,8 @@ def write_evaluation(
     protocol: Protocol,
     device: torch.device,
     parts: Sequence[Path] = (),
-) -> None:
-    """Evaluate a model and write metrics.json, ranks.npz, examples.json, worst_queries.json and samples.npz.
+) -> str:
+    """Evaluate a model, write metrics.json and the other files of `EVALUATION`, and return what was found.
 
     facts: of the evaluated model: its names, and how it was chosen. members: the trained models; one that may have seen
     the test rows is a UserError. parts: files of `write_part` with all the counts; without them, they are taken here.
@@ -176,7 +186,7 @@ def write_evaluation(
     for name, evaluation in found.items():
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)
-    logger.info("found: %s RSUM %.1f", protocol.split, main_set.metrics["full"]["RSUM"])
+    return f"{protocol.split} RSUM {main_set.metrics['full']['RSUM']:.1f}"
 
 
 def _evaluations(

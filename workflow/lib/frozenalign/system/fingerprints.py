@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, read_json, text_hash, write_json
@@ -17,6 +18,11 @@ LARGE_BYTES = 10_000_000
 SLOW_BYTES = 1_000_000_000
 REGISTRY = "registry.py"
 SHOWN_DIGITS = 12
+
+
+def fingerprint(*decisive: Any) -> str:
+    """Return the SHA-256 of plain values, on which a computation depends."""
+    return text_hash(repr(decisive))
 
 
 def code_hash(script: Path) -> str:

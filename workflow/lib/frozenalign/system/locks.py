@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,13 +30,14 @@ def only_writer(folder: str | Path) -> Iterator[None]:
     folder = Path(folder)
     path = folder / LOCK_NAME
     fresh = [each for each in (folder, *folder.parents) if not each.exists()]
+
+    def refuse(holder: str) -> None:
+        raise UserError(f"{holder} writes to {folder}: wait for it, or stop it, then run the same command again")
+
     with refusals_explained(folder):
-        stream, has_locks = _hold(path)
+        stream, has_locks = _hold(path, refuse)
     with stream:
-        # A full disk takes no name; the next write reports that it is full.
-        with contextlib.suppress(OSError):
-            stream.truncate(0)
-            stream.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+        _sign(stream)
         # Without locks another process may be writing there.
         if has_locks:
             remove_unfinished(folder)
@@ -56,11 +57,36 @@ def in_turn(path: Path) -> Iterator[None]:
     with refusals_explained(path):
         stream = path.open("a+b", buffering=0)
     with stream:
-        _lock(stream, path.parent, wait=True)
+        _lock(stream, path.parent, lambda holder: None)
         yield
 
 
-def _hold(path: Path) -> tuple[BinaryIO, bool]:
+@contextlib.contextmanager
+def after_its_holder(path: Path, waits_for: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file during a block, after waiting for its holder; the file names its holder and is deleted after it.
+
+    waits_for: called with the name of every holder that is waited for.
+    """
+    with refusals_explained(path):
+        stream, _ = _hold(path, waits_for)
+    with stream:
+        _sign(stream)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _sign(stream: BinaryIO) -> None:
+    """Write who holds a lock file into it."""
+    # A full disk takes no name; the next write reports that it is full.
+    with contextlib.suppress(OSError):
+        stream.truncate(0)
+        stream.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+
+def _hold(path: Path, if_held: Callable[[str], None]) -> tuple[BinaryIO, bool]:
     """Open and lock a file, whose last holder may be deleting it and its folder, and return what `_lock` returns.
 
     A deleted file is told by its name, not by its number of links: NFS keeps one of a file that is still open.
@@ -69,25 +95,36 @@ def _hold(path: Path) -> tuple[BinaryIO, bool]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError), contextlib.ExitStack() as unless_kept:
             stream = unless_kept.enter_context(path.open("a+b", buffering=0))
-            has_locks = _lock(stream, path.parent, wait=False)
+            has_locks = _lock(stream, path.parent, if_held)
             if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
                 unless_kept.pop_all()
                 return stream, has_locks
 
 
-def _lock(stream: BinaryIO, folder: Path, wait: bool) -> bool:
-    """Lock a file, refuse one that another process holds, and return False if the file system has no locks."""
+def _lock(stream: BinaryIO, folder: Path, if_held: Callable[[str], None]) -> bool:
+    """Lock a file, and return False if the file system has no locks.
+
+    if_held: called with the name of another process that holds the file, which is then waited for.
+    """
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError as error:
-        if error.errno in _HELD:
+        if not _is_free(stream):
             stream.seek(0)
-            holder = stream.read().decode(errors="replace").strip() or "another process"
-            raise UserError(
-                f"{holder} writes to {folder}: wait for it, or stop it, then run the same command again"
-            ) from error
+            if_held(stream.read().decode(errors="replace").strip() or "another process")
+            fcntl.flock(stream, fcntl.LOCK_EX)
+    except OSError as error:
         if error.errno not in _UNSUPPORTED:
             raise
         logger.warning("%s: this file system has no locks: do not start a second run that writes there", folder)
         return False
+    return True
+
+
+def _is_free(stream: BinaryIO) -> bool:
+    """Lock a file if no other process holds it, and return whether that was so."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return False
+        raise
     return True

@@ -29,9 +29,14 @@ def run_facts(
         "precision": {torch.float32: "fp32", torch.bfloat16: "bf16"}[precision],
         "threads": torch.get_num_threads(),
         "parameters": parameters,
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "peak_memory_bytes": peak_memory_bytes(),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that compute."""
+    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
 
 
 def peak_memory_bytes() -> int:
