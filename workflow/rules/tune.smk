@@ -34,8 +34,10 @@ rule tune:
         start=start_arguments,
         output_dir=lambda wildcards, output: os.path.dirname(output.best),
         device=config["device"],
+        memory=config["memory"],
         precision=config["precision"],
     shell:
         "{params.step:q} --study={input.study:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} {params.start:q} --output-dir={params.output_dir:q}"
-        " --device {params.device} --precision {params.precision} > {log:q} 2>&1"
+        " --device {params.device} --precision {params.precision} --memory {params.memory}"
+        " > {log:q} 2>&1"

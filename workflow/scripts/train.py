@@ -12,6 +12,7 @@ from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.experiments import load_experiment
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.configuration.variants import changes_from, checked_name
+from frozenalign.data.batches import BlockOrder
 from frozenalign.data.manifests import open_split
 from frozenalign.models.model_file import save_heads
 from frozenalign.system.devices import choose_device, choose_precision
@@ -21,11 +22,11 @@ from frozenalign.system.fingerprints import code_hash
 from frozenalign.system.locks import only_writer
 from frozenalign.system.provenance import run_facts
 from frozenalign.system.random_state import refuse_negative_seed
-from frozenalign.training.checkpoints import SECONDS, Checkpoint
-from frozenalign.training.data import load_training_data
+from frozenalign.training.checkpoints import SECONDS, Checkpoint, kept_fingerprint
 from frozenalign.training.divergence import DivergenceError
 from frozenalign.training.epochs import batch_warnings
 from frozenalign.training.fit import Fit, choice_warnings, fit
+from frozenalign.training.memory_plan import Demand, choose_order, load_within
 from frozenalign.training.starts import read_start
 
 logger = logging.getLogger(__name__)
@@ -57,7 +58,14 @@ def _train(arguments: argparse.Namespace) -> None:
     train, inputs = opened.pairs[arguments.train_split], opened.manifest.inputs(arguments.train_split)
     canonical = read_start(arguments.start, inputs, opened.manifest.rows.values()) if arguments.start else None
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
-    data = load_training_data(train, opened.pairs["val"], precision).to(device)
+    start_hash = arguments.start and file_hash(arguments.start)
+    code = code_hash(Path(__file__))
+    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device, precision, code)
+    path = arguments.output_dir / CHECKPOINT
+    kept = kept_fingerprint(path)
+    demand = Demand.of(experiment, train, opened.pairs["val"], precision)
+    order = choose_order(demand, arguments.memory, kept and (lambda order: _fingerprint(decisive, order) == kept))
+    data = load_within(demand, order, device)
     warnings = batch_warnings(data.train, experiment.training)
     if arguments.train_split != "train":
         pairs = len(train.split.text_rows)
@@ -74,11 +82,7 @@ def _train(arguments: argparse.Namespace) -> None:
         "settings": experiment.as_document(),
     }
     _warn(warnings)
-    start_hash = arguments.start and file_hash(arguments.start)
-    code = code_hash(Path(__file__))
-    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device, precision, code)
-    path = arguments.output_dir / CHECKPOINT
-    checkpoint = Checkpoint(path, text_hash(repr(decisive)), arguments.checkpoint_seconds)
+    checkpoint = Checkpoint(path, _fingerprint(decisive, order), arguments.checkpoint_seconds)
     try:
         trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, canonical=canonical)
     except DivergenceError as error:
@@ -95,6 +99,11 @@ def _train(arguments: argparse.Namespace) -> None:
     logger.info("written to %s, %.1f s", arguments.output_dir, seconds)
     chosen_by = experiment.training.monitor, trained.best_value
     logger.info("found: val %s %.1f, epoch %d of %d", *chosen_by, trained.best_epoch, trained.epoch)
+
+
+def _fingerprint(decisive: Sequence[Any], order: BlockOrder | None) -> str:
+    """Return the hash of everything that a training depends on, with the order of its pairs."""
+    return text_hash(repr((*decisive, order)))
 
 
 def _warn(warnings: Sequence[str]) -> None:
@@ -155,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         help="change a key of the experiment, for example model.skip=none; may be repeated, or be one JSON object",
     )
     parser.add_argument("--name", help="name in the report (the file's name, with -changed after --set)")
-    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--start", "--device", "--precision")
+    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--start", "--device", "--memory", "--precision")
     parser.add_argument(
         "--train-split", default="train", choices=["train", "train_tuning"], help="rows to train on (train)"
     )

@@ -116,7 +116,7 @@ class _LoadedGroups:
     def with_pairs(
         self, pairs: np.ndarray, read: Callable[[np.ndarray], tuple[np.ndarray, ResidentPairs]]
     ) -> tuple[np.ndarray, ResidentPairs] | None:
-        """Return the group that holds the pairs (B,), with its rows; None if neither this group nor a later one does."""
+        """Return the group with the pairs (B,), and its rows; None if neither this group nor a later one has them."""
         for number in range(max(self._number, 0), len(self._groups)):
             group = self._groups[number]
             if _holds(group, pairs[:1]) and _holds(group, pairs):

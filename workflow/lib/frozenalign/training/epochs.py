@@ -59,7 +59,9 @@ def train_epoch(
     owners = train.text_image.cpu().numpy()
     groups = train.groups(settings.batch_size, generator)
     batches = [group[at] for group in groups for at in divide(owners[group], settings.batch_size, generator)]
-    pairs_of_epoch = _uploaded(np.concatenate(batches), train.text_image.device).split([len(pairs) for pairs in batches])
+    pairs_of_epoch = _uploaded(np.concatenate(batches), train.text_image.device).split(
+        [len(pairs) for pairs in batches]
+    )
     train.load_ahead(groups)
     shares = state.augmentation.shares(len(batches), generator)
     state.model.train()
