@@ -39,7 +39,8 @@ def left(demand, monkeypatch):
     """Return a function that leaves so many bytes for training rows."""
 
     def leave(rows: int) -> None:
-        monkeypatch.setattr(memory_plan, "memory_left", lambda: -(-(rows + demand.beside) * 10 // 9) + 1)
+        monkeypatch.setattr(memory_plan, "SHARE_OF_REST", 1.0)
+        monkeypatch.setattr(memory_plan, "memory_left", lambda: rows + demand.beside)
 
     return leave
 
