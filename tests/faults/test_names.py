@@ -101,7 +101,7 @@ def test_the_names_of_the_rules_are_those_of_the_schema():
 
 
 # Values from a list, and numbers.
-PLAIN = {"device", "precision", "captions_rule", "images", "captions", "seed", "names", "threads"}
+PLAIN = {"device", "memory", "precision", "captions_rule", "images", "captions", "seed", "names", "threads"}
 # Lists of whole words: options with their values, and paths below results/.
 WORDS = {"step", "changes", "division", "assignments", "pictures", "start", "models", "runs", "studies", "evaluations"}
 

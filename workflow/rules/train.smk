@@ -35,13 +35,14 @@ rule train:
         start=start_arguments,
         output_dir=lambda wildcards, output: os.path.dirname(output.model),
         device=config["device"],
+        memory=config["memory"],
         precision=config["precision"],
         changes=change_arguments,
     shell:
         "{params.step:q} --log {log:q} --experiment={input.experiment:q} --name={wildcards.experiment:q}"
         " {params.changes:q} --dataset={wildcards.dataset:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} {params.start:q} --output-dir={params.output_dir:q} --seed {wildcards.seed}"
-        " --device {params.device} --precision {params.precision}"
+        " --device {params.device} --precision {params.precision} --memory {params.memory}"
 
 
 ruleorder: baselines > train

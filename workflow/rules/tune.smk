@@ -34,8 +34,9 @@ rule tune:
         start=start_arguments,
         output_dir=lambda wildcards, output: os.path.dirname(output.best),
         device=config["device"],
+        memory=config["memory"],
         precision=config["precision"],
     shell:
         "{params.step:q} --log {log:q} --study={input.study:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} {params.start:q} --output-dir={params.output_dir:q}"
-        " --device {params.device} --precision {params.precision}"
+        " --device {params.device} --precision {params.precision} --memory {params.memory}"

@@ -22,11 +22,11 @@ from frozenalign.system.finished import Finished
 from frozenalign.system.locks import only_writer
 from frozenalign.system.provenance import run_facts, versions
 from frozenalign.system.random_state import refuse_negative_seed
-from frozenalign.training.checkpoints import SECONDS, Checkpoint
-from frozenalign.training.data import load_training_data
+from frozenalign.training.checkpoints import SECONDS, Checkpoint, kept_fingerprint
 from frozenalign.training.divergence import DivergenceError
 from frozenalign.training.epochs import batch_warnings
 from frozenalign.training.fit import Fit, choice_warnings, fit
+from frozenalign.training.memory_plan import Demand, choose_order, load_within
 from frozenalign.training.starts import read_start
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,11 @@ def _train(arguments: argparse.Namespace) -> None:
         logger.info("found: %s", found)
         return
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
-    data = load_training_data(train, opened.pairs["val"], precision).to(device)
+    path = arguments.output_dir / CHECKPOINT
+    kept = kept_fingerprint(path)
+    demand = Demand.of(experiment, train, opened.pairs["val"], precision)
+    order = choose_order(demand, arguments.memory, kept and (lambda order: fingerprint(decisive, order) == kept))
+    data = load_within(demand, order, device)
     warnings = batch_warnings(data.train, experiment.training)
     if arguments.train_split != "train":
         pairs = len(train.split.text_rows)
@@ -84,7 +88,7 @@ def _train(arguments: argparse.Namespace) -> None:
         "settings": experiment.as_document(),
     }
     _warn(warnings)
-    checkpoint = Checkpoint(arguments.output_dir / CHECKPOINT, fingerprint(*decisive), arguments.checkpoint_seconds)
+    checkpoint = Checkpoint(path, fingerprint(decisive, order), arguments.checkpoint_seconds)
     try:
         trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, canonical=canonical)
     except DivergenceError as error:
@@ -162,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         help="change a key of the experiment, for example model.skip=none; may be repeated, or be one JSON object",
     )
     parser.add_argument("--name", help="name in the report (the file's name, with -changed after --set)")
-    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--start", "--device", "--precision")
+    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--start", "--device", "--memory", "--precision")
     parser.add_argument(
         "--train-split", default="train", choices=["train", "train_tuning"], help="rows to train on (train)"
     )

@@ -18,8 +18,8 @@ from frozenalign.system.devices import choose_device, choose_precision, device_t
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json, write_text, write_yaml
 from frozenalign.system.locks import only_writer
-from frozenalign.training.data import load_training_data
 from frozenalign.training.epochs import batch_warnings
+from frozenalign.training.memory_plan import Demand, choose_order, load_within
 from frozenalign.training.starts import fit_start, read_start
 from frozenalign.tuning.results import best_experiment, importances, trials_table
 from frozenalign.tuning.study import StudyRun, run_study
@@ -48,8 +48,12 @@ def _tune(arguments: argparse.Namespace) -> None:
     device = torch.device("cpu") if settings.n_jobs > 1 else choose_device(arguments.device)
     opened = open_split(arguments.data_dir, arguments.split_dir, [settings.data, "val"])
     precision = choose_precision(arguments.precision, torch.device(device_type(arguments.device)))
-    data = load_training_data(opened.pairs[settings.data], opened.pairs["val"], precision).to(device)
-    for text in batch_warnings(data.train, _with_largest_batches(settings)):
+    base = experiment_from(settings.base, "base")
+    largest = replace(base, training=_with_largest_batches(settings, base.training))
+    demand = Demand.of(largest, opened.pairs[settings.data], opened.pairs["val"], precision)
+    demand = replace(demand, processes=settings.n_jobs)
+    data = load_within(demand, choose_order(demand, arguments.memory), device)
+    for text in batch_warnings(data.train, largest.training):
         logger.warning("warning: %s", text)
     output, inputs = arguments.output_dir, opened.manifest.inputs(settings.data)
     canonical = None
@@ -68,9 +72,8 @@ def _tune(arguments: argparse.Namespace) -> None:
     logger.info("found: val RSUM %.1f, best of %d trials", study.best_value, len(counted_trials(study)))
 
 
-def _with_largest_batches(study: Study) -> TrainingSettings:
+def _with_largest_batches(study: Study, training: TrainingSettings) -> TrainingSettings:
     """Return the training settings of a study's base with the largest batch size of its search space."""
-    training = experiment_from(study.base, "base").training
     entries = [entry for entry in study.search_space if entry.key == "training.batch_size"]
     sizes = [int(size) for entry in entries for size in (*entry.choices, entry.high) if size is not None]
     return replace(training, batch_size=max([training.batch_size, *sizes]))
@@ -80,7 +83,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.tune", description=__doc__)
     parser.add_argument("--study", required=True, type=Path, help="study file, config/tuning/NAME.yaml")
     parser.add_argument("--name", help="name of the study (the file's name)")
-    add_options(parser, "--data-dir", "--split-dir", "--start", "--device", "--precision")
+    add_options(parser, "--data-dir", "--split-dir", "--start", "--device", "--memory", "--precision")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the study and its results")
     return parser
 

@@ -228,6 +228,6 @@ def test_without_captions_there_is_no_recall_by_their_length(evaluation, files):
 
 
 def test_encoders_too_wide_to_be_compared_are_left_uncompared(evaluation, files, monkeypatch, caplog):
-    monkeypatch.setattr("frozenalign.data.moments.memory_limit", lambda: 1000)
+    monkeypatch.setattr("frozenalign.data.moments.memory_left", lambda: 1000)
     assert diagnostics(evaluation, files, None)["encoder_cka"] is None
     assert "no CKA of the encoders" in caplog.text

@@ -17,7 +17,7 @@ from frozenalign.closed_forms.choice import choose_maps, model_of
 from frozenalign.closed_forms.registry import BASELINES, Candidate, LinearPair
 from frozenalign.data import pairs as pairs_module
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, file_chunks, resident_chunks
+from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, file_chunks, pair_chunks
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder, unit
@@ -47,7 +47,7 @@ def rsum(images: Tensor, texts: Tensor, text_image: Tensor) -> float:
 def test_chunks_of_resident_pairs_are_all_pairs_in_order(pairs, monkeypatch):
     train, _ = pairs
     monkeypatch.setattr(pairs_module, "PAIRS_AT_ONCE", 100)
-    chunks = list(resident_chunks(train))
+    chunks = list(pair_chunks(train))
     assert [len(texts) for _, texts in chunks] == [100, 100, 100, 60]
     images, texts = (torch.cat(part) for part in zip(*chunks, strict=True))
     assert torch.equal(texts, train.texts)
@@ -84,18 +84,18 @@ def test_of_equally_good_candidates_the_first_is_taken(pairs, monkeypatch):
     monkeypatch.setitem(
         BASELINES, "twice", lambda moments, output_dim=None: iter([Candidate({"number": 1}, maps), Candidate({}, maps)])
     )
-    assert choose_maps("twice", Moments.of(resident_chunks(train)), val).candidate.chosen == {"number": 1}
+    assert choose_maps("twice", Moments.of(pair_chunks(train)), val).candidate.chosen == {"number": 1}
 
 
 def test_a_baseline_without_candidates_is_a_fault_that_is_named(pairs, monkeypatch):
     monkeypatch.setitem(BASELINES, "nothing", lambda moments, output_dim=None: iter([]))
     with pytest.raises(ValueError, match="'nothing' yields no candidate"):
-        choose_maps("nothing", Moments.of(resident_chunks(pairs[0])), pairs[1])
+        choose_maps("nothing", Moments.of(pair_chunks(pairs[0])), pairs[1])
 
 
 def test_a_baseline_as_a_model_computes_the_same_maps_of_raw_embeddings_also_from_its_file(pairs, tmp_path: Path):
     train, val = pairs
-    maps = choose_maps("cca", Moments.of(resident_chunks(train)), val).candidate.pair
+    maps = choose_maps("cca", Moments.of(pair_chunks(train)), val).candidate.pair
     save_heads(tmp_path / "best_model.pt", model_of(maps), {})
     raw_images, raw_texts = 5 * val.images + 3, 2 * val.texts - 1
     expected_images = unit((raw_images - maps.image_mean) @ maps.image_map.T)
@@ -125,7 +125,7 @@ def started(output_dim: int, pairs: tuple[ResidentPairs, ResidentPairs], init: s
 def test_a_linear_head_that_starts_from_cca_ranks_as_cca_does(output_dim, pairs):
     val = pairs[1]
     model, _ = started(output_dim, pairs)
-    maps = choose_maps("cca", Moments.of(resident_chunks(pairs[0])), val).candidate.pair
+    maps = choose_maps("cca", Moments.of(pair_chunks(pairs[0])), val).candidate.pair
     expected = maps.project(val.images, val.texts)
     found = model.encode_images(val.images), model.encode_texts(val.texts)
     torch.testing.assert_close(found[0] @ found[1].T, expected[0] @ expected[1].T, atol=1e-5, rtol=0)
@@ -146,7 +146,7 @@ def test_a_narrow_head_starts_from_the_best_maps_of_its_own_width(output_dim, pa
     model, _ = started(output_dim, pairs)
     best = max(
         rsum(*candidate.pair.project(val.images, val.texts), val.text_image)
-        for candidate in BASELINES["cca"](Moments.of(resident_chunks(train)), output_dim)
+        for candidate in BASELINES["cca"](Moments.of(pair_chunks(train)), output_dim)
     )
     found = rsum(model.encode_images(val.images), model.encode_texts(val.texts), val.text_image)
     assert found == pytest.approx(best)
@@ -178,7 +178,7 @@ def test_a_tower_beside_a_path_starts_as_the_closed_form_and_learns_both(pairs, 
 
 def test_maps_of_a_file_are_those_that_were_fitted(pairs, tmp_path):
     train, val = pairs
-    moments = Moments.of(resident_chunks(train))
+    moments = Moments.of(pair_chunks(train))
     chosen = choose_canonical_maps(moments, val, [2, 5, 9, 20])
     maps = CanonicalMaps.of(chosen)
     save_canonical_maps(tmp_path / "best_model.pt", maps, {})
@@ -194,7 +194,7 @@ def test_maps_of_a_file_are_those_that_were_fitted(pairs, tmp_path):
 
 def test_a_width_that_nothing_was_chosen_for_takes_the_first_dimensions_of_the_next(pairs):
     train, val = pairs
-    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(resident_chunks(train)), val, [5]))
+    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(pair_chunks(train)), val, [5]))
     for output_dim, source in ((3, maps.narrower[5]), (7, maps.widest)):
         found = maps.of_width(output_dim)
         assert found.chosen == source.chosen
@@ -217,7 +217,7 @@ def test_a_width_that_nothing_was_chosen_for_takes_the_first_dimensions_of_the_n
 def test_a_damaged_file_of_maps_is_refused_in_one_sentence(pairs, tmp_path, damage):
     train, val = pairs
     path = tmp_path / "best_model.pt"
-    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(resident_chunks(train)), val, [5]))
+    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(pair_chunks(train)), val, [5]))
     save_canonical_maps(path, maps, {})
     content = torch.load(path, weights_only=True)
     damage(content["canonical_maps"])
@@ -274,7 +274,7 @@ def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_pa
 
 def test_a_validation_set_that_cannot_choose_is_said(pairs):
     train, val = pairs
-    moments = Moments.of(resident_chunks(train))
+    moments = Moments.of(pair_chunks(train))
     assert choose_maps("ridge", moments, val).warnings == []
     two = ResidentPairs(train.images[:2], train.texts[train.text_image < 2], train.text_image[train.text_image < 2])
     (said,) = choose_maps("ridge", moments, two).warnings

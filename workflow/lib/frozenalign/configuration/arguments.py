@@ -4,6 +4,12 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+
+def _limit(text: str) -> int | None:
+    """Parse `auto` or a number of gigabytes; return bytes."""
+    return None if text == "auto" else int(1e9 * float(text))
+
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "--dataset": {"default": "", "help": "name of the data set, for the report"},
     "--data-dir": {"required": True, "type": Path, "help": "folder with the train2017_* files"},
@@ -17,6 +23,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "counts.npz of every evaluate_part; without them, everything is counted here",
     },
     "--device": {"default": "auto", "help": "where to compute: auto, cpu, cuda, cuda:N, mps (auto)"},
+    "--memory": {"type": _limit, "metavar": "GB", "help": "the most memory for training rows, or auto (auto)"},
     "--precision": {"default": "auto", "choices": ["auto", "fp32", "bf16"], "help": "matrix products (auto)"},
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from frozenalign.system.errors import UserError
+from frozenalign.system.errors import UserError, is_out_of_memory
 from frozenalign.system.files import CHUNK_BYTES, file_size
 
 
@@ -34,8 +34,11 @@ class ArchiveKind:
     otherwise: str
 
 
-def open_archive(path: Path, kind: ArchiveKind) -> tuple[Any, list[zipfile.ZipInfo]]:
-    """Return the content of a .pt file, tensors and plain values, and the archive's records."""
+def open_archive(path: Path, kind: ArchiveKind, device: str = "cpu") -> tuple[Any, list[zipfile.ZipInfo]]:
+    """Return the content of a .pt file, tensors and plain values, and the archive's records.
+
+    device: where its tensors are; of those on `meta` nothing but the shape is read.
+    """
     records = _checked_records(path, kind, file_size(path, kind.missing))
     if any(_is_foreign_order(path, record) for record in records):
         raise UserError(f"{path} was written on a machine of another byte order: write it on this one")
@@ -43,8 +46,10 @@ def open_archive(path: Path, kind: ArchiveKind) -> tuple[Any, list[zipfile.ZipIn
         # PyTorch opens a name as UTF-8, also where the locale has decoded its bytes differently.
         with path.open("rb") as stream:
             name = path if str(path).isascii() else f"/dev/fd/{stream.fileno()}"
-            return torch.load(name, map_location="cpu", mmap=True, weights_only=True), records
+            return torch.load(name, map_location=device, mmap=device == "cpu", weights_only=True), records
     except Exception as error:
+        if is_out_of_memory(error):
+            raise UserError(f"{path} does not fit into the memory that is left: raise `ulimit -v`") from error
         # A damaged file raises whatever the unpickler trips over, from KeyError to AssertionError.
         raise UserError(f"{path} {kind.foreign}: {kind.otherwise}") from error
 

@@ -1,6 +1,7 @@
 """Which pairs go into which batch."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -39,6 +40,34 @@ def shuffle_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.
     """Yield the batches of an epoch: every pair once, in random order; a batch may hold captions of one image."""
     order = generator.permutation(len(pair_image))
     yield from np.split(order, range(batch_size, len(order), batch_size))
+
+
+@dataclass(frozen=True)
+class BlockOrder:
+    """The order of pairs that are read in blocks of neighbours.
+
+    block: pairs of a block. together: the most pairs that are shuffled together.
+    """
+
+    block: int
+    together: int
+
+    def batches(self, pairs: int, batch_size: int) -> np.ndarray:
+        """Return the number of batches of each group, in which the batches of an epoch are divided evenly."""
+        batches = -(-pairs // batch_size)
+        groups = -(-batches // max(1, self.together // batch_size))
+        return np.diff(np.linspace(0, batches, groups + 1).astype(int))
+
+    def groups(self, pairs: int, batch_size: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """Return ascending pairs of each group: of blocks in random order, cut where a batch ends.
+
+        Batches of a group, made by its own pairs alone, are as many and as large as those that all pairs together make.
+        """
+        order = generator.permutation(-(-pairs // self.block))
+        sequence = (order[:, None] * self.block + np.arange(self.block)).ravel()
+        sequence = sequence[sequence < pairs]
+        batches = np.cumsum(self.batches(pairs, batch_size))
+        return [np.sort(group) for group in np.split(sequence, batches[:-1] * pairs // batches[-1])]
 
 
 def false_negative_rate(pair_image: np.ndarray, batches: Sequence[np.ndarray]) -> float:

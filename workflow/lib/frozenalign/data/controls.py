@@ -4,19 +4,16 @@ A head that scores above chance after one of them has seen test pairs, or is mea
 Understanding deep learning requires rethinking generalization, also train on random labels and on noise.
 """
 
-from dataclasses import replace
-
 import numpy as np
 import torch
-from torch import Tensor
 
-from frozenalign.data.pairs import ResidentPairs
+from frozenalign.data.pairs import TrainingPairs
 from frozenalign.system.errors import UserError
 
 CONTROLS_STREAM = 2**31
 
 
-def altered(pairs: ResidentPairs, control: str, seed: int) -> ResidentPairs:
+def altered(pairs: TrainingPairs, control: str, seed: int) -> TrainingPairs:
     """Return training pairs altered by `training.control`; the given pairs stay as they are.
 
     shuffled_pairs assigns the captions to other images at random, shifted_pairs gives each the next image, and
@@ -25,7 +22,7 @@ def altered(pairs: ResidentPairs, control: str, seed: int) -> ResidentPairs:
     # Epochs draw their batches from [seed, epoch]: a stream of its own keeps the control from drawing the same numbers.
     generator = np.random.default_rng([seed, CONTROLS_STREAM])
     if control == "random_embeddings":
-        return replace(pairs, images=_noise(pairs.images, generator), texts=_noise(pairs.texts, generator))
+        return pairs.with_noise(generator)
     if control == "none":
         return pairs
     own = pairs.text_image.cpu().numpy()
@@ -35,14 +32,8 @@ def altered(pairs: ResidentPairs, control: str, seed: int) -> ResidentPairs:
             f"training.control: {control} cannot give every caption another image, because one image has {captions} of "
             f"the {len(own)} training captions: use random_embeddings"
         )
-    dealt = _dealt_to_others(own, generator) if control == "shuffled_pairs" else (own + 1) % len(pairs.images)
-    return replace(pairs, text_image=torch.from_numpy(dealt).to(pairs.text_image.device))
-
-
-def _noise(rows: Tensor, generator: np.random.Generator) -> Tensor:
-    """Return standard normal rows in the shape and number format of `rows`."""
-    own = torch.Generator(rows.device).manual_seed(int(generator.integers(2**63)))
-    return torch.empty_like(rows).normal_(generator=own)
+    dealt = _dealt_to_others(own, generator) if control == "shuffled_pairs" else (own + 1) % (own.max() + 1)
+    return pairs.of_images(torch.from_numpy(dealt).to(pairs.text_image.device))
 
 
 def _dealt_to_others(text_image: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from frozenalign.system.errors import UserError
-from frozenalign.system.memory import memory_limit
+from frozenalign.system.memory_left import gigabytes, memory_left
 
 PAIRS_AT_ONCE = 1024
 PANEL_ROWS = 512
@@ -58,19 +58,19 @@ class Moments:
 
 def moments_fit(image_dim: int, text_dim: int) -> bool:
     """Return whether memory can hold the second moments of embeddings of these widths, and their covariances."""
-    return _moment_bytes(image_dim, text_dim) <= memory_limit()
+    return moment_bytes(image_dim, text_dim) <= memory_left()
 
 
-def _moment_bytes(image_dim: int, text_dim: int) -> int:
+def moment_bytes(image_dim: int, text_dim: int) -> int:
     return 2 * torch.float64.itemsize * (image_dim + text_dim) ** 2
 
 
 def _refuse_too_wide(image_dim: int, text_dim: int) -> None:
     if not moments_fit(image_dim, text_dim):
-        needed, limit = (size / 1e9 for size in (_moment_bytes(image_dim, text_dim), memory_limit()))
+        needed, left = gigabytes(moment_bytes(image_dim, text_dim)), gigabytes(memory_left())
         raise UserError(
-            f"second moments of {image_dim} image and {text_dim} text dimensions take {needed:.0f} GB where there are "
-            f"{limit:.0f} GB: reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
+            f"second moments of {image_dim} image and {text_dim} text dimensions take {needed} where {left} are "
+            "left: reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
             "`skip: none`, `init: random`, `whitening: none` and a number for `noise`)"
         )
 

@@ -1,10 +1,11 @@
 """The pairs of a split: read from their files, standardised, held in memory, passed through in chunks."""
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,6 +20,53 @@ PAIRS_AT_ONCE = 4096
 CHUNK_BYTES = 16 << 20
 STATISTICS_ROWS = 16384
 BLOCK_ROWS = 128
+
+
+class TrainingPairs(Protocol):
+    """Pairs that a head can be trained on, wherever their rows are.
+
+    text_image: (m,) index of each text's image, on the device that takes the numbers of pairs.
+    """
+
+    text_image: Tensor
+
+    def __len__(self) -> int:
+        """Return the number of pairs."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Return the device that batches are on."""
+        ...
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Return D_image and D_text."""
+        ...
+
+    def batch(self, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return image rows (B, D_image), text rows (B, D_text) and image indices (B,) of the pairs (B,)."""
+        ...
+
+    def groups(self, batch_size: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """Return the pairs of an epoch in groups that are batched among themselves."""
+        ...
+
+    def load_ahead(self, groups: Sequence[np.ndarray]) -> None:
+        """Get ready for the batches of these groups, in this order."""
+        ...
+
+    def of_images(self, text_image: Tensor) -> "TrainingPairs":
+        """Return the pairs of the same texts with the images text_image (m,)."""
+        ...
+
+    def with_noise(self, generator: np.random.Generator) -> "TrainingPairs":
+        """Return pairs whose rows are standard normal."""
+        ...
+
+    def to(self, device: torch.device) -> "TrainingPairs":
+        """Return the same pairs for a device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +84,32 @@ class ResidentPairs:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @property
+    def device(self) -> torch.device:
+        """Return the device that batches are on."""
+        return self.images.device
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """Return D_image and D_text."""
+        return self.images.shape[1], self.texts.shape[1]
+
+    def groups(self, batch_size: int, generator: np.random.Generator) -> list[np.ndarray]:
+        """Return the pairs of an epoch in groups that are batched among themselves: one group of all."""
+        return [np.arange(len(self))]
+
+    def load_ahead(self, groups: Sequence[np.ndarray]) -> None:
+        """Do nothing: the rows of all groups are there."""
+
+    def of_images(self, text_image: Tensor) -> "ResidentPairs":
+        """Return the pairs of the same texts with the images text_image (m,)."""
+        return replace(self, text_image=text_image)
+
+    def with_noise(self, generator: np.random.Generator) -> "ResidentPairs":
+        """Return pairs whose rows are standard normal, in the number format of these."""
+        images, texts = (_noise(rows, generator) for rows in (self.images, self.texts))
+        return replace(self, images=images, texts=texts)
+
     def batch(self, pairs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return image rows (B, D_image), text rows (B, D_text) and image indices (B,) of the pairs (B,)."""
         index = self.text_image[pairs]
@@ -44,6 +118,11 @@ class ResidentPairs:
     def to(self, device: torch.device) -> "ResidentPairs":
         """Return the same pairs on a device."""
         return ResidentPairs(self.images.to(device), self.texts.to(device), self.text_image.to(device), self.compute)
+
+
+def _noise(rows: Tensor, generator: np.random.Generator) -> Tensor:
+    own = torch.Generator(rows.device).manual_seed(int(generator.integers(2**63)))
+    return torch.empty_like(rows).normal_(generator=own)
 
 
 @dataclass(frozen=True)
@@ -137,7 +216,7 @@ def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: to
     largest = torch.finfo(dtype).max
 
     def load_part(part: slice) -> None:
-        for where, chunk in file.select(rows[part]):
+        for where, chunk in file.select(rows[part], file.reading_bytes(rows[part])):
             loaded[part][where] = chunk.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
 
     threads = torch.get_num_threads()
@@ -149,7 +228,10 @@ def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: to
 
 def _large_tensor(rows: int, width: int, dtype: torch.dtype) -> Tensor:
     """Return an uninitialised (rows, width) tensor in huge pages: allocating 4 KB ones takes longer than reading."""
-    pages = mmap.mmap(-1, rows * width * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    try:
+        pages = mmap.mmap(-1, rows * width * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    except OSError as error:
+        raise MemoryError(f"no memory for {rows} rows of {width} numbers") from error
     if hasattr(mmap, "MADV_HUGEPAGE"):
         pages.madvise(mmap.MADV_HUGEPAGE)
     return torch.frombuffer(pages, dtype=dtype).view(rows, width)
@@ -167,18 +249,15 @@ def load_pairs(
     )
 
 
-def resident_chunks(pairs: ResidentPairs) -> Iterator[tuple[Tensor, Tensor]]:
+def pair_chunks(pairs: "TrainingPairs") -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs."""
     for chunk in blocks(len(pairs), PAIRS_AT_ONCE):
-        yield pairs.images[pairs.text_image[chunk]], pairs.texts[chunk]
+        images, texts, _ = pairs.batch(torch.arange(chunk.start, chunk.stop, device=pairs.text_image.device))
+        yield images, texts
 
 
 def file_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs; only the images are all held.
-
-    The next texts reuse the memory of these.
-    """
-    images = torch.cat([chunk.clone() for _, chunk in files.images.select(files.split.image_rows)])
-    text_image = torch.from_numpy(files.split.text_image)
-    for where, texts in files.texts.select(files.split.text_rows, CHUNK_BYTES):
-        yield images[text_image[where]], texts
+    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs; the next texts reuse their memory."""
+    split = files.split
+    for where, texts in files.texts.select(split.text_rows, CHUNK_BYTES):
+        yield files.images.gather(split.image_rows[split.text_image[where]]), texts

@@ -18,6 +18,8 @@ from frozenalign.system.errors import UserError
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CHUNK_BYTES = 2 << 20
 MAX_WIDTH = 1 << 20
+# Rows are read together if no more rows lie between them; shorter runs than this are scattered rows.
+SAME_READ, RUN_ROWS = 8, 4
 WRITE_AGAIN = "save one plain tensor with torch.save"
 EMBEDDINGS = ArchiveKind(
     description_bytes=64 << 10,
@@ -76,6 +78,19 @@ class RowFile:
                 here = torch.index_select(here, 0, wanted, out=chosen[: len(wanted)])
             yield slice(position, end), here
             position = end
+
+    def gather(self, rows: np.ndarray) -> Tensor:
+        """Return the given rows (len(rows), width), in any order and however often, each read once."""
+        wanted, place = np.unique(rows, return_inverse=True)
+        read = self._buffer(len(wanted))
+        for where, chunk in self.select(wanted, self.reading_bytes(wanted)):
+            read[where] = chunk
+        return read if np.array_equal(wanted, rows) else read[torch.from_numpy(place)]
+
+    def reading_bytes(self, rows: np.ndarray) -> int:
+        """Return how much of the file one read of ascending rows should take in: of scattered ones, a row."""
+        runs = 1 + np.count_nonzero(np.diff(rows) > SAME_READ)
+        return CHUNK_BYTES if len(rows) >= RUN_ROWS * runs else self.row_bytes
 
     def _buffer(self, rows: int) -> Tensor:
         return torch.empty(rows, self.width, dtype=self.dtype)
@@ -136,11 +151,13 @@ class AveragedRows(RowFile):
 def open_rows(path: str | Path) -> RowFile:
     """Open a .pt file that holds one 2-D float tensor, reading only its header."""
     path = Path(path)
-    tensor, records = open_archive(path, EMBEDDINGS)
+    tensor, records = open_archive(path, EMBEDDINGS, "meta")
     _refuse_other_tensors(path, tensor)
     storages = [record for record in records if "/data/" in record.filename]
     if len(storages) != 1:
         raise UserError(f"{path} has {len(storages)} storages where one tensor has one: {WRITE_AGAIN}")
+    if tensor.untyped_storage().nbytes() > storages[0].file_size:
+        raise UserError(f"{path} {EMBEDDINGS.foreign}: {EMBEDDINGS.otherwise}")
     start = record_start(path, storages[0])
     storage = slice(start, start + storages[0].file_size)
     offset = start + tensor.storage_offset() * tensor.element_size()
@@ -154,7 +171,7 @@ def _refuse_other_tensors(path: Path, tensor: object) -> None:
     """Refuse all but a dense (rows, width) float matrix with its values in the file."""
     if not isinstance(tensor, Tensor):
         raise UserError(f"{path} holds a {type(tensor).__name__}: {WRITE_AGAIN}")
-    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "cpu":
+    if tensor.layout != torch.strided or tensor.is_quantized or tensor.is_nested or tensor.device.type != "meta":
         raise UserError(f"{path} holds a sparse, nested, quantised or empty tensor: save it as a dense one")
     if tensor.dim() != 2 or 0 in tensor.shape:
         raise UserError(f"{path} holds a tensor of shape {tuple(tensor.shape)}: save one of shape (rows, width)")

@@ -36,22 +36,20 @@ def with_further_rows(images: RowFile, digests: np.ndarray, index: PairIndex) ->
         images.path,
         len(uneven),
         len(index.image_ids),
-        _lowest_cosine(images, index, uneven, rows),
+        _lowest_cosine(images, index, rows),
     )
     further = rows[rows != first[rows]]
     return replace(index, further_rows=further, further_image=index.pair_image[further])
 
 
-def _lowest_cosine(images: RowFile, index: PairIndex, uneven: np.ndarray, rows: np.ndarray) -> float:
+def _lowest_cosine(images: RowFile, index: PairIndex, rows: np.ndarray) -> float:
     """Return the lowest cosine between the rows and the first row of their image; rows that are too far are refused.
 
-    uneven: ascending images. rows: all rows of these.
+    rows: ascending, all of the images whose rows differ.
     """
-    first = torch.cat([chunk.float() for _, chunk in images.select(index.image_rows[uneven])])
-    image = np.searchsorted(uneven, index.pair_image[rows])
     cosines, distances = (np.empty(len(rows), dtype=np.float32) for _ in range(2))
     for where, chunk in images.select(rows):
-        own = first[image[where]]
+        own = images.gather(index.image_rows[index.pair_image[rows[where]]]).float()
         cosines[where] = functional.cosine_similarity(chunk.float(), own).numpy()
         distances[where] = (chunk.float() - own).square().sum(1).numpy()
     other = np.flatnonzero((cosines <= SAME_COSINE) | (distances > SAME_SPREAD * _spread(images, index)))

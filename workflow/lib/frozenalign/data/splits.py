@@ -66,6 +66,19 @@ class SplitIndex:
             place[self.further_image[further]],
         )
 
+    def of_pairs(self, pairs: np.ndarray) -> "SplitIndex":
+        """Return the ascending pairs (k,) with their images."""
+        images, text_image = np.unique(self.text_image[pairs], return_inverse=True)
+        place = np.minimum(np.searchsorted(images, self.further_image), len(images) - 1)
+        further = images[place] == self.further_image
+        return SplitIndex(
+            self.image_rows[images],
+            self.text_rows[pairs],
+            text_image,
+            self.further_rows[further],
+            place[further],
+        )
+
     @classmethod
     def load(cls, path: str | Path) -> "SplitIndex":
         """Read an index file; one that is missing or damaged is a UserError."""

@@ -73,4 +73,10 @@ def map_rows(
     function: Callable[[Tensor], Tensor], file: RowFile | AveragedRows, rows: np.ndarray, device: torch.device
 ) -> Tensor:
     """Return `function` of the given rows of a file, (len(rows), …), computed chunk by chunk."""
-    return torch.cat([function(chunk.to(device)) for _, chunk in file.select(rows)])
+    mapped = None
+    for where, chunk in file.select(rows):
+        part = function(chunk.to(device))
+        # Joining the parts at the end would take twice the memory.
+        mapped = part.new_empty(len(rows), *part.shape[1:]) if mapped is None else mapped
+        mapped[where] = part
+    return mapped

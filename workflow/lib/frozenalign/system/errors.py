@@ -6,11 +6,18 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from frozenalign.system.memory_left import end_before_killed
 from frozenalign.system.signals import exit_status, terminate_like_interrupt
 
 SHOWN = 80
 # The last one is oneDNN's, which finds no room for the code that it generates.
-NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "could not create a primitive")
+NO_MEMORY = (
+    "out of memory",
+    "can't allocate memory",
+    "Cannot allocate memory",
+    "not enough memory",
+    "could not create a primitive",
+)
 
 
 class UserError(Exception):
@@ -31,6 +38,7 @@ def run(main: Callable[[], None]) -> None:
     the exit status is that of the signal.
     """
     terminate_like_interrupt()
+    end_before_killed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

@@ -1,14 +1,10 @@
-"""Computations that shrink when memory runs out, and the memory limit of this process."""
+"""Computations that shrink when memory runs out."""
 
-import contextlib
 import ctypes
 import gc
 import logging
-import os
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +13,6 @@ from frozenalign.system.errors import UserError, is_out_of_memory
 from frozenalign.system.random_state import random_state, restore_random_state
 
 logger = logging.getLogger(__name__)
-CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 M_MMAP_THRESHOLD = -3  # In glibc's <malloc.h>.
 OWN_MAPPING_BYTES = 1 << 20
 Result = TypeVar("Result")
@@ -81,15 +76,3 @@ def release_memory() -> None:
     # From now on, glibc maps large blocks one by one: freed between others in its heap, they would stay taken.
     if (tune_malloc := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
         tune_malloc(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
-
-
-def memory_limit() -> int:
-    """Return the most bytes that this process can have: of the machine, of its control group, of `ulimit -v`."""
-    limits = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    if (own := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
-        limits.append(own)
-    for path in CGROUP_LIMITS:
-        # There may be no such file, and without a limit it contains `max`.
-        with contextlib.suppress(OSError, ValueError):
-            limits.append(int(Path(path).read_text(encoding="ascii")))
-    return min(limits)

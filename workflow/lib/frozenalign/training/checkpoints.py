@@ -1,5 +1,6 @@
 """The state of an unfinished training on disk, with which only the same training goes on."""
 
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,13 @@ SHARE_OF_TIME = 0.05
 _MODULES = ("model", "loss", "momentum_copy", "average", "optimizer")
 _SETTINGS = ("augmentation", "learning_rate")
 _VALUES = [each.name for each in fields(Fit) if each.name not in (*_MODULES, *_SETTINGS)]
+
+
+def kept_fingerprint(path: Path) -> str | None:
+    """Return the fingerprint of the training whose state is in a file, None if there is no such file."""
+    with contextlib.suppress(UserError):
+        return read_checkpoint(path).get("fingerprint") if path.exists() else None
+    return None
 
 
 @dataclass

@@ -1,33 +1,55 @@
 """The pairs of a training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, load_pairs, row_statistics
+from frozenalign.data.batches import BlockOrder
+from frozenalign.data.copied_pairs import CopiedPairs
+from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, TrainingPairs, load_pairs, row_statistics
+from frozenalign.data.streamed_pairs import StreamedPairs
 
 
 @dataclass(frozen=True)
 class TrainingData:
     """Standardised pairs for training and validation, with the statistics that standardised them."""
 
-    train: ResidentPairs
+    train: TrainingPairs
     val: ResidentPairs
     image: Statistics
     text: Statistics
 
     def to(self, device: torch.device) -> "TrainingData":
         """Return the same data on a device."""
-        return TrainingData(self.train.to(device), self.val.to(device), self.image, self.text)
+        return replace(self, train=self.train.to(device), val=self.val.to(device))
+
+    def copied_to(self, device: torch.device) -> "TrainingData":
+        """Return the same data for a device that gets the training pairs batch by batch."""
+        held = self.val.images.dtype
+        train = CopiedPairs(replace(self.train, compute=held), device, self.train.compute)
+        return replace(self, train=train, val=self.val.to(device))
 
 
-def load_training_data(train: PairFiles, val: PairFiles, compute: torch.dtype) -> TrainingData:
-    """Read the training and validation pairs, standardised by the training rows, for steps in `compute`.
+def held_format(compute: torch.dtype) -> torch.dtype:
+    """Return the number format in which rows are held for steps in `compute`.
 
     Rows are held in 16 bits: standardised values need little range, so that float16 keeps 11 bits of each.
     """
+    return torch.float16 if compute == torch.float32 else compute
+
+
+def load_training_data(
+    train: PairFiles, val: PairFiles, compute: torch.dtype, order: BlockOrder | None = None, threads: int = 1
+) -> TrainingData:
+    """Read the training and validation pairs, standardised by the training rows, for steps in `compute`.
+
+    order: the order in which training pairs are streamed, read by so many threads; without it, memory holds them.
+    """
     image = row_statistics(train.images, train.split.image_rows)
     text = row_statistics(train.texts, train.split.text_rows)
-    held = torch.float16 if compute == torch.float32 else compute
-    train_pairs, val_pairs = (load_pairs(files, image, text, held, compute) for files in (train, val))
-    return TrainingData(train_pairs, val_pairs, image, text)
+    formats = held_format(compute), compute
+    if order is None:
+        train_pairs = load_pairs(train, image, text, *formats)
+    else:
+        train_pairs = StreamedPairs(train, image, text, *formats, order, threads)
+    return TrainingData(train_pairs, load_pairs(val, image, text, *formats), image, text)

@@ -6,7 +6,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from frozenalign.data.pairs import ResidentPairs
+from frozenalign.data.pairs import TrainingPairs
 from frozenalign.system.errors import UserError
 from frozenalign.training.steps import Fit, tower_outputs
 
@@ -21,7 +21,7 @@ class DivergenceError(UserError):
         self.state = state
 
 
-def refuse_divergence(state: Fit, train: ResidentPairs, pairs_of_epoch: Sequence[Tensor]) -> None:
+def refuse_divergence(state: Fit, train: TrainingPairs, pairs_of_epoch: Sequence[Tensor]) -> None:
     """Raise `DivergenceError` if the loss of a step was not finite; pairs_of_epoch: the pairs of each step.
 
     Reading the loss waits for a GPU.

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from frozenalign.configuration.experiments import TrainingSettings
 from frozenalign.data.batches import batch_count, deal_pairs, false_negative_rate, shuffle_pairs
-from frozenalign.data.pairs import ResidentPairs
+from frozenalign.data.pairs import TrainingPairs
 from frozenalign.losses.queue import QueueLoss
 from frozenalign.system.signals import held_back
 from frozenalign.training.divergence import refuse_divergence
@@ -21,14 +21,14 @@ from frozenalign.training.steps import Fit, train_step
 SMALLER = 0.9
 
 
-def steps_of_epoch(train: ResidentPairs, settings: TrainingSettings) -> int:
+def steps_of_epoch(train: TrainingPairs, settings: TrainingSettings) -> int:
     """Return the number of batches of an epoch."""
     if settings.same_image == "apart":
         return batch_count(train.text_image.cpu().numpy(), settings.batch_size)
     return -(-len(train) // settings.batch_size)
 
 
-def batch_warnings(train: ResidentPairs, settings: TrainingSettings) -> list[str]:
+def batch_warnings(train: TrainingPairs, settings: TrainingSettings) -> list[str]:
     """Return a warning if one image has so many captions that batches are smaller than `batch_size`."""
     pairs, fullest = len(train), int(train.text_image.bincount().max())
     steps, without = steps_of_epoch(train, settings), -(-pairs // settings.batch_size)
@@ -44,7 +44,7 @@ def batch_warnings(train: ResidentPairs, settings: TrainingSettings) -> list[str
 
 def train_epoch(
     state: Fit,
-    train: ResidentPairs,
+    train: TrainingPairs,
     settings: TrainingSettings,
     seed: int,
     between_steps: Callable[[], None] = lambda: None,
@@ -57,8 +57,12 @@ def train_epoch(
     generator = np.random.default_rng([seed, state.epoch])
     divide = deal_pairs if settings.same_image == "apart" else shuffle_pairs
     owners = train.text_image.cpu().numpy()
-    batches = list(divide(owners, settings.batch_size, generator))
-    pairs_of_epoch = _uploaded(np.concatenate(batches), train.images.device).split([len(pairs) for pairs in batches])
+    groups = train.groups(settings.batch_size, generator)
+    batches = [group[at] for group in groups for at in divide(owners[group], settings.batch_size, generator)]
+    pairs_of_epoch = _uploaded(np.concatenate(batches), train.text_image.device).split(
+        [len(pairs) for pairs in batches]
+    )
+    train.load_ahead(groups)
     shares = state.augmentation.shares(len(batches), generator)
     state.model.train()
     began, done_before = time.perf_counter(), state.batch
@@ -69,7 +73,7 @@ def train_epoch(
                 state.loss.start_step(state.epoch + number / len(batches))
                 train_step(state, train.batch(pairs_of_epoch[number]), shares[number], settings)
             state.batch += 1
-        if train.images.device.type == "cpu":
+        if train.device.type == "cpu":
             refuse_divergence(state, train, pairs_of_epoch)
         between_steps()
     refuse_divergence(state, train, pairs_of_epoch)

@@ -13,7 +13,7 @@ from frozenalign.closed_forms.canonical_maps import CanonicalMaps
 from frozenalign.closed_forms.registry import Candidate
 from frozenalign.configuration.experiments import Experiment, TrainingSettings
 from frozenalign.data.controls import altered
-from frozenalign.data.pairs import ResidentPairs
+from frozenalign.data.pairs import TrainingPairs
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import project_standardized
 from frozenalign.evaluation.ranks import all_finite
@@ -88,8 +88,8 @@ def _kept(checkpoint: Checkpoint, state: Fit, interruption: KeyboardInterrupt) -
 def start(experiment: Experiment, data: TrainingData, seed: int, canonical: CanonicalMaps | None = None) -> Fit:
     """Return a training before its first step. data, canonical: as for `fit`."""
     torch.manual_seed(seed)
-    settings, device = experiment.training, data.train.images.device
-    model = DualEncoder(experiment.model, data.train.images.shape[1], data.train.texts.shape[1])
+    settings, device = experiment.training, data.train.device
+    model = DualEncoder(experiment.model, *data.train.widths)
     data.image.fill(model.image_statistics)
     data.text.fill(model.text_statistics)
     maps = None
@@ -183,9 +183,9 @@ def choice_warnings(history: Sequence[dict[str, Any]], monitor: str) -> list[str
     return [f"validation {monitor} is {values.pop():.1f} in every epoch, so that none was chosen: give val more images"]
 
 
-def _renewal_batches(train: ResidentPairs, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _renewal_batches(train: TrainingPairs, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images and texts of batches spread over the training pairs, enough for batch-norm statistics."""
-    chosen = torch.linspace(0, len(train) - 1, min(len(train), RENEWAL_PAIRS)).long().to(train.images.device)
+    chosen = torch.linspace(0, len(train) - 1, min(len(train), RENEWAL_PAIRS)).long().to(train.text_image.device)
     for pairs in chosen.split(batch_size):
         if len(pairs) > 1:
             images, texts, _ = train.batch(pairs)

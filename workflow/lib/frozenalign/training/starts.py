@@ -19,7 +19,7 @@ from frozenalign.closed_forms.registry import Candidate, LinearPair
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.data.manifests import Inputs
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import ResidentPairs, resident_chunks
+from frozenalign.data.pairs import ResidentPairs, TrainingPairs, pair_chunks
 from frozenalign.models.dual_encoder import DualEncoder, Standardize, TowerBesidePath, WhitenedTower
 from frozenalign.models.heads import LinearTower
 from frozenalign.system.errors import UserError
@@ -44,8 +44,8 @@ def fit_start(data: TrainingData, output_dims: Sequence[int] = OUTPUT_DIMS) -> C
     It is fitted in the encoders' own scales, like the baseline: standardising would amplify directions of pure noise.
     """
     train, val = _where_float64_is(data.train), _where_float64_is(data.val)
-    image, text = data.image.to(train.images.device), data.text.to(train.images.device)
-    chunks = ((images * image.scale, texts * text.scale) for images, texts in resident_chunks(train))
+    image, text = data.image.to(train.device), data.text.to(train.device)
+    chunks = ((images * image.scale, texts * text.scale) for images, texts in pair_chunks(train))
     own_val = ResidentPairs(val.images * image.scale, val.texts * text.scale, val.text_image)
     maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(chunks), own_val, output_dims))
 
@@ -68,7 +68,7 @@ def start_from(model: DualEncoder, pair: LinearPair) -> None:
     _fill(layers[1], pair.text_map, pair.text_mean, model.text_statistics)
 
 
-def whiten(model: DualEncoder, train: ResidentPairs) -> None:
+def whiten(model: DualEncoder, train: TrainingPairs) -> None:
     """Fill the whitening matrices of both towers, if they have one, from the standardised training pairs.
 
     Kessy et al. 2018, Optimal Whitening and Decorrelation: (V λ^(-1/2))ᵀ for PCA, V λ^(-1/2) Vᵀ for ZCA.
@@ -76,16 +76,16 @@ def whiten(model: DualEncoder, train: ResidentPairs) -> None:
     layers = [module for module in model.modules() if isinstance(module, WhitenedTower)]
     if not layers:
         return
-    moments = Moments.of(resident_chunks(_where_float64_is(train)))
+    moments = Moments.of(pair_chunks(_where_float64_is(train)))
     for layer, covariance in zip(layers, (moments.image_covariance, moments.text_covariance), strict=True):
         axes = PrincipalAxes.of(covariance)
         matrix = axes.whitening(model.settings["shrinkage"])[:, None] * axes.vectors.T
         layer.matrix.copy_(axes.vectors @ matrix if model.settings["whitening"] == "zca" else matrix)
 
 
-def _where_float64_is(pairs: ResidentPairs) -> ResidentPairs:
+def _where_float64_is(pairs: TrainingPairs) -> TrainingPairs:
     """Return pairs on their device, or on the CPU if the device has no float64."""
-    return pairs.to(torch.device("cpu")) if pairs.images.device.type == "mps" else pairs
+    return pairs.to(torch.device("cpu")) if pairs.device.type == "mps" else pairs
 
 
 @torch.no_grad()

@@ -1,0 +1,164 @@
+"""Training rows are held in memory where they fit, else streamed; the weights are those of the same order in memory."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from frozenalign.data.batches import BlockOrder
+from frozenalign.data.pairs import ResidentPairs
+from frozenalign.data.streamed_pairs import StreamedPairs
+from frozenalign.system.errors import UserError
+from frozenalign.training import memory_plan
+from frozenalign.training.checkpoints import Checkpoint
+from frozenalign.training.data import TrainingData, load_training_data
+from frozenalign.training.fit import fit
+from frozenalign.training.memory_plan import Demand, choose_order, load_within, most_images
+from tests.small_training import NAMED, REGULARISED, STATEFUL, assert_same, experiment
+
+CPU = torch.device("cpu")
+ORDER = BlockOrder(block=2, together=48)
+
+
+class InBlocks(ResidentPairs):
+    """Pairs in memory, in the order in which they would be streamed."""
+
+    def groups(self, batch_size, generator):
+        return ORDER.groups(len(self), batch_size, generator)
+
+
+@pytest.fixture
+def demand(files) -> Demand:
+    """A training on 120 pairs in batches of 4, of which memory would hold 40 images (12) and 120 texts (9)."""
+    return replace(Demand.of(experiment(batch_size=4), files["train"], files["val"], torch.float32), steps=1000)
+
+
+@pytest.fixture
+def left(demand, monkeypatch):
+    """Return a function that leaves so many bytes for training rows."""
+
+    def leave(rows: int) -> None:
+        monkeypatch.setattr(memory_plan, "SHARE_OF_REST", 1.0)
+        monkeypatch.setattr(memory_plan, "memory_left", lambda: rows + demand.beside)
+
+    return leave
+
+
+@pytest.fixture(scope="module")
+def streamed(files) -> TrainingData:
+    return load_training_data(files["train"], files["val"], torch.float32, ORDER)
+
+
+@pytest.fixture(scope="module")
+def in_blocks(data) -> TrainingData:
+    return replace(data, train=InBlocks(**vars(data.train)))
+
+
+def test_rows_that_fit_are_held_in_memory(demand, left):
+    assert demand.resident == 2 * (40 * 12 + 120 * 9)
+    left(demand.resident)
+    assert choose_order(demand, None) is None
+
+
+def test_rows_that_do_not_fit_are_streamed_as_many_together_as_fit(demand, left, caplog):
+    caplog.set_level("INFO")
+    orders = list(demand.orders())
+    assert [order.together for order in orders] == [64, 32, 16]
+    left(demand.resident - 1)
+    order = choose_order(demand, None)
+    assert order == next(each for each in orders if demand.streamed(each) < demand.resident)
+    assert f"in groups of up to {order.together} pairs" in caplog.text
+
+
+def test_the_setting_limits_the_rows_whatever_is_left(demand, left):
+    left(10**9)
+    assert choose_order(demand, demand.resident) is None
+    assert choose_order(demand, demand.resident - 1) is not None
+
+
+def test_too_little_memory_is_one_sentence(demand, left):
+    left(100)
+    with pytest.raises(UserError, match=r"training takes .* at the least, where .* are left: give the job more, lower"):
+        choose_order(demand, None)
+    left(10**9)
+    with pytest.raises(UserError, match=r"and `memory` allows .* of rows"):
+        choose_order(demand, 100)
+    with pytest.raises(UserError, match=r"in 3 processes, where .*: lower `n_jobs`"):
+        choose_order(replace(demand, processes=3), 100)
+
+
+def test_an_interrupted_training_keeps_its_way_if_that_fits(demand, left):
+    left(10**9)
+    kept = list(demand.orders())[-1]
+    assert choose_order(demand, None, lambda order: order == kept) == kept
+    assert choose_order(demand, None, lambda order: False) is None
+
+
+def test_processes_share_rows_only_where_the_machine_lets_them(demand, left, monkeypatch):
+    left(10**9)
+    two = replace(demand, processes=2)
+    assert choose_order(two, None) is None
+    monkeypatch.setattr(memory_plan, "_shared_memory", lambda processes: demand.resident - 1)
+    assert choose_order(two, None) is not None
+
+
+def test_groups_have_a_batch_for_each_caption_of_an_image(demand):
+    batch = demand.settings.batch_size
+    assert all(order.batches(120, batch).min() >= 3 for order in demand.orders())
+    masked = replace(demand, settings=replace(demand.settings, same_image="masked"))
+    assert min(order.together for order in masked.orders()) == batch
+
+
+def test_the_rows_of_a_group_are_no_more_than_was_computed(demand, streamed):
+    for order in demand.orders():
+        groups = order.groups(120, demand.settings.batch_size, np.random.default_rng(0))
+        read = [streamed.train._read(group)[1] for group in groups]
+        most = max(pairs.images.nbytes + pairs.texts.nbytes for pairs in read)
+        assert memory_plan.GROUPS_HELD * most <= demand.streamed(order)
+
+
+def test_the_most_images_of_a_block():
+    assert most_images(np.repeat(np.arange(6), 4), 4) == 0.25
+    assert most_images(np.arange(24) % 6, 4) == 1.0
+    assert most_images(np.repeat(np.arange(6), 4), 6) == pytest.approx(2 / 6)
+
+
+@pytest.mark.parametrize("device", ["cpu"])
+def test_data_are_loaded_in_the_way_that_was_chosen(demand, device):
+    assert isinstance(load_within(demand, None, torch.device(device)).train, ResidentPairs)
+    assert isinstance(load_within(demand, ORDER, torch.device(device)).train, StreamedPairs)
+
+
+@pytest.mark.parametrize(("head", "loss"), STATEFUL, ids=NAMED)
+def test_a_streamed_training_ends_with_the_weights_of_one_in_memory(head, loss, streamed, in_blocks):
+    settings = experiment(head, loss, batch_size=16, num_epochs=2, **REGULARISED)
+    first, second = (fit(settings, data, seed=0) for data in (streamed, in_blocks))
+    assert first.history[1]["loss"] == second.history[1]["loss"]
+    assert_same(first.model.state_dict(), second.model.state_dict())
+
+
+def test_a_streamed_training_starts_from_the_same_closed_form(streamed, in_blocks):
+    settings = experiment("mlp", model={"skip": "cca", "whitening": "pca"}, batch_size=16, num_epochs=1)
+    first, second = (fit(settings, data, seed=0) for data in (streamed, in_blocks))
+    assert_same(first.model.state_dict(), second.model.state_dict())
+
+
+def test_a_streamed_training_goes_on_bit_for_bit(streamed, tmp_path):
+    settings = experiment("align", {"type": "align"}, batch_size=16, num_epochs=3, **REGULARISED)
+    whole = fit(settings, streamed, seed=0)
+    checkpoint, steps = Checkpoint(tmp_path / "checkpoint.pt", "mine", seconds=1000.0), 0
+
+    def interrupt_in_a_later_group(state) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 14:
+            raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoint, "write_if_due", lambda self, state: interrupt_in_a_later_group(state))
+        with pytest.raises(KeyboardInterrupt):
+            fit(settings, streamed, seed=0, checkpoint=checkpoint)
+    resumed = fit(settings, streamed, seed=0, checkpoint=checkpoint)
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+    assert [record["loss"] for record in resumed.history[1:]] == [record["loss"] for record in whole.history[1:]]

@@ -1,0 +1,26 @@
+"""Rows of noise in place of a file's, drawn where they are read."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from frozenalign.data.rows import RowFile
+
+DRAWN_ROWS = 64
+
+
+@dataclass(frozen=True)
+class NoiseFile(RowFile):
+    """A file whose rows are read as standard normal ones; seed and row number decide each."""
+
+    seed: int
+
+    def _fill(self, rows: Tensor, start: int) -> Tensor:
+        for first in range(start - start % DRAWN_ROWS, start + len(rows), DRAWN_ROWS):
+            generator = np.random.default_rng([self.seed, first])
+            drawn = torch.from_numpy(generator.standard_normal((DRAWN_ROWS, self.width), dtype=np.float32))
+            begin, end = max(first, start), min(first + DRAWN_ROWS, start + len(rows))
+            rows[begin - start : end - start] = drawn[begin - first : end - first]
+        return rows

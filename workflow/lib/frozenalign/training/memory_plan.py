@@ -1,0 +1,179 @@
+"""How training rows are held: all in memory where they fit, else streamed, as many at a time as there is room for."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from frozenalign.configuration.experiments import Experiment, TrainingSettings
+from frozenalign.data.batches import BlockOrder
+from frozenalign.data.pairs import PairFiles, ResidentPairs
+from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.system.errors import UserError
+from frozenalign.system.memory_left import gigabytes, memory_left
+from frozenalign.training.data import TrainingData, held_format, load_training_data
+
+logger = logging.getLogger(__name__)
+SHARED_MEMORY = Path("/dev/shm")
+# Weights, gradients, two running means, an average or momentum copy, those of the best epoch, a checkpoint of all.
+COPIES_OF_WEIGHTS = 12
+# Float32 copies of a batch with its gradients, and of the outputs of its layers.
+COPIES_OF_ROWS, COPIES_OF_OUTPUTS = 4, 6
+# Row numbers and their order, for each pair.
+INDEX_BYTES = 48
+# Chunks that are being read, tiles of losses and scores, libraries' own buffers.
+FURTHER_BYTES = 96 << 20
+# Another process may take some of what is left.
+SHARE_OF_REST = 0.9
+LARGEST_BLOCK, FEWEST_BLOCKS = 128, 64
+GROUPS_HELD = 2
+# Of the threads of a CPU, which compute, one in so many reads.
+THREADS_A_READER = 4
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What a training takes: its pairs, and the steps of each of its processes.
+
+    settings: with the largest batches. steps: bytes of the steps of one process beside the training rows.
+    """
+
+    train: PairFiles
+    val: PairFiles
+    settings: TrainingSettings
+    compute: torch.dtype
+    steps: int
+    processes: int = 1
+
+    @classmethod
+    def of(cls, experiment: Experiment, train: PairFiles, val: PairFiles, compute: torch.dtype) -> "Demand":
+        """Return what one process takes, estimated from shapes."""
+        widths = train.image_file.width, train.texts.width
+        # The weights are not kept, nor do they change what a training draws: it seeds the generator itself.
+        model = DualEncoder(experiment.model, *widths)
+        weights = sum(value.numel() for value in model.parameters())
+        outputs = sum(layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear))
+        batch = experiment.training.batch_size
+        projected = (len(val.split.image_rows) + len(val.split.text_rows)) * experiment.model["output_dim"]
+        floats = COPIES_OF_WEIGHTS * weights + 2 * projected
+        floats += batch * (COPIES_OF_ROWS * sum(widths) + COPIES_OF_OUTPUTS * outputs)
+        steps = 4 * floats + INDEX_BYTES * len(train.split.text_rows) + FURTHER_BYTES
+        return cls(train, val, experiment.training, compute, steps)
+
+    @property
+    def beside(self) -> int:
+        """Return the bytes of everything but the training rows."""
+        return self.processes * self.steps + self._bytes_of(self.val)
+
+    @property
+    def resident(self) -> int:
+        """Return the bytes of all training rows."""
+        return self._bytes_of(self.train)
+
+    def streamed(self, order: BlockOrder) -> int:
+        """Return the most bytes of the training rows that all processes hold at a time."""
+        images, texts = self.train.image_file.width, self.train.texts.width
+        pair = texts + images * most_images(self.train.split.text_image, order.block)
+        return int(GROUPS_HELD * self.processes * order.together * pair * held_format(self.compute).itemsize)
+
+    def orders(self) -> Iterator[BlockOrder]:
+        """Yield the orders in which the rows may be streamed, those with most pairs together first.
+
+        Captions of one image are put into different batches only if their group has as many batches.
+        """
+        owners, batch = self.train.split.text_image, self.settings.batch_size
+        fewest = int(np.bincount(owners).max()) if self.settings.same_image == "apart" else 1
+        together = batch << max(0, (len(owners) - 1) // batch).bit_length()
+        while together >= batch:
+            order = BlockOrder(min(LARGEST_BLOCK, max(1, together // FEWEST_BLOCKS)), together)
+            batches = order.batches(len(owners), batch)
+            if len(batches) > 1 and batches.min() >= fewest:
+                yield order
+            together //= 2
+
+    def _bytes_of(self, files: PairFiles) -> int:
+        images, texts = len(files.split.image_rows), len(files.split.text_rows)
+        values = images * files.image_file.width + texts * files.texts.width
+        return values * held_format(self.compute).itemsize
+
+
+def most_images(text_image: np.ndarray, block: int) -> float:
+    """Return the most images that a block of neighbouring pairs has for each of its pairs."""
+    images = int(text_image.max()) + 1
+    blocks = np.arange(len(text_image)) // block
+    met = np.unique(blocks * images + text_image) // images
+    return float((np.bincount(met) / np.bincount(blocks)).max())
+
+
+def choose_order(
+    demand: Demand, limit: int | None, is_kept: Callable[[BlockOrder | None], bool] | None = None
+) -> BlockOrder | None:
+    """Return the order in which training rows are streamed, None if memory holds all; a UserError if there is no room.
+
+    limit: the most bytes of training rows. is_kept: whether an interrupted training has taken this way, which is then
+    preferred to a better one.
+    """
+    left = memory_left()
+    room = int(SHARE_OF_REST * left) - demand.beside
+    room = room if limit is None else min(room, limit)
+    ways = _ways(demand, room)
+    if (best := next(ways, "none")) == "none":
+        raise UserError(_refusal(demand, left, limit))
+    chosen = next(filter(is_kept, chain([best], ways)), best) if is_kept else best
+    if chosen:
+        logger.info(
+            "all training rows take %s where there is room for %s: read from their files, in groups of up to %d pairs",
+            gigabytes(demand.resident),
+            gigabytes(room),
+            chosen.together,
+        )
+    return chosen
+
+
+def _ways(demand: Demand, room: int) -> Iterator[BlockOrder | None]:
+    """Yield the ways to hold the training rows that fit, the best first."""
+    if demand.resident <= min(room, _shared_memory(demand.processes)):
+        yield None
+    yield from (order for order in demand.orders() if demand.streamed(order) <= room)
+
+
+def _shared_memory(processes: int) -> float:
+    """Return the bytes that processes can share."""
+    if processes == 1 or not SHARED_MEMORY.is_dir():
+        return float("inf")
+    found = os.statvfs(SHARED_MEMORY)
+    return found.f_bavail * found.f_frsize
+
+
+def _refusal(demand: Demand, left: int, limit: int | None) -> str:
+    smallest = min([demand.resident, *map(demand.streamed, demand.orders())])
+    needed = f"training takes {gigabytes(int((smallest + demand.beside) / SHARE_OF_REST))} of memory at the least"
+    there = f"{gigabytes(left)} are left" + (f" and `memory` allows {gigabytes(limit)} of rows" if limit else "")
+    if demand.processes > 1:
+        return f"{needed} in {demand.processes} processes, where {there}: lower `n_jobs` or training.batch_size"
+    apart = ", or set training.same_image: masked" if demand.settings.same_image == "apart" else ""
+    return f"{needed}, where {there}: give the job more, lower training.batch_size{apart}"
+
+
+def load_within(demand: Demand, order: BlockOrder | None, device: torch.device) -> TrainingData:
+    """Return the data of a training for a device; one that has no room for the training rows gets them by batches."""
+    threads = torch.get_num_threads() if device.type != "cpu" else max(1, torch.get_num_threads() // THREADS_A_READER)
+    data = load_training_data(demand.train, demand.val, demand.compute, order, threads)
+    if device.type == "cpu" or (isinstance(data.train, ResidentPairs) and _fits(demand, device)):
+        return data.to(device)
+    logger.info("training rows are copied to %s batch by batch", device)
+    return data.copied_to(device)
+
+
+def _fits(demand: Demand, device: torch.device) -> bool:
+    """Return whether a device holds all rows beside the steps; only of CUDA it is known how much is left."""
+    if device.type != "cuda":
+        return True
+    left, _ = torch.cuda.mem_get_info(device)
+    return demand.resident + demand.beside <= SHARE_OF_REST * left
