@@ -10,7 +10,8 @@ import torch
 
 from frozenalign.data.embeddings import EXTRA_SET, TRAINING_SET, EmbeddingFiles, Metadata, check_extra_set, open_set
 from frozenalign.data.given_files import PAIRS
-from frozenalign.data.manifests import Inputs, Manifest, SplitFiles, open_split, pairs_of
+from frozenalign.data.inputs import Inputs, Manifest
+from frozenalign.data.manifests import SplitFiles, open_split, pairs_of
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.split_findings import extra_doubts
