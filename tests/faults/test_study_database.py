@@ -25,8 +25,8 @@ from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData
 from frozenalign.tuning import storage as study_storage
 from frozenalign.tuning import study as tuning
-from frozenalign.tuning.storage import Database, StorageError
 from frozenalign.tuning.opening import StudyRun
+from frozenalign.tuning.storage import Database, StorageError
 from frozenalign.tuning.study import run_study
 from frozenalign.tuning.trial_budget import ABANDONED, NOT_COUNTED, counted_trials
 from tests.small_training import study_text

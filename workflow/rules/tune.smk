@@ -68,7 +68,7 @@ rule tune_worker:
         device=config["device"],
         precision=config["precision"],
     shell:
-        "{params.step:q} --study={input.study:q} --dataset={wildcards.dataset:q} --worker {params.worker}"
+        "{params.step:q} --study={input.study:q} --dataset={wildcards.dataset:q} --worker={params.worker:q}"
         " --data-dir={params.data_dir:q} --split-dir={params.split_dir:q} {params.start:q}"
         " --output-dir={params.output_dir:q} --device {params.device} --precision {params.precision} > {log:q} 2>&1"
 

@@ -36,7 +36,10 @@ class Journal(Store):
         try:
             backend = JournalFileBackend(str(self.path), lock_obj=_Turn(self.path, self.patience))
             return patient(self._ask(lambda: JournalStorage(backend)), self._ask)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except StorageError:
+            raise
+        except Exception as error:
+            # Replaying a damaged line can raise anything.
             raise StorageError(self._damage(error)) from error
 
     @property

@@ -53,8 +53,8 @@ class StudyRun:
 def asked_study(path: Path, name: str | None, folder: Path, split_dir: Path, dataset: str) -> StudyRun:
     """Return the study of a file, by default under the file's name, on the data of a split."""
     study = load_study(path)
-    inputs = Manifest.read(split_dir).inputs(study.data)
-    return StudyRun(checked_name(name or path.stem, "the study"), study, folder, inputs.digest(), dataset)
+    name = checked_name(name or path.stem, "the study")
+    return StudyRun(name, study, folder, Manifest.read(split_dir).inputs(study.data).digest(), dataset)
 
 
 def create_study(run: StudyRun) -> optuna.Study:
