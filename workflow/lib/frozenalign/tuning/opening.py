@@ -72,11 +72,12 @@ def create_study(run: StudyRun) -> optuna.Study:
 def open_study(run: StudyRun, worker: int) -> optuna.Study:
     """Return a study, made on first use; a changed search space or other data under its name are refused."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    where = {"study_name": run.store.key(run.name), "storage": run.store.open(), "pruner": build_pruner(run.study.pruner)}
+    place = {"study_name": run.store.key(run.name), "storage": run.store.open()}
+    pruner = build_pruner(run.study.pruner)
     try:
-        study = optuna.load_study(**where)
+        study = optuna.load_study(**place, pruner=pruner)
     except KeyError:
-        study = optuna.create_study(direction="maximize", load_if_exists=True, **where)
+        study = optuna.create_study(**place, pruner=pruner, direction="maximize", load_if_exists=True)
     study.sampler = _sampler(run.study, worker, len(study.trials))
     known = study.user_attrs
     for key, value in (("search_space", space_text(run.study)), ("inputs_hash", f"{run.study.data} {run.inputs_hash}")):
