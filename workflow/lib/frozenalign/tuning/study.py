@@ -119,9 +119,7 @@ def _work(worker: int, run: StudyRun, data: TrainingData, canonical: CanonicalMa
                 else:
                     _run_trial(run, data, canonical, study, trial)
             except UpdateFinishedTrialError:
-                logger.warning(
-                    "a trial of this worker was closed by another, because it had stood still: not counted"
-                )
+                logger.warning("a trial of this worker was closed by another, because it had stood still: not counted")
     refuse_only_failures(run, study)
 
 
