@@ -42,6 +42,7 @@ wildcard_constraints:
     dataset="|".join(map(re.escape, config["datasets"])),
     experiment=rf"(?!(?:{'|'.join(RESERVED)})/){NAME}",
     study=NAME,
+    worker=r"\d+-of-\d+",
     seed=r"\d+",
 
 

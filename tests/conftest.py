@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from frozenalign.data.pairs import PairFiles
 from frozenalign.training.data import TrainingData, load_training_data
+from frozenalign.tuning import liveness
 from workflow.scripts.split import main as split
 
 IMAGES, CAPTIONS = 60, 3
@@ -98,6 +99,13 @@ def hurried_databases() -> Iterator[None]:
         patch.setattr(storage, "__init__", functools.partialmethod(storage.__init__, skip_compatibility_check=True))
         yield
     sqlalchemy.event.remove(sqlalchemy.Engine, "connect", hurry)
+
+
+@pytest.fixture
+def hurried_watch(monkeypatch) -> None:
+    """Take a trial for dead after a fraction of a second."""
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(liveness, "LOOKS", 3)
 
 
 @pytest.fixture

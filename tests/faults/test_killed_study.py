@@ -19,7 +19,7 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from frozenalign.tuning.trial_budget import ABANDONED, counted_trials
+from frozenalign.tuning.trial_budget import ABANDONED, NOT_COUNTED, counted_trials
 from tests.workflow.conftest import copy_of_the_project
 
 STUDY = """
@@ -177,9 +177,9 @@ def assert_complete(folder: Path, name: str, budget: int) -> None:
     counted = counted_trials(study)
     assert len(counted) == budget
     assert len({tuple(trial.params.values()) for trial in counted}) == budget
-    for number in study.user_attrs.get(ABANDONED, []):
-        interrupted = study.trials[number]
-        assert not interrupted.params or any(_repeats(trial, interrupted) for trial in study.trials[number + 1 :])
+    for interrupted in (trial for trial in study.trials if trial.user_attrs.get(NOT_COUNTED) == ABANDONED):
+        later = study.trials[interrupted.number + 1 :]
+        assert not interrupted.params or any(_repeats(trial, interrupted) for trial in later)
 
 
 def _repeats(trial: FrozenTrial, other: FrozenTrial) -> bool:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from frozenalign.configuration.yaml_text import read_yaml
-from frozenalign.data.manifests import Inputs, Manifest
+from frozenalign.data.inputs import Inputs, Manifest
 from frozenalign.plots.figures import embedding_map, recall_at_k, similarity_histogram, training_curves
 from frozenalign.plots.leaderboard import leaderboard_figure
 from frozenalign.plots.tuning import optimization_history, parameter_importance

@@ -25,9 +25,10 @@ from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData
 from frozenalign.tuning import storage as study_storage
 from frozenalign.tuning import study as tuning
+from frozenalign.tuning.opening import StudyRun
 from frozenalign.tuning.storage import Database, StorageError
-from frozenalign.tuning.study import StudyRun, run_study
-from frozenalign.tuning.trial_budget import ABANDONED, counted_trials
+from frozenalign.tuning.study import run_study
+from frozenalign.tuning.trial_budget import ABANDONED, NOT_COUNTED, counted_trials
 from tests.small_training import study_text
 
 STUDY = study_text(4)
@@ -87,7 +88,7 @@ def interrupted_at(moment: str, number: int) -> Iterator[None]:
 @pytest.fixture
 def run(tmp_path) -> StudyRun:
     (tmp_path / "small.yaml").write_text(STUDY)
-    return StudyRun("small", load_study(tmp_path / "small.yaml"), tmp_path / "study.db", "hash of the inputs")
+    return StudyRun("small", load_study(tmp_path / "small.yaml"), tmp_path, "hash of the inputs")
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_an_operation_that_was_refused_as_busy_is_repeated_and_done_once(tmp_pat
 def test_a_study_has_its_budget_though_others_lock_its_database(run, trained, impatient_sqlite):
     trained()
     run_study(dataclasses.replace(run, study=dataclasses.replace(run.study, trials=1)), None)
-    with locked(run.database, held=0.01):
+    with locked(run.folder / "study.db", held=0.01):
         study = run_study(run, None)
     assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 4
 
@@ -183,13 +184,13 @@ def test_a_slow_disk_loses_no_trial(run, trained):
     assert all(len(trial.intermediate_values) == 3 for trial in study.trials)
 
 
-@pytest.mark.usefixtures("hurried_databases")
+@pytest.mark.usefixtures("hurried_databases", "hurried_watch")
 @pytest.mark.parametrize("moment", ["before_cursor_execute", "after_cursor_execute"])
 @pytest.mark.parametrize("every", [pytest.param(23, marks=pytest.mark.soak), 97])
 def test_an_interruption_within_any_statement_ends_at_once_and_costs_no_trial(run, trained, tmp_path, moment, every):
     trained()
     for number in itertools.count(40, every):
-        one = dataclasses.replace(run, database=tmp_path / str(number) / "study.db")
+        one = dataclasses.replace(run, folder=tmp_path / str(number))
         began = time.monotonic()
         try:
             with interrupted_at(moment, number):
@@ -220,16 +221,17 @@ DAMAGES = {
 def test_a_damaged_database_is_named_with_what_to_do(damage, run, trained):
     trained()
     run_study(dataclasses.replace(run, study=dataclasses.replace(run.study, trials=2)), None)
-    run.database.write_bytes(DAMAGES[damage](run.database.read_bytes()))
+    database = run.folder / "study.db"
+    database.write_bytes(DAMAGES[damage](database.read_bytes()))
     with pytest.raises(UserError, match=r"study\.db is damaged \(.*\): restore a copy, or delete it") as caught:
         run_study(run, None)
     assert "\n" not in str(caught.value)
-    run.database.unlink()
+    database.unlink()
     assert len(counted_trials(run_study(run, None))) == 4
 
 
 def test_a_disk_that_becomes_full_stops_the_study_and_its_trial_is_tried_again(run, trained, small_disk):
-    run = dataclasses.replace(run, database=small_disk.folder / "study.db")
+    run = dataclasses.replace(run, folder=small_disk.folder)
     epochs = itertools.count()
     trained(lambda: small_disk.fill() if next(epochs) == 4 else None)
     with pytest.raises(StorageError, match=r"cannot write .*study\.db \([\d,]+ bytes free\): the disk has no room"):
@@ -237,7 +239,7 @@ def test_a_disk_that_becomes_full_stops_the_study_and_its_trial_is_tried_again(r
     small_disk.make_room()
     study = run_study(run, None)
     assert [trial.state for trial in counted_trials(study)] == [TrialState.COMPLETE] * 4
-    assert study.user_attrs[ABANDONED] == [1]
+    assert [trial.number for trial in study.trials if trial.user_attrs.get(NOT_COUNTED) == ABANDONED] == [1]
     assert study.trials[2].params == study.trials[1].params
 
 
@@ -245,13 +247,13 @@ def test_a_database_on_a_read_only_disk_is_named(run, trained, small_disk):
     trained()
     run_study(dataclasses.replace(run, study=dataclasses.replace(run.study, trials=1)), None)
     database = Database(small_disk.folder / "study.db")
-    shutil.copy(run.database, database.path)
+    shutil.copy(run.folder / "study.db", database.path)
     small_disk.remount("ro")
     with pytest.raises(UserError, match=r"cannot write .*study\.db: the file system is read-only"):
         database.open().set_study_user_attr(1, "key", "value")
 
 
-def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, threads: int) -> None:
+def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, canonical: Any, threads: int) -> None:
     """Replace a worker process: a slow disk, an SQLite that refuses at once, trainings of 0.1 s."""
     study_storage.ASKING_SECONDS, study_storage.LONGEST_WAIT_SECONDS = 0.0, 0.5
 
@@ -262,7 +264,7 @@ def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, threads
 
     tuning.fit = pretend
     with slow_disk(0.01):
-        WORKER(worker, run, data, threads)
+        WORKER(worker, run, data, canonical, threads)
 
 
 WORKER = tuning._worker_process
@@ -275,7 +277,7 @@ def test_several_workers_share_a_busy_database_on_a_slow_disk(held, between, run
     run_study(dataclasses.replace(run, study=dataclasses.replace(run.study, trials=1)), None)
     monkeypatch.setattr(tuning, "_worker_process", slow_and_busy_worker)
     several = dataclasses.replace(run, study=dataclasses.replace(run.study, trials=8, n_jobs=3))
-    with locked(run.database, held, between):
+    with locked(run.folder / "study.db", held, between):
         study = run_study(several, None)
     counted = counted_trials(study)
     assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 8

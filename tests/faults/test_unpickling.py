@@ -32,7 +32,8 @@ from frozenalign.reporting.pictures import thumbnail
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import read_arrays, read_json
 from frozenalign.training.checkpoints import Checkpoint
-from frozenalign.tuning.study import StudyRun, run_study
+from frozenalign.tuning.opening import StudyRun
+from frozenalign.tuning.study import run_study
 
 ROOT = Path(__file__).parents[2]
 MARK = "unpickled"
@@ -206,7 +207,7 @@ def small_study(folder: Path) -> StudyRun:
         "base: {model: {type: linear, output_dim: 2}, loss: {type: infonce}}\n"
         "search_space: [{key: training.learning_rate, type: categorical, choices: [0.001, 0.002]}]\n"
     )
-    return StudyRun("small", load_study(path), folder / "study.db", "hash")
+    return StudyRun("small", load_study(path), folder, "hash")
 
 
 class NoData:

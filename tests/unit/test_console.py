@@ -23,7 +23,9 @@ FAILED = {"rule_msg": None, "aux": {}, "level": logging.ERROR}
     [
         ("demo_data", {}, "demo data"),
         ("split", {}, "split"),
-        ("tune", {"study": "short"}, "tune short"),
+        ("tune_init", {"study": "short"}, "tune init short"),
+        ("tune_worker", {"study": "short", "worker": "1-of-1"}, "tune short"),
+        ("tune_worker", {"study": "2-of-3", "worker": "2-of-4"}, "tune 2-of-3, worker 2 of 4"),
         ("train", {"experiment": "mlp", "seed": "0"}, "train mlp, seed 0"),
         ("train", {"dataset": "coco", "experiment": "mlp", "seed": "0"}, "train mlp, dataset coco, seed 0"),
     ],

@@ -27,6 +27,9 @@ MISTAKES = {
     "split": '--dataset demo --data-dir absent --counts {"train":1,"val":1,"test":1} --output-dir out',
     "train": "--experiment absent.yaml --data-dir absent --split-dir absent --output-dir out",
     "tune": "--study absent.yaml --data-dir absent --split-dir absent --output-dir out",
+    "tune_best": "--study absent.yaml --split-dir absent --output-dir out",
+    "tune_init": "--study absent.yaml --split-dir absent --output-dir out",
+    "tune_worker": "--study absent.yaml --data-dir absent --split-dir absent --output-dir out",
 }
 
 

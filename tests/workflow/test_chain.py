@@ -18,7 +18,8 @@ from workflow.scripts.report import main as report
 pytestmark = pytest.mark.slow
 
 DRAWN = {"curves": 1, "figures": 1, "report": 1}
-TRAINED = {"tune": 1, "train": 5, "evaluate": 5, "ensemble": 1} | DRAWN
+TUNED = {"tune_init": 1, "tune_worker": 1, "tune_best": 1}
+TRAINED = {"tune_worker": 1, "tune_best": 1, "train": 5, "evaluate": 5, "ensemble": 1} | DRAWN
 YEAR = 365 * 24 * 3600
 
 RUN = "results/demo"
@@ -165,7 +166,7 @@ def test_machines_whose_clocks_differ_rerun_nothing(finished, seconds):
     ("name", "rules"),
     [
         ("config/experiments/quick_test.yaml", {"train": 3, "evaluate": 3, "ensemble": 1} | DRAWN),
-        ("config/tuning/short.yaml", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
+        ("config/tuning/short.yaml", TUNED | {"train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
         ("workflow/lib/frozenalign/models/ensemble.py", {"ensemble": 1, "figures": 1, "report": 1}),
         ("workflow/report/report.css", {"report": 1}),
     ],
@@ -182,7 +183,7 @@ def test_a_change_that_kept_its_old_time_is_not_missed(finished, name, rules):
 
 
 EVALUATED = {"evaluate": 7, "ensemble": 1, "figures": 1, "report": 1}
-FITTED = {"baselines": 1, "evaluate": 7, "tune": 1, "train": 5, "ensemble": 1} | DRAWN
+FITTED = {"baselines": 1, "evaluate": 7, "tune_worker": 1, "tune_best": 1, "train": 5, "ensemble": 1} | DRAWN
 
 
 @pytest.mark.parametrize(
@@ -194,17 +195,18 @@ FITTED = {"baselines": 1, "evaluate": 7, "tune": 1, "train": 5, "ensemble": 1} |
         ("plots/maps", {"figures": 1, "report": 1}),
         ("plots/tuning", {"curves": 1, "report": 1}),
         ("plots/figures", DRAWN),
-        ("tuning/study", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
+        ("tuning/study", {"tune_worker": 1, "tune_best": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
         ("training/fit", TRAINED),
         ("losses/softmax", TRAINED),
         ("closed_forms/baselines", FITTED),
         ("evaluation/reranking", EVALUATED),
         ("models/ensemble", {"ensemble": 1, "figures": 1, "report": 1}),
         ("models/heads", FITTED),
-        ("data/splits", {"split": 1} | FITTED),
-        ("demo/scenes", {"demo_data": 1, "split": 1} | FITTED),
-        ("configuration/search_space", {"tune": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
-        ("system/locks", {"demo_data": 1, "split": 1} | FITTED),
+        ("data/splits", {"split": 1, "tune_init": 1} | FITTED),
+        ("demo/scenes", {"demo_data": 1, "split": 1, "tune_init": 1} | FITTED),
+        ("tuning/results", {"tune_best": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
+        ("configuration/search_space", TUNED | {"train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
+        ("system/locks", {"demo_data": 1, "split": 1, "tune_init": 1} | FITTED),
     ],
 )
 def test_an_edited_module_reruns_the_rules_that_use_it_until_the_edit_is_taken_back(finished, module, rules):
@@ -233,7 +235,7 @@ def test_the_reason_names_the_module_that_changed(finished):
 
 def test_steps_that_compute_import_no_plots(finished):
     """A process of them starts seconds sooner without matplotlib and scikit-learn, and no plot decides its results."""
-    for name in ("split", "baselines", "train", "evaluate", "ensemble", "tune"):
+    for name in ("split", "baselines", "train", "evaluate", "ensemble", "tune_worker"):
         command = f"import sys; import workflow.scripts.{name}; print({{'matplotlib', 'sklearn'}} & set(sys.modules))"
         assert finished.run(sys.executable, "-c", command).stdout == "set()\n", name
 
@@ -260,7 +262,7 @@ def test_one_more_experiment_trains_that_one_only(finished):
 
 def test_rulegraph_summary_and_report_work(finished):
     graph = finished.snakemake("--rulegraph")
-    rules = ("demo_data", "split", "baselines", "tune", "train", "evaluate", "ensemble", "curves", "figures", "report")
+    rules = ("demo_data", "split", "baselines", *TUNED, "train", "evaluate", "ensemble", "curves", "figures", "report")
     for rule in rules:
         assert f'label = "{rule}"' in graph
     assert "metrics.json" in finished.snakemake("--summary")

@@ -22,8 +22,11 @@ LIBRARY = WORKFLOW / "lib"
 CONFIGURATIONS = [Path("config"), WORKFLOW.parent / "config"]
 NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # config.schema.yaml holds the names of a configuration to this
 SPLITS = ["train", "train_tuning", "val", "test"]
+STUDY_SCHEMAS = ["schemas/experiment.schema.yaml", "schemas/tuning.schema.yaml"]
 READ = {
-    "tune": ["schemas/experiment.schema.yaml", "schemas/tuning.schema.yaml"],
+    "tune_init": STUDY_SCHEMAS,
+    "tune_worker": STUDY_SCHEMAS,
+    "tune_best": STUDY_SCHEMAS,
     "train": ["schemas/experiment.schema.yaml"],
     "evaluate": ["schemas/results.schema.yaml"],
     "evaluate_part": ["schemas/results.schema.yaml"],

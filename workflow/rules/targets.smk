@@ -58,9 +58,21 @@ def study_folders(dataset):
     return [f"results/{dataset}/tuning/{study}" for study in config["tuning"]]
 
 
-def workers(wildcards):
-    """Return how many trials of a study run at the same time."""
+def worker_files(wildcards):
+    """Return the file that each worker of a study ends with."""
+    workers = RUN.studies[wildcards.study].workers if wildcards.study in RUN.studies else 1
+    folder = f"results/{wildcards.dataset}/tuning/{wildcards.study}/workers"
+    return [f"{folder}/{number}-of-{workers}.json" for number in range(1, workers + 1)]
+
+
+def processes(wildcards):
+    """Return how many trials a worker of a study runs at the same time."""
     return RUN.studies[wildcards.study].n_jobs if wildcards.study in RUN.studies else 1
+
+
+def worker_threads(wildcards):
+    """Return the threads of a worker: one for each of its trials, two if it is the study's only worker."""
+    return max(processes(wildcards), 2 if wildcards.worker.endswith("-of-1") else 1)
 
 
 def evaluated_baselines(dataset):

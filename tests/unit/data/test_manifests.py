@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from frozenalign.data.manifests import Manifest, open_split
+from frozenalign.data.inputs import Manifest
+from frozenalign.data.manifests import open_split
 from frozenalign.data.splits import SplitIndex
 from frozenalign.reporting.leaderboard import read_run
 from frozenalign.system import fingerprints as content

@@ -14,7 +14,7 @@ from optuna.trial import TrialState, create_trial
 
 from frozenalign.configuration.experiments import experiment_from, load_experiment
 from frozenalign.configuration.result_files import read_result
-from frozenalign.data.manifests import Inputs, Manifest
+from frozenalign.data.inputs import Inputs, Manifest
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import write_yaml
 from frozenalign.tuning.results import best_experiment, importances, trials_table

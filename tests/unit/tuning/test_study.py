@@ -23,8 +23,10 @@ from frozenalign.evaluation.projections import project_standardized
 from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData, load_training_data
 from frozenalign.training.fit import fit
+from frozenalign.tuning import opening
 from frozenalign.tuning import study as tuning
-from frozenalign.tuning.study import StudyRun, run_study
+from frozenalign.tuning.opening import StudyRun
+from frozenalign.tuning.study import run_study
 from frozenalign.tuning.trial_budget import counted_trials, requeue_abandoned
 from tests.small_training import study_text
 
@@ -32,7 +34,7 @@ STUDY = study_text(3)
 
 State = TrialState
 Training = Callable[[Experiment], list[float]]
-pytestmark = pytest.mark.usefixtures("hurried_databases")
+pytestmark = pytest.mark.usefixtures("hurried_databases", "hurried_watch")
 
 
 class Killed(BaseException):
@@ -48,7 +50,7 @@ def study_file(tmp_path) -> Path:
 
 @pytest.fixture
 def run(study_file, tmp_path) -> StudyRun:
-    return StudyRun("small", load_study(study_file), tmp_path / "tuning" / "study.db", "hash of the inputs")
+    return StudyRun("small", load_study(study_file), tmp_path / "tuning", "hash of the inputs")
 
 
 @pytest.fixture
@@ -93,9 +95,13 @@ def states(study: optuna.Study) -> list[TrialState]:
     return [trial.state for trial in counted_trials(study)]
 
 
+def running(study: optuna.Study) -> list[int]:
+    return [trial.number for trial in study.get_trials(states=(State.RUNNING,))]
+
+
 def kept(run: StudyRun) -> optuna.Study:
     """Open what a run left behind, as another process would."""
-    return optuna.load_study(study_name=run.name, storage=f"sqlite:///{run.database}")
+    return optuna.load_study(study_name=run.name, storage=run.store.open())
 
 
 def in_turn(*outcomes: list[float] | BaseException) -> Training:
@@ -187,11 +193,11 @@ def test_the_parameters_of_a_repeat_that_is_interrupted_before_it_begins_are_not
         run_study(run, None)
     study = kept(run)
     for _ in range(2):
-        requeue_abandoned(study, run.queue)
+        requeue_abandoned(study, run.queue, running(study))
         study.ask()
     run_study(run, None)
     assert len({learning_rate(experiment) for experiment in asked}) == 3
-    assert asked[0] == asked[1]
+    assert asked[0] in asked[1:]
 
 
 def test_a_queueing_that_was_interrupted_queues_the_parameters_once(run, trained, monkeypatch):
@@ -200,7 +206,7 @@ def test_a_queueing_that_was_interrupted_queues_the_parameters_once(run, trained
         run_study(run, None)
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(optuna.Study, "tell", lambda *_, **__: (_ for _ in ()).throw(Killed()))
-        requeue_abandoned(kept(run), run.queue)
+        requeue_abandoned(kept(run), run.queue, running(kept(run)))
     study = run_study(run, None)
     assert len(set(rates(study))) == 3
     assert asked[1] == asked[0]
@@ -329,7 +335,7 @@ def test_an_experiment_that_cannot_be_trained_is_a_failed_trial(run, trained, st
 
 @pytest.mark.parametrize(("trials", "tried"), [(2, 2), (50, 3)])
 def test_a_study_whose_every_trial_fails_stops_with_the_reason(run, trained, monkeypatch, trials, tried):
-    monkeypatch.setattr(tuning, "FAILURES_BEFORE_STOPPING", 3)
+    monkeypatch.setattr(opening, "FAILURES_BEFORE_STOPPING", 3)
 
     def training(experiment: Experiment) -> list[float]:
         raise RuntimeError("no kernel image is available")
@@ -337,12 +343,12 @@ def test_a_study_whose_every_trial_fails_stops_with_the_reason(run, trained, mon
     asked = trained(training)
     with pytest.raises(UserError, match=f"all {tried} trials failed; the last reason: no kernel image") as caught:
         run_study(with_study(run, trials=trials), None)
-    assert f"delete {run.database}" in str(caught.value)
+    assert f"delete {run.folder}" in str(caught.value)
     assert len(asked) == tried
 
 
 def test_failures_do_not_stop_a_study_that_has_one_success(run, trained, monkeypatch):
-    monkeypatch.setattr(tuning, "FAILURES_BEFORE_STOPPING", 3)
+    monkeypatch.setattr(opening, "FAILURES_BEFORE_STOPPING", 3)
     trained(in_turn([1.0], *[ValueError("bad luck")] * 4))
     assert states(run_study(with_study(run, trials=5), None)) == [State.COMPLETE, *[State.FAIL] * 4]
 
@@ -366,7 +372,7 @@ def test_a_changed_search_space_is_refused_with_what_changed_and_what_to_do(
         run_study(dataclasses.replace(run, study=load_study(study_file)), None)
     assert "'small'" in str(caught.value)
     assert "new name" in str(caught.value)
-    assert f"delete {run.database}" in str(caught.value)
+    assert f"delete {run.folder}" in str(caught.value)
     assert asked == []
     assert len(kept(run).trials) == 2
 
@@ -406,9 +412,9 @@ def test_a_trial_is_judged_by_the_validation_pairs_alone(run, data):
         assert trial.value == pytest.approx(best_rsum(experiment, data, seed=0))
 
 
-def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, threads: int) -> None:
+def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, canonical: Any, threads: int) -> None:
     """Replace a worker process: the first dies while it trains, the others return the sum of the validation rows."""
-    death = run.database.with_name("death")
+    death = run.folder / "death"
 
     def die(*arguments: Any, **options: Any) -> None:
         death.touch()
@@ -423,7 +429,7 @@ def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, th
         on_epoch({"epoch": 1, "val": {"RSUM": data.val.texts.sum().item()}})
 
     tuning.fit = sum_rows if worker else die
-    tuning._worker_process(worker, run, data, threads)
+    tuning._worker_process(worker, run, data, canonical, threads)
 
 
 def test_two_processes_go_on_where_one_stopped_and_a_dead_one_is_replaced(run, data, trained, monkeypatch):

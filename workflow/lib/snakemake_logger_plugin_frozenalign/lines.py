@@ -7,15 +7,19 @@ from textwrap import wrap
 INDENT = "    "
 WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}
 SUBJECTS = ("experiment", "study")
+ONLY_WORKER = "1-of-1"
 STACK = re.compile(r'^  File ".*", line \d+, in .*\n?', re.MULTILINE)
 ORIGIN = re.compile(r'^WorkflowError(?: in file ".*", line \d+)?:\n')
 
 
 def description(rule: str, wildcards: Mapping[str, str]) -> str:
-    """Return what a job is called: train mlp, seed 0."""
+    """Return what a job is called: train mlp, seed 0; tune quick, worker 2 of 4."""
+    title = rule.removesuffix("_worker").replace("_", " ")
     subjects = [str(wildcards[name]) for name in SUBJECTS if name in wildcards]
-    others = [f"{name} {value}" for name, value in wildcards.items() if name not in SUBJECTS]
-    return ", ".join([" ".join([rule.replace("_", " "), *subjects]), *others])
+    others = {name: value for name, value in wildcards.items() if name not in SUBJECTS and value != ONLY_WORKER}
+    if "worker" in others:
+        others["worker"] = others["worker"].replace("-of-", " of ")
+    return ", ".join([" ".join([title, *subjects]), *(f"{name} {value}" for name, value in others.items())])
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,8 @@ def _limit(text: str) -> int | None:
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
+    "--study": {"required": True, "type": Path, "help": "study file, config/tuning/NAME.yaml"},
+    "--name": {"help": "name of the study (the file's name)"},
     "--dataset": {"default": "", "help": "name of the data set, for the report"},
     "--data-dir": {"required": True, "type": Path, "help": "folder with the train2017_* files"},
     "--split-dir": {"required": True, "type": Path, "help": "folder with the split's index files"},

@@ -7,6 +7,7 @@ import functools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from frozenalign.configuration.experiments import experiment_from
 from frozenalign.configuration.registrations import heads, losses
@@ -14,6 +15,8 @@ from frozenalign.configuration.schemas import describe, read_schema, validated
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
+AUTO = "auto"
+FILE_STORAGES = ("journal", "sqlite")
 # Columns of trials.csv besides the parameters of a trial.
 TRIAL_COLUMNS = ("number", "state", "value", "epochs", "seconds", "reason")
 
@@ -40,7 +43,9 @@ class Study:
     description: str
     trials: int
     seconds: float | None
+    workers: int
     n_jobs: int
+    storage: str
     data: str
     sampler: dict[str, Any]
     pruner: dict[str, Any]
@@ -58,6 +63,7 @@ class Study:
 def load_study(path: str | Path) -> Study:
     """Read and check one file of config/tuning/: its keys, its base experiment and every entry of the search space."""
     filled = validated(read_yaml(path), read_schema("tuning"), str(path))
+    _check_storage(filled["storage"], f"{path}: storage")
     experiment_from(copy.deepcopy(filled["base"]), f"{path}: base")
     entries = tuple(
         _search_entry(entry, f"{path}: search_space[{i}]") for i, entry in enumerate(filled["search_space"])
@@ -70,6 +76,27 @@ def load_study(path: str | Path) -> Study:
             f"{path}: search_space: {quoted(sorted(repeated)[0])} appears twice; give each entry a `name` of its own"
         )
     return Study(**(filled | {"search_space": entries}))
+
+
+def _check_storage(storage: str, where: str) -> None:
+    """Refuse what is neither a kind of file nor a URL, and a URL with a password, which would end up in logs."""
+    if storage in (AUTO, *FILE_STORAGES):
+        return
+    try:
+        url = urlsplit(storage)
+        has_password = url.password is not None or "pass" in url.query.lower()
+    except ValueError:
+        raise UserError(f"{where}: this is no URL: write it as postgresql://HOST/DATABASE") from None
+    if has_password:
+        raise UserError(
+            f"{where}: the URL has a password in it: take it out, and give it in the environment (PGPASSWORD) or in a "
+            "file that the driver reads (~/.pgpass)"
+        )
+    if not (url.scheme and storage.startswith(f"{url.scheme}://")) or url.scheme.startswith("sqlite"):
+        raise UserError(
+            f"{where}: allowed: {', '.join((AUTO, *FILE_STORAGES))}, or the URL of a database server, "
+            "postgresql://HOST/DATABASE"
+        )
 
 
 def _search_entry(entry: dict[str, Any], where: str) -> SearchEntry:

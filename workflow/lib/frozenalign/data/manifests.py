@@ -2,64 +2,25 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from frozenalign.configuration.result_files import read_result
 from frozenalign.data.embeddings import TRAINING_SET, CheckedSet, EmbeddingFiles, Metadata
 from frozenalign.data.given_files import PAIRS, pairs_digest
+from frozenalign.data.inputs import Manifest
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.rows import open_rows
 from frozenalign.data.splits import SPLITS, UNUSED, Division, SplitIndex
 from frozenalign.system.errors import UserError
-from frozenalign.system.files import text_hash, write_json
+from frozenalign.system.files import write_json
 from frozenalign.system.fingerprints import remember_hashes, remembered_hash
 
 logger = logging.getLogger(__name__)
 FORMAT = 2
 KNOWN_HASHES = "content_hashes.json"
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """The data that decide a model: SHA-256 of the embeddings, and of the rows that train and choose it."""
-
-    images: str
-    texts: str
-    train: str
-    val: str
-
-    def digest(self) -> str:
-        """Return one SHA-256 of all four."""
-        return text_hash(repr(asdict(self)))
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """What a split was made from, and warnings about results on it.
-
-    hashes: SHA-256 of each file by name, and of the image ids of the rows. rows: SHA-256 of each split's row numbers.
-    extra: description of each further evaluation set, by name.
-    """
-
-    hashes: dict[str, str]
-    rows: dict[str, str]
-    warnings: list[str]
-    extra: dict[str, dict[str, Any]]
-
-    @classmethod
-    def read(cls, split_dir: Path) -> "Manifest":
-        """Read the manifest of a split."""
-        content = read_result(split_dir / "manifest.json")
-        return cls(**{name: content[name] for name in ("hashes", "rows", "warnings", "extra")})
-
-    def inputs(self, train: str = "train") -> Inputs:
-        """Return the data that decide a model that is trained on one split and chosen by `val`."""
-        images, texts = (self.hashes[f"{TRAINING_SET}_{kind}_embeddings.pt"] for kind in ("image", "text"))
-        return Inputs(images, texts, self.rows[train], self.rows["val"])
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from frozenalign.data.embeddings import (
     open_set,
 )
 from frozenalign.data.given_files import PAIRS
-from frozenalign.data.manifests import KNOWN_HASHES, Inputs, Manifest, SplitFiles, open_split, pairs_of
+from frozenalign.data.inputs import Inputs, Manifest
+from frozenalign.data.manifests import KNOWN_HASHES, SplitFiles, open_split, pairs_of
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.split_findings import extra_doubts

@@ -4,8 +4,11 @@ import contextlib
 import errno
 import fcntl
 import logging
+import math
 import os
+import random
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -52,13 +55,53 @@ def only_writer(folder: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def in_turn(path: Path) -> Iterator[None]:
-    """Hold a lock file during a block, after waiting for its holder."""
+def in_turn(path: Path, patience: float = math.inf) -> Iterator[bool]:
+    """Hold a lock file during a block, after waiting for its holder; yield whether the file system has locks.
+
+    patience: seconds after which a holder is passed over; a stopped process holds its locks, perhaps for hours.
+    """
     with refusals_explained(path):
-        stream = path.open("a+b", buffering=0)
+        stream, has_locks = _wait_for(path, patience)
     with stream:
-        _lock(stream, path.parent, lambda holder: None)
-        yield
+        yield has_locks
+
+
+def is_held(path: Path) -> bool:
+    """Return whether a process of this machine holds a lock file."""
+    with contextlib.suppress(FileNotFoundError), path.open("r+b", buffering=0) as stream:
+        return _try_lock(stream) is None
+    return False
+
+
+def _wait_for(path: Path, patience: float) -> tuple[BinaryIO, bool]:
+    """Open and lock a file; one that cannot be had in time is replaced by a new one, for which all wait anew."""
+    waited_for, deadline = None, math.inf
+    while True:
+        stream = path.open("a+b", buffering=0)
+        has_locks = _try_lock(stream)
+        opened = os.fstat(stream.fileno())
+        with contextlib.suppress(FileNotFoundError):
+            if has_locks is not None and os.path.samestat(opened, path.stat()):
+                return stream, has_locks
+        stream.close()
+        if waited_for != opened.st_ino:
+            waited_for, deadline = opened.st_ino, time.monotonic() + patience
+        elif time.monotonic() > deadline:
+            path.unlink(missing_ok=True)
+        time.sleep(random.uniform(0.001, 0.01))
+
+
+def _try_lock(stream: BinaryIO) -> bool | None:
+    """Lock a file; return False if the file system has no locks, None if another process holds this one."""
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _HELD:
+            return None
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -106,25 +149,12 @@ def _lock(stream: BinaryIO, folder: Path, if_held: Callable[[str], None]) -> boo
 
     if_held: called with the name of another process that holds the file, which is then waited for.
     """
-    try:
-        if not _is_free(stream):
-            stream.seek(0)
-            if_held(stream.read().decode(errors="replace").strip() or "another process")
-            fcntl.flock(stream, fcntl.LOCK_EX)
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
-            raise
+    has_locks = _try_lock(stream)
+    if has_locks is None:
+        stream.seek(0)
+        if_held(stream.read().decode(errors="replace").strip() or "another process")
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        return True
+    if not has_locks:
         logger.warning("%s: this file system has no locks: do not start a second run that writes there", folder)
-        return False
-    return True
-
-
-def _is_free(stream: BinaryIO) -> bool:
-    """Lock a file if no other process holds it, and return whether that was so."""
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno in _HELD:
-            return False
-        raise
-    return True
+    return has_locks

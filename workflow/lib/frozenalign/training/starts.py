@@ -17,7 +17,7 @@ from frozenalign.closed_forms.canonical_maps import (
 )
 from frozenalign.closed_forms.registry import Candidate, LinearPair
 from frozenalign.configuration.result_files import checked_facts
-from frozenalign.data.manifests import Inputs
+from frozenalign.data.inputs import Inputs
 from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import ResidentPairs, TrainingPairs, pair_chunks
 from frozenalign.models.dual_encoder import DualEncoder, Standardize, TowerBesidePath, WhitenedTower

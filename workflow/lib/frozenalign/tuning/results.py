@@ -4,11 +4,10 @@ from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from frozenalign.system.errors import UserError
-from frozenalign.tuning.study import REASON
-from frozenalign.tuning.trial_budget import counted_trials
+from frozenalign.tuning.trial_budget import REASON, counted_trials
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
@@ -26,12 +25,17 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def best_experiment(study: optuna.Study) -> dict[str, Any]:
-    """Return the best completed trial's experiment as the content of an experiment file."""
-    complete = [trial for trial in counted_trials(study) if trial.state == TrialState.COMPLETE]
+def best_trial(study: optuna.Study) -> FrozenTrial:
+    """Return the completed trial with the highest value among those that count."""
+    complete = _complete_trials(study)
     if not complete:
         raise UserError(f"study {study.study_name!r} has no completed trial: raise `trials`, or set pruner.type: none")
-    best = max(complete, key=lambda trial: trial.value)
+    return max(complete, key=lambda trial: trial.value)
+
+
+def best_experiment(study: optuna.Study) -> dict[str, Any]:
+    """Return the best completed trial's experiment as the content of an experiment file."""
+    best, complete = best_trial(study), _complete_trials(study)
     described = f"Best of {len(counted_trials(study))} trials of the study {study.study_name} (trial {best.number})."
     if len(complete) > 1 and len({trial.value for trial in complete}) == 1:
         described += f" Warning: every trial has the validation RSUM {best.value:.1f}, so that none was chosen."
@@ -40,10 +44,13 @@ def best_experiment(study: optuna.Study) -> dict[str, Any]:
 
 def importances(study: optuna.Study) -> dict[str, float]:
     """Return each parameter's share of the differences between trials (PED-ANOVA); empty where trials are too few."""
-    complete = [trial for trial in counted_trials(study) if trial.state == TrialState.COMPLETE]
-    if len({trial.value for trial in complete}) < 2:
+    if len({trial.value for trial in _complete_trials(study)}) < 2:
         return {}
     try:
         return optuna.importance.get_param_importances(study)
     except (ValueError, RuntimeError):
         return {}
+
+
+def _complete_trials(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in counted_trials(study) if trial.state == TrialState.COMPLETE]

@@ -1,4 +1,4 @@
-"""The trials of a study in an SQLite file, which may be busy, slow, damaged or on a full disk."""
+"""Where the trials of a study are kept: what all kinds share, and an SQLite file, busy, slow, damaged or full."""
 
 import contextlib
 import errno
@@ -7,6 +7,7 @@ import os
 import random
 import sqlite3
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,15 +30,68 @@ LONGEST_WAIT_SECONDS = 5.0
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _REFUSED = {sqlite3.SQLITE_FULL: errno.ENOSPC, sqlite3.SQLITE_READONLY: errno.EROFS, sqlite3.SQLITE_PERM: errno.EACCES}
-_FAILURES = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error)
+FAILURES = (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError, sqlite3.Error)
 
 
 class StorageError(UserError):
-    """The study's database cannot be read or written; the trial under way is not counted."""
+    """The study's trials cannot be read or written; the trial under way is not counted."""
+
+
+class Store(ABC):
+    """A place for the trials of a study, which many processes use at the same time.
+
+    patience: seconds after which it is no longer waited for.
+    """
+
+    patience: float
+
+    @abstractmethod
+    def open(self) -> BaseStorage:
+        """Return the place, made if missing, as a storage that waits while it is busy; a damaged one is refused."""
+
+    @property
+    @abstractmethod
+    def removal(self) -> str:
+        """What to do to begin the study anew, as the end of a sentence."""
+
+    def key(self, study: str) -> str:
+        """Return the name under which a study is kept here."""
+        return study
+
+
+def patient(storage: BaseStorage, ask: Callable[[Callable[[], Any]], Any]) -> BaseStorage:
+    """Return a storage whose operations are those of another, each called by `ask`."""
+
+    def asked(name: str) -> Callable[..., Any]:
+        operation = getattr(storage, name)
+        return lambda self, *arguments, **options: ask(lambda: operation(*arguments, **options))
+
+    operations = {name: asked(name) for name in BaseStorage.__abstractmethods__}
+    return type("PatientStorage", (BaseStorage,), operations)()
+
+
+def repeated(operation: Callable[[], Any], patience: float, refusal_of: Callable[[Exception, bool], str | None]) -> Any:
+    """Return the result of an operation, repeated after growing waits while it is refused for the moment.
+
+    refusal_of: given an error, and whether time is up, returns the sentence to stop with, or None to try again.
+    Repeating is safe: every operation of a storage is one transaction, and a refused one was rolled back.
+    """
+    began = time.monotonic()
+    wait = FIRST_WAIT_SECONDS
+    while True:
+        try:
+            return operation()
+        except FAILURES as error:
+            if sentence := refusal_of(error, time.monotonic() - began >= patience):
+                raise StorageError(sentence) from error
+            logger.debug("the storage is busy: trying again in %.2f s", wait)
+        # Two processes that were refused together must not repeat together.
+        time.sleep(wait * random.uniform(0.5, 1.0))
+        wait = min(2 * wait, LONGEST_WAIT_SECONDS)
 
 
 @dataclass(frozen=True)
-class Database:
+class Database(Store):
     """A study's SQLite file.
 
     patience: seconds after which a busy database is a StorageError.
@@ -47,31 +101,27 @@ class Database:
     patience: float = PATIENCE_SECONDS
 
     def ask(self, operation: Callable[[], Any]) -> Any:
-        """Return the result of an operation, repeated after growing waits while the database is busy.
-
-        Repeating is safe: every operation of a storage is one transaction, and a refused one was rolled back.
-        """
-        began = time.monotonic()
-        wait = FIRST_WAIT_SECONDS
-        while True:
-            try:
-                return operation()
-            except _FAILURES as error:
-                code = _sqlite_code(error)
-                if code not in _BUSY or time.monotonic() - began >= self.patience:
-                    raise StorageError(self._sentence(code, error)) from error
-                logger.debug("%s is busy: trying again in %.2f s", self.path, wait)
-            # Two processes that were refused together must not repeat together.
-            time.sleep(wait * random.uniform(0.5, 1.0))
-            wait = min(2 * wait, LONGEST_WAIT_SECONDS)
+        """Return the result of an operation, repeated while the database is busy."""
+        return repeated(operation, self.patience, self._refusal)
 
     def open(self) -> BaseStorage:
-        """Return the database, made if missing, as a storage that waits while it is busy; a damaged one is refused."""
+        """Return the database, made if missing; a damaged one is refused."""
         self.ask(self._refuse_damage)
         # In a URL a question mark would end the path, and Optuna replaces braces.
         url = f"sqlite:///file:{quote(os.fsencode(self.path))}?uri=true"
         options = {"connect_args": {"timeout": min(ASKING_SECONDS, self.patience)}}
-        return _patient(self.ask(lambda: get_storage(RDBStorage(url, engine_kwargs=options))), self)
+        return patient(self.ask(lambda: get_storage(RDBStorage(url, engine_kwargs=options))), self.ask)
+
+    @property
+    def removal(self) -> str:
+        """The file to delete."""
+        return f"delete {self.path}"
+
+    def _refusal(self, error: Exception, time_is_up: bool) -> str | None:
+        code = _sqlite_code(error)
+        if code in _BUSY and not time_is_up:
+            return None
+        return self._sentence(code, error)
 
     def _refuse_damage(self) -> None:
         if not self.path.exists():
@@ -112,14 +162,3 @@ def _sqlite_code(error: BaseException | None) -> int | None:
             return getattr(cause, "sqlite_errorcode", 0) & 0xFF
         error = error.__cause__ or error.__context__
     return None
-
-
-def _patient(storage: BaseStorage, database: Database) -> BaseStorage:
-    """Return a storage with the operations of another, each repeated while the database is busy."""
-
-    def repeated(name: str) -> Callable[..., Any]:
-        operation = getattr(storage, name)
-        return lambda self, *arguments, **options: database.ask(lambda: operation(*arguments, **options))
-
-    operations = {name: repeated(name) for name in BaseStorage.__abstractmethods__}
-    return type("PatientStorage", (BaseStorage,), operations)()

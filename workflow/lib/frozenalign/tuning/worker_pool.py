@@ -1,12 +1,11 @@
 """Worker processes that one coordinator starts, replaces and stops; they never outlive it."""
 
-import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from typing import Any
 
@@ -27,13 +26,13 @@ def prepare_workers(module: str) -> None:
 class WorkerPool(dict[int, Any]):
     """The processes that run one function, numbered in the order of their start.
 
-    target: called as target(number, *arguments). Leaving the block kills the workers that still run.
+    target: called as target(number, *arguments), with the next of `numbers`. Leaving the block kills the workers that
+    still run.
     """
 
-    def __init__(self, target: Callable[..., None], *arguments: Any) -> None:
+    def __init__(self, target: Callable[..., None], *arguments: Any, numbers: Iterator[int]) -> None:
         super().__init__()
-        self._target, self._arguments = target, arguments
-        self._numbers = itertools.count()
+        self._target, self._arguments, self._numbers = target, arguments, numbers
 
     def __enter__(self) -> "WorkerPool":
         return self

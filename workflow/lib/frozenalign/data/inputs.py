@@ -1,0 +1,47 @@
+"""What a split's manifest says of the data that decide a model; read without PyTorch."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from frozenalign.configuration.result_files import read_result
+from frozenalign.system.files import text_hash
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The data that decide a model: SHA-256 of the embeddings, and of the rows that train and choose it."""
+
+    images: str
+    texts: str
+    train: str
+    val: str
+
+    def digest(self) -> str:
+        """Return one SHA-256 of all four."""
+        return text_hash(repr(asdict(self)))
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a split was made from, and warnings about results on it.
+
+    hashes: SHA-256 of each file by name, and of the image ids of the rows. rows: SHA-256 of each split's row numbers.
+    extra: description of each further evaluation set, by name.
+    """
+
+    hashes: dict[str, str]
+    rows: dict[str, str]
+    warnings: list[str]
+    extra: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, split_dir: Path) -> "Manifest":
+        """Read the manifest of a split."""
+        content = read_result(split_dir / "manifest.json")
+        return cls(**{name: content[name] for name in ("hashes", "rows", "warnings", "extra")})
+
+    def inputs(self, train: str = "train") -> Inputs:
+        """Return the data that decide a model that is trained on one split and chosen by `val`."""
+        images, texts = (self.hashes[f"train2017_{kind}_embeddings.pt"] for kind in ("image", "text"))
+        return Inputs(images, texts, self.rows[train], self.rows["val"])

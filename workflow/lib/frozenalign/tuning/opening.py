@@ -1,0 +1,125 @@
+"""A study as it is asked for, opened where its trials are kept, with the sampler and the pruner that it names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import TrialState
+
+from frozenalign.configuration.search_space import space_difference, space_text
+from frozenalign.configuration.studies import AUTO, Study, load_study
+from frozenalign.configuration.variants import checked_name
+from frozenalign.data.inputs import Manifest
+from frozenalign.system.errors import UserError
+from frozenalign.tuning.journal import Journal
+from frozenalign.tuning.server import Server
+from frozenalign.tuning.storage import Database, Store
+from frozenalign.tuning.trial_budget import REASON, counted_trials
+
+FAILURES_BEFORE_STOPPING = 10
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """A study, its folder, the hash of its data, and the name of their data set, for a server that holds several."""
+
+    name: str
+    study: Study
+    folder: Path
+    inputs_hash: str
+    dataset: str = ""
+
+    @property
+    def files(self) -> dict[str, Database | Journal]:
+        """Return the files that may hold the trials, by the name of their kind."""
+        return {"sqlite": Database(self.folder / "study.db"), "journal": Journal(self.folder / "study.journal")}
+
+    @property
+    def store(self) -> Store:
+        """Return where the trials are kept: where the study says, else where they are, else what suits the workers."""
+        if self.study.storage != AUTO:
+            return self.files.get(self.study.storage) or Server(self.study.storage, self.dataset)
+        there = [file for file in self.files.values() if file.path.exists()]
+        return (there or [self.files["journal" if self.study.workers > 1 else "sqlite"]])[0]
+
+    @property
+    def queue(self) -> Path:
+        """Return the lock file that is held while a trial is given to a worker or taken from one."""
+        return self.folder / "study.queue.lock"
+
+
+def asked_study(path: Path, name: str | None, folder: Path, split_dir: Path, dataset: str) -> StudyRun:
+    """Return the study of a file, by default under the file's name, on the data of a split."""
+    study = load_study(path)
+    name = checked_name(name or path.stem, "the study")
+    return StudyRun(name, study, folder, Manifest.read(split_dir).inputs(study.data).digest(), dataset)
+
+
+def create_study(run: StudyRun) -> optuna.Study:
+    """Return a study, made if it is new; one whose trials lie in a file that it does not name any more is refused."""
+    run.folder.mkdir(parents=True, exist_ok=True)
+    for file in run.files.values():
+        if file.path.exists() and file != run.store:
+            raise UserError(
+                f"study {run.name!r} has trials in {file.path}, and its `storage` is another: take that key out of the "
+                f"study's file to go on with them, or {file.removal} to begin anew"
+            )
+    return open_study(run, worker=0)
+
+
+def open_study(run: StudyRun, worker: int) -> optuna.Study:
+    """Return a study, made on first use; a changed search space or other data under its name are refused."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    place = {"study_name": run.store.key(run.name), "storage": run.store.open()}
+    pruner = build_pruner(run.study.pruner)
+    try:
+        study = optuna.load_study(**place, pruner=pruner)
+    except KeyError:
+        study = optuna.create_study(**place, pruner=pruner, direction="maximize", load_if_exists=True)
+    study.sampler = _sampler(run.study, worker, len(study.trials))
+    known = study.user_attrs
+    for key, value in (("search_space", space_text(run.study)), ("inputs_hash", f"{run.study.data} {run.inputs_hash}")):
+        if key not in known:
+            study.set_user_attr(key, value)
+        elif known[key] != value:
+            is_space = key == "search_space"
+            changed = space_difference(known[key], value) if is_space else "the split or the embeddings are others"
+            raise UserError(
+                f"study {run.name!r} has trials that do not fit any more: {changed}. "
+                f"Give the changed study a new name (copy its file in config/tuning/), or {run.store.removal}"
+            )
+    return study
+
+
+def _sampler(study: Study, worker: int, trials_so_far: int) -> optuna.samplers.BaseSampler:
+    """Return a sampler whose seed differs between workers and between a study's interruptions."""
+    seed = study.sampler["seed"] + worker + 1000 * trials_so_far
+    if study.sampler["type"] == "random":
+        return optuna.samplers.RandomSampler(seed=seed)
+    return optuna.samplers.TPESampler(seed=seed, n_startup_trials=study.sampler["startup_trials"])
+
+
+def build_pruner(settings: Mapping[str, Any]) -> optuna.pruners.BasePruner:
+    """Return the pruner that a study's `pruner` section describes."""
+    if settings["type"] == "none":
+        return optuna.pruners.NopPruner()
+    if settings["type"] == "hyperband":
+        return optuna.pruners.HyperbandPruner(min_resource=max(1, settings["warmup_epochs"]))
+    before = settings["startup_trials"], settings["warmup_epochs"]
+    if settings["type"] == "median":
+        return optuna.pruners.MedianPruner(*before)
+    return optuna.pruners.PercentilePruner(settings["keep"], *before)
+
+
+def refuse_only_failures(run: StudyRun, study: optuna.Study) -> None:
+    """Stop a study of which every trial so far has failed, with the last reason."""
+    finished = counted_trials(study)
+    failed = [trial for trial in finished if trial.state == TrialState.FAIL]
+    if failed and len(failed) == len(finished) >= min(run.study.trials, FAILURES_BEFORE_STOPPING):
+        reason = failed[-1].user_attrs.get(REASON)
+        raise UserError(
+            f"study {run.name!r}: all {len(failed)} trials failed; the last reason: {reason}. "
+            f"Mend the cause, {run.store.removal} and run again"
+        )
