@@ -90,7 +90,15 @@ def split_dir(wildcards, input):
     return os.path.dirname(input.manifest)
 
 
-def gpus():
-    """Return 1 where a job will take a GPU of this machine, so that two never share it; profiles ask for more."""
-    there = shutil.which("nvidia-smi") is not None
+def gpus(wildcards):
+    """Return 1 if a job takes a GPU: of this machine, so that two never share it, or of a cluster.
+
+    Profiles lower it to 0 for a cluster without GPUs.
+    """
+    there = workflow.non_local_exec or shutil.which("nvidia-smi") is not None
     return int(config["device"] == "cuda" or (config["device"] == "auto" and there))
+
+
+def gpus_nearby(wildcards):
+    """Return 1 if a short job takes a GPU; on a cluster it would wait for one longer than it computes without."""
+    return gpus(wildcards) if config["device"] == "cuda" or workflow.local_exec else 0

@@ -24,7 +24,7 @@ rule tune:
     resources:
         mem_mb=lambda wildcards, attempt: (2000 + data_mb(wildcards) + 1000 * workers(wildcards)) * attempt,
         runtime=720,
-        gpu=gpus(),
+        gpu=gpus,
     params:
         *code("tune"),
         content=content(study_file, embedding_files),
