@@ -56,7 +56,8 @@ SlurmdSpoolDir={folder}/spool/%n
 StateSaveLocation={folder}/state
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.%n.log
-PartitionName=main Nodes=ALL Default=YES DefMemPerCPU=500 State=UP
+EnforcePartLimits=ALL
+PartitionName=main Nodes=ALL Default=YES DefMemPerCPU=500 MaxTime=2000 State=UP
 """
 NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs={cpus} RealMemory={memory_mb}{gres}"
 ACCOUNTING = """

@@ -33,18 +33,42 @@ READ = {
         *(f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")),
     ],
 }
+# A lock held by another, a full disk, a lack of memory: their sentences say so.
+MENDED_BY_ANOTHER_ATTEMPT = r"memory|run the same command again"
 KNOWN_HASHES = Path(".snakemake/content_hashes.json")
 
 
 def step(script):
     """Return a function that gives the words of a shell command that runs a script.
 
-    Its Python is that of the conda environment, where there is one, else the one that runs Snakemake.
+    Its Python is that of the conda environment or container, where there is one, else the one that runs Snakemake.
     """
     python = "python" if workflow.deployment_settings.deployment_method else sys.executable
     words = [python, str(SCRIPTS), script]
+
     # Snakemake does not record parameters that depend on the input: a job does not rerun because the project moved.
-    return lambda wildcards, input: words
+    def command(wildcards, input):
+        said = mistake(script, wildcards)
+        return [python, "-c", "import sys; sys.exit(sys.argv[1])", said] if said else words
+
+    return command
+
+
+def mistake(rule, wildcards):
+    """Return the error with which the attempt before this one ended, if another would end alike, or nothing.
+
+    A training that diverged would diverge again, after hours; what kills a job leaves no error.
+    """
+    if workflow.attempt == 1 or not workflow.is_rule(rule):
+        return ""
+    lines = [line for log in map(Path, workflow.get_rule(rule).expand_log(wildcards)) for line in last_lines(log)]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return next((error for error in errors if not re.search(MENDED_BY_ANOTHER_ATTEMPT, error)), "")
+
+
+def last_lines(path):
+    """Return the last ten lines of a log, or none where there is no log."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-10:] if path.is_file() else []
 
 
 def code(script):
@@ -93,8 +117,10 @@ def split_dir(wildcards, input):
 def gpus(wildcards):
     """Return 1 if a job takes a GPU: of this machine, so that two never share it, or of a cluster.
 
-    Profiles lower it to 0 for a cluster without GPUs.
+    Profiles lower it to 0 for a cluster without GPUs, which Snakemake within a job does not know.
     """
+    if workflow.remote_exec:
+        return int("SLURM_GPUS" in os.environ)
     there = workflow.non_local_exec or shutil.which("nvidia-smi") is not None
     return int(config["device"] == "cuda" or (config["device"] == "auto" and there))
 

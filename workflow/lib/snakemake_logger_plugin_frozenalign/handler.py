@@ -62,6 +62,7 @@ class LogHandler(LogHandlerBase):
         self.progress: Progress | None = None
         self.running: dict[int, Job] = {}
         self.failed: dict[int, str] = {}
+        self.said: dict[int, list[str]] = {}
         self.stopping = False
         self.dataset: str | None = None
         self.events: dict[LogEvent, Callable[[LogRecord], None]] = {
@@ -159,7 +160,12 @@ class LogHandler(LogHandlerBase):
         self.failed[record.jobid] = job.description
         # What an executor keeps of a job, its own log after those of the rule, tells only what these do not.
         ends = next(filter(None, map(logs.complaint, job.written(record.log))), [])
-        said = [*executor.plain(record.rule_msg or "", job.rule), *ends]
+        reasons = [*executor.plain(record.rule_msg or "", job.rule), *ends]
+        if reasons and self.said.get(record.jobid) == reasons:
+            self._write(f"{job.description}: failed as before")
+            return
+        self.said[record.jobid] = reasons
+        said = [*reasons[: len(reasons) - len(ends)], *(f"{name}: {value}" for name, value in record.aux.items()), *ends]
         failure = lines.failure_lines(job.description, seconds, job.killed, said, record.log)
         self._write(self.snakemake.decorate(record, lines.indented(failure, self._width())))
 
