@@ -20,7 +20,7 @@ def assert_equal(models, others) -> None:
 
 
 def test_a_run_ends_without_accounting_on_nodes_smaller_than_the_profile_asks_for(plain, project):
-    targets = [f"results/tiny/{name}/seed0" for name in ("slow", "ridge")]
+    targets = [f"results/tiny/{name}/seed0" for name in ("quick", "ridge")]
     wanted = [f"{targets[0]}/evaluation_results/metrics.json", f"{targets[1]}/best_model.pt"]
     too_much = ["--set-resources", "train:mem_mb=100000"]
     status, said = project.finished(project.snakemake(plain, "slurm", *wanted, *too_much))
@@ -58,7 +58,6 @@ def test_a_cancelled_training_goes_on_with_accounting_and_has_the_gpu_to_itself(
     rows = accounting.ask("sacct", "-X", "-n", "-P", "--format=Comment,State,ReqTRES").splitlines()
     gpus = {"gres/gpu=1" in row for row in rows if "rule_train" in row}
     assert gpus == {True} and not any("gres/gpu" in row for row in rows if "rule_evaluate" in row)
-    assert {"seed0": undisturbed["seed0"]}.keys() == project.models().keys()
     assert_equal(project.models(), {"seed0": undisturbed["seed0"]})
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 from frozenalign.system.errors import UserError
 from frozenalign.system.fingerprints import content_rows, import_closure
@@ -107,6 +108,19 @@ def refuse_unwritable_results():
     """Stop if no file can be written to the results folder."""
     with told_by_snakemake():
         refuse_unwritable("results")
+
+
+def takes_an_image():
+    """Return whether steps run in a container: --sdm apptainer."""
+    return DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+
+
+def image():
+    """Return the container image, without which Snakemake would run the steps on the host in silence."""
+    path = WORKFLOW.parent / "envs" / "frozenalign.sif"
+    if not path.is_file():
+        raise WorkflowError(f"--sdm apptainer needs {path}, which is not there: build it with make image")
+    return str(path)
 
 
 def split_dir(wildcards, input):

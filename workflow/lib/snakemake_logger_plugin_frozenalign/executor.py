@@ -2,7 +2,7 @@
 
 import re
 
-REFUSED = re.compile(r"(?:sbatch failed\. The error message was '|Error submitting jobscript)(.*?)(?:'\n|$)", re.DOTALL)
+REFUSED = re.compile(r"(?:sbatch failed\. The error message was '|Error submitting jobscript)(.*?)(?:'\.?\n|$)", re.DOTALL)
 ENDED = re.compile(r"SLURM-job '(\w+)' failed.*?SLURM status is:\s*'(\w+)'", re.DOTALL)
 POINTER = re.compile(r"\s*For further error details see the cluster/cloud log.*", re.DOTALL)
 SBATCH = re.compile(r"\s*sbatch: (?:error|fatal): |^\s*\(exit code \d+\):\s*")
