@@ -6,18 +6,20 @@ export PATH := $(BIN):$(PATH)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 CPU_BUILD := envs/constraints-cpu.txt
 
-.PHONY: help setup demo test soak lint bench reference lock audit clean
+.PHONY: help setup demo test test-cluster soak lint bench reference lock audit image clean
 
 help:
 	@echo "make setup   install the pinned packages into $(VENV)"
 	@echo "make demo    run the default workflow on generated data, to the report"
 	@echo "make test    run the tests"
+	@echo "make test-cluster   test the cluster profiles on a Slurm that is started on this host (about 5 minutes)"
 	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 10 minutes)"
 	@echo "make lint    check style and imports: ruff, snakefmt, import-linter, snakemake --lint"
 	@echo "make bench   time training, evaluation and memory"
 	@echo "make reference   write config/README.md from the schemas and docstrings"
 	@echo "make lock    write the hashes of the pinned packages after a change in envs/requirements*.txt"
 	@echo "make audit   check the pinned packages for known vulnerabilities"
+	@echo "make image   build envs/frozenalign.sif for snakemake --sdm apptainer"
 	@echo "make clean   empty results/, unless there are embeddings in it"
 
 setup: $(VENV)/installed
@@ -43,6 +45,20 @@ test: setup
 	python -m pytest tests -n auto --maxprocesses 4 --dist loadfile
 	@echo "All tests passed. Time benchmarks: make bench"
 
+# Where the packages cannot be installed, the tests say so and are skipped.
+SLURM_PACKAGES := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge slurmdbd slurm-wlm-mysql-plugin mariadb-server
+test-cluster: setup $(VENV)/cluster-plugins
+	@command -v slurmctld slurmdbd > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null || \
+	{ apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends $(SLURM_PACKAGES); } > /dev/null 2>&1 || \
+	echo "warning: apt-get could not install Slurm"
+	@echo "Running the tests in tests/cluster"
+	timeout 600 python -m pytest tests/cluster -m cluster -rs --durations 0
+
+$(VENV)/cluster-plugins: envs/requirements-cluster.txt | setup
+	@rm -rf $@
+	@$(INSTALL) --no-deps --target $@ -r envs/requirements-cluster.txt
+	@touch $@
+
 soak: setup
 	@echo "Injecting faults: tests/faults, the long part"
 	timeout 600 python -m pytest tests/faults -m soak --durations 0
@@ -67,6 +83,10 @@ audit: setup
 	@command -v pip-audit > /dev/null || { echo "error: pip-audit is not installed: run pip install pip-audit" >&2; exit 1; }
 	@pip-audit --strict --disable-pip --require-hashes -r envs/requirements-dev.txt -r envs/constraints.txt || \
 	{ echo "error: a package is vulnerable, or could not be looked up for want of network: see above" >&2; exit 1; }
+
+image:
+	@command -v apptainer > /dev/null || { echo "error: apptainer is not installed: install it, or build envs/frozenalign.sif where it is" >&2; exit 1; }
+	apptainer build --force envs/frozenalign.sif envs/apptainer.def
 
 clean:
 	@! find results/ -name '*2017_*' 2> /dev/null | grep . || { echo "error: results/ holds the embeddings above, which no step makes again: move or delete them first" >&2; exit 1; }

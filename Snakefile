@@ -29,6 +29,11 @@ with told_by_snakemake():
     RUN = checked_files(config, CONFIGURATIONS)
 
 
+if takes_an_image():
+
+    container: image()
+
+
 onstart:
     refuse_unwritable_results()
 

@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 ENVS = Path(__file__).parent
-FILES = ("requirements-pip.txt", "requirements.txt", "requirements-dev.txt")
+FILES = ("requirements-pip.txt", "requirements.txt", "requirements-dev.txt", "requirements-cluster.txt")
 CONSTRAINTS = "constraints.txt"
 OLDEST_PYTHON = "3.11"
 OPTIONS = (
@@ -48,9 +48,9 @@ def locked(path: Path) -> dict[str, str]:
 
 
 def pinned(path: Path) -> list[str]:
-    """Return the pins of a requirement file and of the files it includes."""
+    """Return the pins of a requirement file and of the requirement files it includes or is held to."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    included = [line.removeprefix("-r ") for line in lines if line.startswith("-r ")]
+    included = [line[len("-r ") :] for line in lines if line.startswith(("-r ", "-c requirements"))]
     own = [line.rstrip(" \\") for line in lines if re.match(r"[A-Za-z0-9]", line)]
     return [*own, *(pin for name in included for pin in pinned(path.parent / name))]
 

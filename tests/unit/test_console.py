@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from snakemake_logger_plugin_frozenalign import LogHandler, lines, logs
+from snakemake_logger_plugin_frozenalign import LogHandler, executor, lines, logs
 from snakemake_logger_plugin_frozenalign.progress import COLLECTING, Progress
 
 ROOT = Path(__file__).parents[2]
@@ -285,3 +285,49 @@ def test_snakemakes_own_console_takes_over_when_it_is_asked_for(run, capsys, ask
     run.start_job(1, experiment="mlp")
     assert not run.handler.writes_to_stream
     assert shown(capsys) == []
+
+
+REFUSED = (
+    "SLURM sbatch failed. The error message was 'sbatch: error: {reason}\n"
+    "sbatch: error: Batch job submission failed: {reason}'.\n    sbatch call:\n        sbatch --parsable\n"
+    "For further error details see the cluster/cloud log and the log files of the involved rule(s)."
+)
+
+
+@pytest.mark.parametrize(
+    ("reason", "key"),
+    [
+        ("Invalid account or account/partition combination specified", "set `account`"),
+        ("invalid partition specified: gpu", "set `partition`"),
+        ("Invalid qos specification", "qos=NAME"),
+        ("Memory specification can not be satisfied", "--set-resources train:mem_mb=N"),
+        ("CPU count per node can not be satisfied", "--set-threads train=N"),
+        ("Requested time limit is invalid (missing or exceeds some limit)", "--set-resources train:runtime=MINUTES"),
+        ("Invalid generic resource (gres) specification", "--set-resources train:gpu=0"),
+        ("Requested node configuration is not available", "--set-threads train=N"),
+        ("Something new", "sbatch --test-only"),
+    ],
+)
+def test_a_refused_job_is_one_sentence_that_names_the_key_to_set(reason, key):
+    (sentence,) = executor.plain(REFUSED.format(reason=reason), "train")
+    assert sentence.startswith(f"Slurm refuses the job: {reason}: ")
+    assert key in sentence
+    said = f"Error submitting jobscript (exit code 1):\nsbatch: error: Batch job submission failed: {reason}\n"
+    assert executor.plain(said, "train") == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("CANCELLED", ["Slurm ended job 7 because somebody cancelled it"]),
+        ("TIMEOUT", ["Slurm ended job 7 at its time limit; --set-resources tune:runtime=MINUTES raises it"]),
+        ("FAILED", []),
+    ],
+)
+def test_how_slurm_ended_a_job_is_said_unless_its_log_says_it(state, said):
+    text = f"SLURM-job '7' failed, SLURM status is: '{state}'. Detailed failure reason unavailable."
+    assert executor.plain(text, "tune") == said
+
+
+def test_what_another_executor_says_stands_as_it_is():
+    assert executor.plain("out of memory", "train") == ["out of memory"]

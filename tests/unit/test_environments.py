@@ -16,7 +16,10 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "matplotlib": "matplotlib-base"}
-REQUIREMENTS = ["requirements-pip.txt", "requirements.txt", "requirements-dev.txt", "constraints.txt"]
+REQUIREMENTS = [
+    *("requirements-pip.txt", "requirements.txt", "requirements-dev.txt", "requirements-cluster.txt"),
+    "constraints.txt",
+]
 OWN = {"workflow", "frozenalign", "snakemake_logger_plugin_frozenalign"}
 IMPORT_NAMES = {
     "snakemake_interface_logger_plugins": "snakemake-interface-logger-plugins",

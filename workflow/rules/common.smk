@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 from frozenalign.system.accelerators import accelerator_count
 from frozenalign.system.errors import UserError
@@ -38,6 +39,8 @@ READ = {
         *(f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")),
     ],
 }
+# A lock held by another, a full disk, a lack of memory: their sentences say so.
+MENDED_BY_ANOTHER_ATTEMPT = r"memory|run the same command again"
 KNOWN_HASHES = Path(".snakemake/content_hashes.json")
 LISTS = Path(".snakemake/arguments")
 
@@ -45,12 +48,34 @@ LISTS = Path(".snakemake/arguments")
 def step(script):
     """Return a function that gives the words of a shell command that runs a script.
 
-    Its Python is that of the conda environment, where there is one, else the one that runs Snakemake.
+    Its Python is that of the conda environment or container, where there is one, else the one that runs Snakemake.
     """
     python = "python" if workflow.deployment_settings.deployment_method else sys.executable
-    words = [python, str(SCRIPTS), script]
+    words = [python, str(SCRIPTS)]
+
     # Snakemake does not record parameters that depend on the input: a job does not rerun because the project moved.
-    return lambda wildcards, input: words
+    def command(wildcards, input):
+        said = mistake(script, wildcards)
+        return [*words, *([f"--ends-with={said}"] if said else []), script]
+
+    return command
+
+
+def mistake(rule, wildcards):
+    """Return the error with which the attempt before this one ended, if another would end alike, or nothing.
+
+    A training that diverged would diverge again, after hours; what kills a job leaves no error.
+    """
+    if workflow.attempt == 1 or not workflow.is_rule(rule):
+        return ""
+    lines = [line for log in map(Path, workflow.get_rule(rule).expand_log(wildcards)) for line in last_lines(log)]
+    errors = [line for line in lines if line.startswith("error: ")]
+    return next((error for error in errors if not re.search(MENDED_BY_ANOTHER_ATTEMPT, error)), "")
+
+
+def last_lines(path):
+    """Return the last ten lines of a log, or none where there is no log."""
+    return path.read_text(encoding="utf-8", errors="replace").splitlines()[-10:] if path.is_file() else []
 
 
 def code(script):
@@ -107,17 +132,40 @@ def listed(arguments):
     return f"@{path}"
 
 
+def takes_an_image():
+    """Return whether steps run in a container: --sdm apptainer."""
+    return DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+
+
+def image():
+    """Return the container image, without which Snakemake would run the steps on the host in silence."""
+    path = WORKFLOW.parent / "envs" / "frozenalign.sif"
+    if not path.is_file():
+        raise WorkflowError(f"--sdm apptainer needs {path}, which is not there: build it with make image")
+    return str(path)
+
+
 def split_dir(wildcards, input):
     """Return the folder of the split among a job's inputs."""
     return os.path.dirname(input.manifest)
 
 
-def gpus(processes=1):
-    """Return how many GPUs of this machine a job takes, at most one a process; profiles ask for more.
+def gpus(wildcards, processes=1):
+    """Return how many GPUs a job takes, at most one a process: of this machine, or of a cluster.
 
-    A job that names its GPU takes all, so that no two jobs share that one.
+    A job that names its GPU takes all of a machine, so that no two jobs share that one. Profiles lower the number to 0
+    for a cluster without GPUs, which Snakemake within a job does not know.
     """
     if config["device"] == "cpu":
         return 0
+    if workflow.remote_exec:
+        return int("SLURM_GPUS" in os.environ)
+    if workflow.non_local_exec:
+        return processes
     there = max(accelerator_count(), int(config["device"] != "auto"))
     return there if ":" in config["device"] else min(processes, there)
+
+
+def gpus_nearby(wildcards):
+    """Return 1 if a short job takes a GPU; on a cluster it would wait for one longer than it computes without."""
+    return gpus(wildcards) if config["device"] != "auto" or workflow.local_exec else 0

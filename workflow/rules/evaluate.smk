@@ -32,7 +32,7 @@ rule evaluate:
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime=60,
-        gpu=gpus(),
+        gpu=gpus_nearby,
     params:
         *code("evaluate"),
         content=content(data_files, extra_files),
@@ -73,7 +73,7 @@ if DIVISION:
         resources:
             mem_mb=lambda wildcards, attempt: 4000 * attempt,
             runtime=60,
-            gpu=gpus(),
+            gpu=gpus_nearby,
         params:
             *code("evaluate_part"),
             content=content(data_files, extra_files),
@@ -126,7 +126,7 @@ if config["ensembles"]:
         resources:
             mem_mb=lambda wildcards, attempt: 8000 * attempt,
             runtime=60,
-            gpu=gpus(),
+            gpu=gpus_nearby,
         params:
             *code("ensemble"),
             content=content(data_files, extra_files),

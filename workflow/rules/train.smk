@@ -25,7 +25,7 @@ rule train:
     resources:
         mem_mb=lambda wildcards, attempt: (3000 + data_mb(wildcards)) * attempt,
         runtime=240,
-        gpu=gpus(),
+        gpu=gpus,
     params:
         *code("train"),
         content=content(experiment_file, embedding_files),

@@ -55,7 +55,8 @@ rule tune_worker:
     resources:
         mem_mb=lambda wildcards, attempt: (2000 + data_mb(wildcards) + 1000 * processes(wildcards)) * attempt,
         runtime=720,
-        gpu=lambda wildcards: gpus(processes(wildcards)),
+        # On a cluster, processes of one job share a GPU: further workers get further ones.
+        gpu=lambda wildcards: gpus(wildcards, processes(wildcards) if workflow.local_exec else 1),
     params:
         *code("tune_worker"),
         content=content(study_file, embedding_files),

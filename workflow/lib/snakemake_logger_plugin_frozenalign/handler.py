@@ -13,7 +13,7 @@ from snakemake.logging import ColorizingTextHandler, DefaultFormatter
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from snakemake_logger_plugin_frozenalign import lines, logs
+from snakemake_logger_plugin_frozenalign import executor, lines, logs
 from snakemake_logger_plugin_frozenalign.progress import COLLECTING, Progress
 
 BEFORE_THE_RUN = ("Assuming unrestricted shared filesystem usage", "Config file ")
@@ -29,6 +29,8 @@ SAID_BY_THE_LAST_LINE = (
     "Exiting because a job execution failed",
     "error: At least one job did not complete successfully.",
 )
+# Without an account Slurm takes the user's own, as anywhere.
+NO_ACCOUNT = ("No SLURM account given", "No account was given", "Unable to guess SLURM account")
 DIED = re.compile(r"\nCommand '(.+)' (?:died with <Signals\.(\w+)|returned non-zero exit status (\d+))", re.DOTALL)
 SIGNALS = {128 + number: number.name for number in signal.Signals}
 
@@ -60,6 +62,7 @@ class LogHandler(LogHandlerBase):
         self.progress: Progress | None = None
         self.running: dict[int, Job] = {}
         self.failed: dict[int, str] = {}
+        self.said: dict[int, list[str]] = {}
         self.stopping = False
         self.dataset: str | None = None
         self.events: dict[LogEvent, Callable[[LogRecord], None]] = {
@@ -155,8 +158,18 @@ class LogHandler(LogHandlerBase):
             self._write(f"{job.description}: stopped after {lines.duration(seconds)}")
             return
         self.failed[record.jobid] = job.description
-        ends = [line for path in job.written(record.log) for line in logs.complaint(path)]
-        said = [*filter(None, [record.rule_msg]), *(f"{name}: {value}" for name, value in record.aux.items()), *ends]
+        # What an executor keeps of a job, its own log after those of the rule, tells only what these do not.
+        ends = next(filter(None, map(logs.complaint, job.written(record.log))), [])
+        reasons = [*executor.plain(record.rule_msg or "", job.rule), *ends]
+        if reasons and self.said.get(record.jobid) == reasons:
+            self._write(f"{job.description}: failed as before")
+            return
+        self.said[record.jobid] = reasons
+        said = [
+            *reasons[: len(reasons) - len(ends)],
+            *(f"{name}: {value}" for name, value in record.aux.items()),
+            *ends,
+        ]
         failure = lines.failure_lines(job.description, seconds, job.killed, said, record.log)
         self._write(self.snakemake.decorate(record, lines.indented(failure, self._width())))
 
@@ -180,7 +193,7 @@ class LogHandler(LogHandlerBase):
     def _is_for_people(self, record: LogRecord) -> bool:
         """Say whether a message that is of no job is shown: before a run all are, in it what a user must know."""
         said = str(record.msg)
-        if said.startswith(SAID_BY_THE_LAST_LINE):
+        if said.startswith((*SAID_BY_THE_LAST_LINE, *NO_ACCOUNT)):
             return False
         if self.began is None:
             return not said.startswith(BEFORE_THE_RUN)
