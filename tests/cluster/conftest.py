@@ -67,7 +67,9 @@ class Cluster:
         """Return the id and the node of the running training with these wildcards, once there is one."""
 
         def found() -> list[list[str]]:
-            return [row for row in self.jobs("%i|%k|%N", "--states=R") if row[1].endswith(f"train_wildcards_{wildcards}")]
+            return [
+                row for row in self.jobs("%i|%k|%N", "--states=R") if row[1].endswith(f"train_wildcards_{wildcards}")
+            ]
 
         wait_for(f"training {wildcards}", found)
         job, _, node = found()[0]
