@@ -1,8 +1,8 @@
 """A real Slurm on one host, without root, systemd or control groups: its daemons as children of one process.
 
-`python -m tests.cluster.slurm FOLDER` starts it, prints `ready`, and stops it at the end of its standard input, which comes
-when whoever started it is gone, even killed. Daemons end with this process, even if it is killed. Nothing outside FOLDER is
-written: the commands in FOLDER/bin find the configuration there.
+`python -m tests.cluster.slurm FOLDER` starts it, prints `ready`, and stops it at the end of its standard input, which
+comes when whoever started it is gone, even killed. Daemons end with this process, even if it is killed. Nothing outside
+FOLDER is written: the commands in FOLDER/bin find the configuration there.
 """
 
 import argparse
@@ -221,8 +221,10 @@ def _start_accounting(folder: Path, daemons: Daemons, port: int, database_port: 
     """Start a database and Slurm's daemon on it."""
     user, data, database = getpass.getuser(), folder / "database", folder / "database.socket"
     made = subprocess.run(
-        ["mariadb-install-db", "--no-defaults", f"--datadir={data}", f"--user={user}", "--skip-test-db"]
-        + ["--auth-root-authentication-method=socket", f"--auth-root-socket-user={user}"],
+        [
+            *("mariadb-install-db", "--no-defaults", f"--datadir={data}", f"--user={user}", "--skip-test-db"),
+            *("--auth-root-authentication-method=socket", f"--auth-root-socket-user={user}"),
+        ],
         capture_output=True,
         text=True,
     )

@@ -23,9 +23,9 @@ def commands(tmp_path, monkeypatch):
 
     def answer(command: str, text: str, status: int = 0) -> None:
         said = Path(tmp_path, f"{command}.txt")
-        said.write_text(text)
+        said.write_text(text, encoding="utf-8")
         script = Path(tmp_path, command)
-        script.write_text(f"#!/bin/sh\ncat '{said}' >&{1 if status == 0 else 2}\nexit {status}\n")
+        script.write_text(f"#!/bin/sh\ncat '{said}' >&{1 if status == 0 else 2}\nexit {status}\n", encoding="utf-8")
         script.chmod(0o755)
 
     return answer

@@ -18,9 +18,8 @@ REMEDIES = {
     "cpu count": "lower it with --set-threads RULE=N, or set `partition` in the profile to one with larger nodes",
     "time limit": "lower it with --set-resources RULE:runtime=MINUTES, or set `partition` in the profile",
     "gres": "set `partition` in the profile to one with GPUs, or `--set-resources RULE:gpu=0`",
-    "node configuration": "lower --set-threads RULE=N or --set-resources RULE:mem_mb=N gpu=N, or set another `partition` "
-    "in the profile",
-    "limit": "lower --set-resources RULE:mem_mb=N runtime=MINUTES or --jobs N, or set `account` in the profile",
+    "node configuration": "lower --set-threads RULE=N or --set-resources RULE:mem_mb=N, or set another `partition`",
+    "limit": "lower --set-resources RULE:mem_mb=N or --jobs N, or set `account` in the profile",
 }
 STATES = {
     "TIMEOUT": "at its time limit; --set-resources RULE:runtime=MINUTES raises it",

@@ -160,16 +160,12 @@ class LogHandler(LogHandlerBase):
         self.failed[record.jobid] = job.description
         # What an executor keeps of a job, its own log after those of the rule, tells only what these do not.
         ends = next(filter(None, map(logs.complaint, job.written(record.log))), [])
-        reasons = [*executor.plain(record.rule_msg or "", job.rule), *ends]
-        if reasons and self.said.get(record.jobid) == reasons:
+        reasons = executor.plain(record.rule_msg or "", job.rule)
+        if reasons + ends and self.said.get(record.jobid) == reasons + ends:
             self._write(f"{job.description}: failed as before")
             return
-        self.said[record.jobid] = reasons
-        said = [
-            *reasons[: len(reasons) - len(ends)],
-            *(f"{name}: {value}" for name, value in record.aux.items()),
-            *ends,
-        ]
+        self.said[record.jobid] = reasons + ends
+        said = [*reasons, *(f"{name}: {value}" for name, value in record.aux.items()), *ends]
         failure = lines.failure_lines(job.description, seconds, job.killed, said, record.log)
         self._write(self.snakemake.decorate(record, lines.indented(failure, self._width())))
 
