@@ -91,6 +91,6 @@ def split_dir(wildcards, input):
 
 
 def gpus():
-    """Return 1 where a job will take a GPU of this machine, so that two never share it; profiles ask for more."""
+    """Return 1 where a job will take a GPU of this machine, so that two never share it, else 0; profiles ask for more."""
     there = shutil.which("nvidia-smi") is not None
     return int(config["device"] == "cuda" or (config["device"] == "auto" and there))

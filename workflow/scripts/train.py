@@ -1,7 +1,10 @@
 """Train one projection head and keep the weights of its best validation epoch."""
 
 import argparse
+import contextlib
 import logging
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +21,9 @@ from frozenalign.system.devices import choose_device, choose_precision
 from frozenalign.system.errors import UserError, run
 from frozenalign.system.files import file_hash, text_hash, write_json, write_yaml
 from frozenalign.system.fingerprints import code_hash
+from frozenalign.system.launching import Place, joined, start_processes
 from frozenalign.system.locks import only_writer
+from frozenalign.system.processes import Processes
 from frozenalign.system.provenance import run_facts
 from frozenalign.system.random_state import refuse_negative_seed
 from frozenalign.training.checkpoints import SECONDS, Checkpoint
@@ -40,14 +45,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     refuse_negative_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    with only_writer(arguments.output_dir):
-        refuse_foreign_results(arguments.output_dir, WRITTEN)
-        _train(arguments)
+    devices = load_experiment(arguments.experiment, _changes(arguments)).training.devices
+    if devices > 1 and Place.found(os.environ) is None:
+        words = sys.argv[1:] if argv is None else argv
+        start_processes(devices, arguments.device, [sys.executable, str(Path(__file__).parent), "train", *words])
+        return
+    with joined(devices, arguments.device) as processes, contextlib.ExitStack() as held:
+        if processes.first:
+            held.enter_context(only_writer(arguments.output_dir))
+            refuse_foreign_results(arguments.output_dir, WRITTEN)
+        _train(arguments, processes)
 
 
-def _train(arguments: argparse.Namespace) -> None:
-    # The last change of a key counts.
-    changes = {key: value for each in arguments.set for key, value in each.items()}
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the changed keys of the experiment; the last change of a key counts."""
+    return {key: value for each in arguments.set for key, value in each.items()}
+
+
+def _train(arguments: argparse.Namespace, processes: Processes) -> None:
+    changes = _changes(arguments)
     experiment = load_experiment(arguments.experiment, changes)
     name = _name(arguments, changes)
     device = choose_device(arguments.device)
@@ -78,13 +94,15 @@ def _train(arguments: argparse.Namespace) -> None:
     code = code_hash(Path(__file__))
     decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device, precision, code)
     path = arguments.output_dir / CHECKPOINT
-    checkpoint = Checkpoint(path, text_hash(repr(decisive)), arguments.checkpoint_seconds)
+    checkpoint = Checkpoint(path, text_hash(repr(decisive)), arguments.checkpoint_seconds) if processes.first else None
     try:
-        trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, canonical=canonical)
+        trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, canonical=canonical, processes=processes)
     except DivergenceError as error:
-        if error.state.best_state:
+        if processes.first and error.state.best_state:
             raise UserError(f"{error}; {_best_before(arguments.output_dir, described, error.state)}") from error
         raise
+    if not processes.first:
+        return
     seconds = time.perf_counter() - began
     _warn(choice_warnings(trained.history, experiment.training.monitor))
     changed = {"base": arguments.experiment.stem, "changes": changes} if changes else {}
