@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from frozenalign.losses.registry import build_loss
 from frozenalign.models.batch_norm import share_batch_norms
+from frozenalign.system import products
 from frozenalign.system.processes import Processes
 from frozenalign.training import steps
 from frozenalign.training.fit import fit, start
@@ -196,3 +198,49 @@ def loss_of_two_pairs(processes: Processes, head: str) -> Tensor:
     state.model.train()
     train_step(state, pairs.batch(torch.arange(2)), 1.0, settings.training)
     return state.loss_sum
+
+
+LOSSES = [
+    {"type": "siglip"},
+    {"type": "clip", "label_smoothing": 0.1},
+    {"type": "infonce"},
+    {"type": "align"},
+    {"type": "queue", "queue_size": 9},
+    {"type": "blip", "queue_size": 9},
+]
+
+
+@pytest.mark.parametrize("pairs", [23, 2])
+@pytest.mark.parametrize("masked", [False, True], ids=["", "masked"])
+@pytest.mark.parametrize("settings", LOSSES, ids=[loss["type"] for loss in LOSSES])
+def test_the_parts_of_a_loss_add_up_to_it_in_float64(team, settings, masked, pairs):
+    """Tiles of five rows and columns, whose diagonals are not those of the shares."""
+    expected = alone(loss_and_gradients, settings, masked, pairs)
+    for found in team.run(loss_and_gradients, settings, masked, pairs):
+        assert_close(found, expected, 1e-12)
+
+
+def loss_and_gradients(processes: Processes, settings: dict, masked: bool, pairs: int) -> dict[str, Tensor]:
+    """Return a loss and its gradients by features and learned values, added up over the processes."""
+    generator = torch.Generator().manual_seed(0)
+    x, y, *keys = (
+        torch.nn.functional.normalize(torch.randn(pairs, 4, generator=generator, dtype=torch.float64)) for _ in range(4)
+    )
+    loss = build_loss(settings, pairs, masked).double()
+    loss.processes = processes
+    loss.start_step(0.5)
+    takes_keys = hasattr(loss, "prepare_queue")
+    if takes_keys:
+        torch.manual_seed(0)
+        loss.prepare_queue(4)
+        loss.image_queue, loss.text_queue = loss.image_queue.double(), loss.text_queue.double()
+    leaves = [x.requires_grad_(), y.requires_grad_(), *loss.parameters()]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(products, "CPU_TILE", 5)
+        patch.setattr(products, "_by_onednn", lambda device: False)
+        value = loss(x, y, torch.arange(pairs) // 2, *keys[: 2 * takes_keys])
+    value.backward()
+    parts = [value.detach(), *(leaf.grad for leaf in leaves)]
+    if processes.count > 1:
+        processes.add_up(parts)
+    return {str(number): part for number, part in enumerate(parts)}

@@ -38,6 +38,10 @@ class Processes:
         """Return the rows of this process among `total`; shares differ by at most one row and may be empty."""
         return slice(total * self.number // self.count, total * (self.number + 1) // self.count)
 
+    def own(self, rows: Tensor) -> Tensor:
+        """Return this process's share of rows (total, …); one process alone gets the same tensor, and so its graph."""
+        return rows if self.count == 1 else rows[self.rows(len(rows))]
+
     def gathered(self, own: Tensor, total: int) -> Tensor:
         """Return the rows (total, …) of all processes, in their order, from this one's share of them."""
         shares = [len(range(total)[Processes(number, self.count).rows(total)]) for number in range(self.count)]

@@ -112,6 +112,7 @@ def start(
     whiten(model, data.train)
     model.to(device)
     loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)
+    loss.processes = processes
     if not model.traits.learnable_temp:
         loss.freeze_temperature()
     optimizer = AdamW([model, loss], settings.weight_decay)

@@ -125,7 +125,7 @@ def _shared_gradients(
         keys, features = size.run(_own_features, len(images), device, state, images[rows], texts[rows])
     keys = tuple(processes.gathered(vectors, len(images)) for vectors in keys)
     outputs = [processes.gathered(output.detach(), len(images)).requires_grad_() for output in features.outputs]
-    loss = _loss(state, images, texts, image_index, outputs, keys, structure) / processes.count
+    loss = _loss(state, images, texts, image_index, outputs, keys, structure)
     loss.backward()
     received = [(own, all_rows.grad) for own, all_rows in zip(features.outputs, outputs, strict=True)]
     received = [(own, gradient) for own, gradient in received if gradient is not None]
@@ -152,14 +152,21 @@ def _loss(
     keys: tuple[Tensor, ...],
     structure: float,
 ) -> Tensor:
-    """Return the contrastive loss plus the structure penalty and the matching loss, where they are used."""
+    """Return the contrastive loss plus the structure penalty and the matching loss, where they are used.
+
+    Of several processes, each returns its part, and the parts add up to the loss.
+    """
     x, y, *tokens = features
+    count = state.processes.count
     loss = state.loss(x, y, image_index, *keys)
+    if not state.loss.shares_rows:
+        loss = loss / count
     if structure:
-        loss = loss + structure * (structure_loss(images, x) + structure_loss(texts, y))
+        loss = loss + structure / count * (structure_loss(images, x) + structure_loss(texts, y))
     if tokens:
         with _autocast(images):
-            loss = loss + matching_loss(state.model.scorer, *tokens, x @ y.T, image_index)
+            similarity = x @ y.T
+            loss = loss + matching_loss(state.model.scorer, *tokens, similarity, image_index, processes=state.processes)
     return loss
 
 
