@@ -68,6 +68,12 @@ def experiment_file(wildcards):
     return local(str(settings_file("experiments", variant.base if variant else wildcards.experiment, CONFIGURATIONS)))
 
 
+def training_devices(wildcards):
+    """Return on how many devices an experiment is trained; a trial of a study has one, and so has what it found."""
+    experiment = RUN.experiments.get(wildcards.experiment)
+    return experiment.training.devices if experiment else 1
+
+
 def start_file(wildcards):
     """Return the CCA that an experiment or study starts from, or none."""
     name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)

@@ -21,11 +21,11 @@ rule train:
         "results/{dataset}/benchmarks/train-{experiment}-seed{seed}.tsv"
     conda:
         "../../envs/environment.yaml"
-    threads: 1
+    threads: training_devices
     resources:
-        mem_mb=lambda wildcards, attempt: (3000 + data_mb(wildcards)) * attempt,
+        mem_mb=lambda wildcards, attempt: (3000 + data_mb(wildcards)) * training_devices(wildcards) * attempt,
         runtime=240,
-        gpu=gpus,
+        gpu=lambda wildcards: gpus(wildcards, training_devices(wildcards)),
     params:
         *code("train"),
         content=content(experiment_file, embedding_files),

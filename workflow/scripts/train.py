@@ -1,7 +1,10 @@
 """Train one projection head and keep the weights of its best validation epoch."""
 
 import argparse
+import contextlib
 import logging
+import os
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -19,7 +22,9 @@ from frozenalign.system.errors import UserError, run
 from frozenalign.system.files import file_hash, write_json, write_yaml
 from frozenalign.system.fingerprints import code_hash, fingerprint
 from frozenalign.system.finished import Finished
+from frozenalign.system.launching import Place, joined, start_processes
 from frozenalign.system.locks import only_writer
+from frozenalign.system.processes import Processes
 from frozenalign.system.provenance import run_facts, versions
 from frozenalign.system.random_state import refuse_negative_seed
 from frozenalign.training.checkpoints import SECONDS, Checkpoint, kept_fingerprint
@@ -41,14 +46,25 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     refuse_negative_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
-    with only_writer(arguments.output_dir):
-        refuse_foreign_results(arguments.output_dir, (*RESULTS, DIVERGED, CHECKPOINT))
-        _train(arguments)
+    devices = load_experiment(arguments.experiment, _changes(arguments)).training.devices
+    if devices > 1 and Place.found(os.environ) is None:
+        words = sys.argv[1:] if argv is None else argv
+        start_processes(devices, arguments.device, [sys.executable, str(Path(__file__).parent), "train", *words])
+        return
+    with joined(devices, arguments.device) as processes, contextlib.ExitStack() as held:
+        if processes.first:
+            held.enter_context(only_writer(arguments.output_dir))
+            refuse_foreign_results(arguments.output_dir, (*RESULTS, DIVERGED, CHECKPOINT))
+        _train(arguments, processes)
 
 
-def _train(arguments: argparse.Namespace) -> None:
-    # The last change of a key counts.
-    changes = {key: value for each in arguments.set for key, value in each.items()}
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the changed keys of the experiment; the last change of a key counts."""
+    return {key: value for each in arguments.set for key, value in each.items()}
+
+
+def _train(arguments: argparse.Namespace, processes: Processes) -> None:
+    changes = _changes(arguments)
     experiment = load_experiment(arguments.experiment, changes)
     name = _name(arguments, changes)
     device = choose_device(arguments.device)
@@ -70,7 +86,8 @@ def _train(arguments: argparse.Namespace) -> None:
     path = arguments.output_dir / CHECKPOINT
     kept = kept_fingerprint(path)
     demand = Demand.of(experiment, train, opened.pairs["val"], precision)
-    order = choose_order(demand, arguments.memory, kept and (lambda order: fingerprint(decisive, order) == kept))
+    is_kept = kept and (lambda order: fingerprint(decisive, order) == kept)
+    order = processes.from_first(lambda: choose_order(demand, arguments.memory, is_kept))
     data = load_within(demand, order, device)
     warnings = batch_warnings(data.train, experiment.training)
     if arguments.train_split != "train":
@@ -88,13 +105,16 @@ def _train(arguments: argparse.Namespace) -> None:
         "settings": experiment.as_document(),
     }
     _warn(warnings)
-    checkpoint = Checkpoint(path, fingerprint(decisive, order), arguments.checkpoint_seconds)
+    resumed_by = fingerprint(decisive, order)
+    checkpoint = Checkpoint(path, resumed_by, arguments.checkpoint_seconds) if processes.first else None
     try:
-        trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, canonical=canonical)
+        trained = fit(experiment, data, arguments.seed, checkpoint=checkpoint, canonical=canonical, processes=processes)
     except DivergenceError as error:
-        if error.state.best_state:
+        if processes.first and error.state.best_state:
             raise UserError(f"{error}; {_best_before(arguments.output_dir, described, error.state)}") from error
         raise
+    if not processes.first:
+        return
     seconds = time.perf_counter() - began
     _warn(choice_warnings(trained.history, experiment.training.monitor))
     _save(arguments.output_dir, _facts(described, trained), changed, trained)

@@ -103,6 +103,11 @@ def test_a_head_with_momentum_copies_needs_a_loss_that_uses_them(tmp_path):
     assert experiment(tmp_path, "model: {type: mlp}\nloss: {type: queue}\n").loss["momentum"] is None
 
 
+def test_more_devices_than_pairs_in_a_batch_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"training.devices: found 3; allowed: at most `batch_size`, 2"):
+        experiment(tmp_path, "model: {type: mlp}\nloss: {type: clip}\ntraining: {batch_size: 2, devices: 3}\n")
+
+
 def test_a_linear_path_beside_a_linear_map_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"model.skip: the head 'linear' is a linear map itself: set `init: cca`"):
         experiment(tmp_path, "model: {type: linear, skip: cca}\nloss: {type: clip}\n")
@@ -133,6 +138,12 @@ search_space:
         ("type: float", "type: float, name: value", "'value' is a column of trials.csv"),
         ("type: clip", "type: clap", "base: loss.type: found 'clap'"),
         ("trials: 5", "trials: 0", "trials: found 0"),
+        ("clip}}", "clip}, training: {devices: 2}}", "base: training.devices: a trial has one device"),
+        (
+            "learning_rate, type: float, low: 1e-4, high: 1e-2, log: true",
+            "devices, type: int, low: 1, high: 2",
+            "unknown",
+        ),
     ],
 )
 def test_mistakes_in_a_study(tmp_path, old, new, said):

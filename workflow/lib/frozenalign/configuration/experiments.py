@@ -32,6 +32,7 @@ class TrainingSettings:
     weight_average: str
     average_decay: float
     control: str
+    devices: int
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ def experiment_from(document: Any, where: str) -> Experiment:
         filled[section] = validated(filled[section], schema["properties"][section] | own, f"{where}: {section}")
     _refuse_mismatch(filled["model"], filled["loss"]["type"], where)
     training = TrainingSettings(**filled["training"])
+    if training.devices > training.batch_size:
+        raise UserError(
+            f"{where}: training.devices: found {training.devices}; allowed: at most `batch_size`, {training.batch_size}"
+        )
     return Experiment(filled["description"], filled["model"], filled["loss"], training)
 
 

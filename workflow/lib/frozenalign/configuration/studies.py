@@ -64,7 +64,8 @@ def load_study(path: str | Path) -> Study:
     """Read and check one file of config/tuning/: its keys, its base experiment and every entry of the search space."""
     filled = validated(read_yaml(path), read_schema("tuning"), str(path))
     _check_storage(filled["storage"], f"{path}: storage")
-    experiment_from(copy.deepcopy(filled["base"]), f"{path}: base")
+    if experiment_from(copy.deepcopy(filled["base"]), f"{path}: base").training.devices > 1:
+        raise UserError(f"{path}: base: training.devices: a trial has one device: leave it out")
     entries = tuple(
         _search_entry(entry, f"{path}: search_space[{i}]") for i, entry in enumerate(filled["search_space"])
     )
@@ -138,4 +139,6 @@ def _searchable() -> dict[str, list[dict[str, Any]]]:
                 found[f"{section}.{name}"].append(schema)
         for name, schema in read_schema("experiment")["properties"][section]["properties"].items():
             found[f"{section}.{name}"].append({"enum": sorted(registered)} if name == "type" else schema)
+    # It changes how fast a training is, not what it finds.
+    del found["training.devices"]
     return found

@@ -14,6 +14,8 @@ class QueueLoss(ContrastiveLoss):
     It starts with random unit vectors that belong to no image, and starts again when the feature width changes.
     """
 
+    shares_rows = True
+
     def __init__(self, queue_size: int, momentum: float | None) -> None:
         super().__init__()
         self.momentum = momentum
@@ -70,15 +72,17 @@ class MoCoLoss(QueueLoss):
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
         """Return the loss of features (B, D) against keys (B, D) and the queue."""
         self.prepare_queue(x.shape[1])
-        own = image_index[:, None] == self.queue_index[None, :]
-        to_texts = self._one_way(x, text_keys, self.text_queue, own)
-        return (to_texts + self._one_way(y, image_keys, self.image_queue, own)) / 2
+        share = self.processes.own
+        own = share(image_index)[:, None] == self.queue_index[None, :]
+        to_texts = self._one_way(share(x), share(text_keys), self.text_queue, own) / len(x)
+        to_images = self._one_way(share(y), share(image_keys), self.image_queue, own) / len(x)
+        return (to_texts + to_images) / 2
 
     def _one_way(self, anchors: Tensor, keys: Tensor, queue: Tensor, own: Tensor) -> Tensor:
         positive = (anchors * keys).sum(1, keepdim=True)
         negative = (anchors @ queue.T).masked_fill(own, -torch.inf)
         logits = torch.cat([positive, negative], dim=1) / self.temperature
-        return functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long))
+        return functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long), reduction="sum")
 
 
 @register_loss("blip")
@@ -118,16 +122,19 @@ class BLIPLoss(QueueLoss):
         self.prepare_queue(x.shape[1])
         all_images = torch.cat([image_keys, self.image_queue])
         all_texts = torch.cat([text_keys, self.text_queue])
-        same = (image_index[:, None] == torch.cat([image_index, self.queue_index])[None, :]).float()
+        share = self.processes.own
+        same = (share(image_index)[:, None] == torch.cat([image_index, self.queue_index])[None, :]).float()
         hard = same / same.sum(1, keepdim=True)
-        return (self._one_way(x, image_keys, all_texts, hard) + self._one_way(y, text_keys, all_images, hard)) / 2
+        to_texts = self._one_way(share(x), share(image_keys), all_texts, hard) / len(x)
+        to_images = self._one_way(share(y), share(text_keys), all_images, hard) / len(x)
+        return (to_texts + to_images) / 2
 
     def _one_way(self, anchors: Tensor, anchor_keys: Tensor, keys: Tensor, hard: Tensor) -> Tensor:
         alpha = self.alpha * self.ramp
         with torch.no_grad():
             soft = torch.softmax(anchor_keys @ keys.T / self.temperature, dim=1)
             target = alpha * soft + (1 - alpha) * hard
-        return -(target * torch.log_softmax(anchors @ keys.T / self.temperature, dim=1)).sum(1).mean()
+        return -(target * torch.log_softmax(anchors @ keys.T / self.temperature, dim=1)).sum(1).sum()
 
     def after_step(self) -> None:
         """Keep the temperature in [0.001, 0.5]."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from frozenalign.configuration.registrations import losses
 from frozenalign.configuration.registry import Registry
 from frozenalign.system.memory import FittingSize
+from frozenalign.system.processes import ALONE, Processes
 
 LOSSES = Registry("loss", losses)
 register_loss = LOSSES.register
@@ -33,9 +34,13 @@ class ContrastiveLoss(nn.Module):
 
     mask_same_image: whether other pairs of an anchor's own image are left out; losses with a queue always do.
     tiles: rows and columns of the logits that are computed at once, None where a loss computes all of them.
+    processes: those that compute the loss together, all with the features of the whole batch. shares_rows: whether
+    `forward` returns the terms of this process's rows only, which add up to the loss; else it returns the loss.
     """
 
     mask_same_image = False
+    processes: Processes = ALONE
+    shares_rows = False
     tiles: FittingSize | None = None
 
     def expect_batches(self, batch_size: int) -> None:

@@ -34,4 +34,4 @@ class SigLIPLoss(TiledLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return self.sum_over(SigmoidPairs, x, y, image_index, self.logit_scale.exp(), self.bias) / len(x)
+        return self.by_tiles(SigmoidPairs.apply, x, y, image_index, self.logit_scale.exp(), self.bias) / len(x)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from frozenalign.configuration.parameters import PositiveFloat, Probability
 from frozenalign.losses.registry import register_loss
-from frozenalign.losses.tiled import SoftmaxPairs, TiledLoss
+from frozenalign.losses.tiled import SoftmaxPairs, TiledLoss, log_sums
 
 
 class SoftmaxLoss(TiledLoss):
@@ -17,12 +17,20 @@ class SoftmaxLoss(TiledLoss):
 
     def _cross_entropies(self, x: Tensor, y: Tensor, image_index: Tensor, scale: Tensor) -> Tensor:
         """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
-        total = self.sum_over(SoftmaxPairs, x, y, image_index, scale)
+        by_row, by_column = self.by_tiles(log_sums, x, y, image_index, scale)
+        by_column = self._over_processes(by_column)
+        total = self.by_tiles(SoftmaxPairs.apply, x, y, image_index, scale, by_row, by_column)
         if self.label_smoothing:
-            matches = (x * y).sum()
-            mean_of_each_row = x.sum(0) @ y.sum(0) / len(x)
+            own_x, own_y = self.processes.own(x), self.processes.own(y)
+            matches = (own_x * own_y).sum()
+            mean_of_each_row = own_x.sum(0) @ y.sum(0) / len(x)
             total = total + 2 * self.label_smoothing * scale * (matches - mean_of_each_row)
         return total / len(x)
+
+    def _over_processes(self, by_column: Tensor) -> Tensor:
+        """Return log Σ exp (B,) of the columns over all rows, from those over this process's rows."""
+        count = self.processes.count
+        return by_column if count == 1 else self.processes.gathered(by_column[None], count).logsumexp(0)
 
 
 @register_loss("clip")

@@ -5,7 +5,6 @@ PyTorch as well, uses AVX-512 on every processor that has it and is twice as fas
 """
 
 import functools
-import itertools
 from collections.abc import Iterator
 
 import torch
@@ -52,8 +51,3 @@ def blocks(count: int, size: int) -> Iterator[slice]:
     """Yield consecutive slices of `size` that cover `count`; the last may be shorter."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
-
-
-def tiles(rows: int, columns: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """Return an iterator over (rows, columns) of every tile of a matrix."""
-    return itertools.product(blocks(rows, size), blocks(columns, size))

@@ -1,5 +1,8 @@
 """Seeds, and the state of PyTorch's random number generators."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -19,6 +22,17 @@ def restore_random_state(state: dict[str, Tensor]) -> None:
     torch.set_rng_state(state["cpu"])
     for kind in state.keys() - {"cpu"}:
         getattr(torch, kind).set_rng_state(state[kind])
+
+
+@contextlib.contextmanager
+def own_random_numbers(device: torch.device, number: int) -> Iterator[None]:
+    """Draw other random numbers for each `number` within a block; after it the generators are as they were before."""
+    before = random_state(device)
+    torch.manual_seed(int(torch.randint(1 << 31, ())) + number)
+    try:
+        yield
+    finally:
+        restore_random_state(before)
 
 
 def refuse_negative_seed(seed: int) -> None:

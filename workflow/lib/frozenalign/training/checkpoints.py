@@ -1,10 +1,14 @@
 """The state of an unfinished training on disk, with which only the same training goes on."""
 
 import contextlib
+import io
 import logging
 import time
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from frozenalign.models.model_file import read_checkpoint, write_checkpoint
 from frozenalign.system.errors import UserError
@@ -18,7 +22,7 @@ SECONDS = 30.0
 # Writing takes at most this share of a training's time.
 SHARE_OF_TIME = 0.05
 _MODULES = ("model", "loss", "momentum_copy", "average", "optimizer")
-_SETTINGS = ("augmentation", "learning_rate")
+_SETTINGS = ("augmentation", "learning_rate", "processes")
 _VALUES = [each.name for each in fields(Fit) if each.name not in (*_MODULES, *_SETTINGS)]
 
 
@@ -54,13 +58,8 @@ class Checkpoint:
     def write(self, state: Fit) -> None:
         """Write everything that the training needs to go on as if it had never stopped."""
         began = time.monotonic()
-        content = {"format": FORMAT, "fingerprint": self.fingerprint}
         with held_back():
-            content |= {
-                name: getattr(state, name).state_dict() for name in _MODULES if getattr(state, name) is not None
-            }
-            content |= {name: getattr(state, name) for name in _VALUES}
-            write_checkpoint(self.path, content | {"random": random_state(state.loss_sum.device)})
+            write_checkpoint(self.path, {"format": FORMAT, "fingerprint": self.fingerprint} | _content(state))
         self.written_at = time.monotonic()
         self.seconds = max(self.seconds, (self.written_at - began) / SHARE_OF_TIME)
 
@@ -84,7 +83,28 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
 
 
-def _restore(state: Fit, content: dict) -> None:
+def take_state_of_first(state: Fit) -> None:
+    """Replace a training's state by that of the first of its processes."""
+    if state.processes.count == 1:
+        return
+
+    def state_of_first() -> bytes:
+        stream = io.BytesIO()
+        torch.save(_content(state), stream)
+        return stream.getvalue()
+
+    received = state.processes.from_first(state_of_first)
+    if not state.processes.first:
+        _restore(state, torch.load(io.BytesIO(received), map_location="cpu", weights_only=True))
+
+
+def _content(state: Fit) -> dict[str, Any]:
+    content = {name: getattr(state, name).state_dict() for name in _MODULES if getattr(state, name) is not None}
+    content |= {name: getattr(state, name) for name in _VALUES}
+    return content | {"random": random_state(state.loss_sum.device)}
+
+
+def _restore(state: Fit, content: dict[str, Any]) -> None:
     if (queue := content["loss"].get("image_queue")) is not None:
         state.loss.prepare_queue(queue.shape[1])
     for name in _MODULES:

@@ -19,11 +19,13 @@ from frozenalign.evaluation.projections import project_standardized
 from frozenalign.evaluation.ranks import all_finite
 from frozenalign.losses.queue import QueueLoss
 from frozenalign.losses.registry import build_loss
+from frozenalign.models.batch_norm import share_batch_norms
 from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.system.processes import ALONE, Processes
 from frozenalign.system.signals import held_back
 from frozenalign.training.augmentation import Augmentation
 from frozenalign.training.averaging import MomentumCopy, WeightAverage, exponential, renew_batch_norm, uniform
-from frozenalign.training.checkpoints import Checkpoint
+from frozenalign.training.checkpoints import Checkpoint, take_state_of_first
 from frozenalign.training.data import TrainingData
 from frozenalign.training.divergence import refuse_broken_weights
 from frozenalign.training.epochs import end_epoch, steps_of_epoch, train_epoch
@@ -44,19 +46,23 @@ def fit(
     on_epoch: Callable[[dict[str, Any]], None] = lambda record: None,
     checkpoint: Checkpoint | None = None,
     canonical: CanonicalMaps | None = None,
+    processes: Processes = ALONE,
 ) -> Fit:
     """Train a head until the last epoch, or until patience ends, and return it with its best weights loaded.
 
     data: on the device that computes. on_epoch: gets the record of every epoch and may raise to stop. checkpoint: the
     file that training goes on from and that an interruption writes; the KeyboardInterrupt then has a message about the
     progress. canonical: the CCA of the pairs that a head may start from; without it, and for a control, it is fitted.
+    processes: those that call this function together; the first one alone validates, has the checkpoint and is
+    interrupted.
     """
     settings = experiment.training
     if settings.control != "none":
         data, canonical = replace(data, train=altered(data.train, settings.control, seed)), None
-    state = start(experiment, data, seed, canonical)
+    state = start(experiment, data, seed, canonical, processes)
     if checkpoint and checkpoint.read_into(state):
         logger.info("going on in epoch %d after step %d, from %s", state.epoch + 1, state.step, checkpoint.path)
+    take_state_of_first(state)
     between_steps = (lambda: checkpoint.write_if_due(state)) if checkpoint else (lambda: None)
     try:
         if not state.history:
@@ -85,8 +91,14 @@ def _kept(checkpoint: Checkpoint, state: Fit, interruption: KeyboardInterrupt) -
     )
 
 
-def start(experiment: Experiment, data: TrainingData, seed: int, canonical: CanonicalMaps | None = None) -> Fit:
-    """Return a training before its first step. data, canonical: as for `fit`."""
+def start(
+    experiment: Experiment,
+    data: TrainingData,
+    seed: int,
+    canonical: CanonicalMaps | None = None,
+    processes: Processes = ALONE,
+) -> Fit:
+    """Return a training before its first step. data, canonical, processes: as for `fit`."""
     torch.manual_seed(seed)
     settings, device = experiment.training, data.train.device
     model = DualEncoder(experiment.model, *data.train.widths)
@@ -100,20 +112,26 @@ def start(experiment: Experiment, data: TrainingData, seed: int, canonical: Cano
     whiten(model, data.train)
     model.to(device)
     loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)
+    loss.processes = processes
     if not model.traits.learnable_temp:
         loss.freeze_temperature()
     optimizer = AdamW([model, loss], settings.weight_decay)
     steps = settings.num_epochs * steps_of_epoch(data.train, settings)
     learning_rate = warmup_cosine(settings.learning_rate, settings.warmup_steps, steps)
+    momentum_copy, average = _momentum_copy(model, loss), _average(model, settings, steps)
+    if processes.count > 1:
+        # After the copies, which one process alone evaluates.
+        share_batch_norms(model, processes)
     return Fit(
         model,
         loss,
-        _momentum_copy(model, loss),
-        _average(model, settings, steps),
+        momentum_copy,
+        average,
         _augmentation(settings, maps),
         optimizer,
         learning_rate,
         loss_sum=torch.zeros((), device=device),
+        processes=processes,
     )
 
 
@@ -161,7 +179,7 @@ def _close(
     on_epoch: Callable[[dict[str, Any]], None],
 ) -> None:
     """Validate an epoch, keep its weights if they are the best so far, add its record to the history and pass it on."""
-    record = record | _validation(state, data, settings)
+    record = record | state.processes.from_first(lambda: _validation(state, data, settings))
     speed = record.pop("pairs_per_second", None)
     with held_back():
         if record["epoch"]:

@@ -11,6 +11,11 @@ from frozenalign.system.random_state import random_state, restore_random_state
 Function = Callable[..., Sequence[Tensor]]
 
 
+def parts_of(count: int, part: int) -> list[slice]:
+    """Return slices of at most `part` rows that cover `count`; one empty slice covers no rows."""
+    return list(blocks(count, part)) or [slice(0, 0)]
+
+
 class BatchFeatures:
     """A function applied to the rows of a batch, with the activations of `part` rows in memory at a time.
 
@@ -23,7 +28,7 @@ class BatchFeatures:
 
     def __init__(self, function: Function, inputs: Sequence[Tensor], part: int) -> None:
         self.function, self.inputs = function, inputs
-        self.parts = list(blocks(len(inputs[0]), part))
+        self.parts = parts_of(len(inputs[0]), part)
         self.random_states = []
         self.outputs = self._of(self.parts[0]) if len(self.parts) == 1 else self._without_activations()
 

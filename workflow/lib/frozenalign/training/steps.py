@@ -1,7 +1,7 @@
 """The state of a training, and one step of it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,10 +14,11 @@ from frozenalign.losses.matching import matching_loss
 from frozenalign.losses.structure import structure_loss
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.system.memory import FittingSize
-from frozenalign.system.products import blocks
+from frozenalign.system.processes import ALONE, Processes
+from frozenalign.system.random_state import own_random_numbers
 from frozenalign.training.augmentation import Augmentation
 from frozenalign.training.averaging import MomentumCopy, WeightAverage
-from frozenalign.training.micro_batches import BatchFeatures
+from frozenalign.training.micro_batches import BatchFeatures, parts_of
 from frozenalign.training.optimizer import AdamW
 
 SMALLEST_PART = 16
@@ -49,6 +50,7 @@ class Fit:
     best_epoch: int = 0
     best_value: float = -math.inf
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    processes: Processes = ALONE
 
     @property
     def kept_model(self) -> DualEncoder:
@@ -67,10 +69,8 @@ def train_step(
     images, texts = state.augmentation(images, texts, mixed_share)
     if state.momentum_copy:
         state.momentum_copy.update(state.model)
-    rows = _rows_at_once(state, len(images))
-    value, keys = rows.run(
-        _gradients, len(images), images.device, state, images, texts, image_index, settings.structure
-    )
+    gradients = _gradients if state.processes.count == 1 else _shared_gradients
+    value, keys = gradients(state, images, texts, image_index, settings.structure)
     state.loss_sum += len(images) * value
     broken = ~state.loss_sum.isfinite()
     state.optimizer.step(state.learning_rate(state.step), settings.gradient_clip, skip=broken)
@@ -82,33 +82,92 @@ def train_step(
         state.loss.enqueue(*keys, image_index)
 
 
-def _rows_at_once(state: Fit, batch_rows: int) -> FittingSize:
+def _rows_at_once(state: Fit, batch_rows: int, inner: FittingSize | None) -> FittingSize:
     """Return how many rows of a batch fit in memory at once; a batch norm needs all rows together."""
     has_batch_norm = any(isinstance(module, nn.BatchNorm1d) for module in state.model.modules())
     smallest = batch_rows if has_batch_norm else SMALLEST_PART
-    return FittingSize("rows of a batch", smallest, "lower training.batch_size", state.part, state.loss.tiles)
+    return FittingSize("rows of a batch", smallest, "lower training.batch_size", state.part, inner)
 
 
 def _gradients(
+    state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Compute the gradients of a batch, as many rows at a time as fit; return its loss and its momentum keys (B, D)."""
+    rows = _rows_at_once(state, len(images), state.loss.tiles)
+    return rows.run(_gradients_by_part, len(images), images.device, state, images, texts, image_index, structure)
+
+
+def _gradients_by_part(
     part: int, state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Compute the gradients of a batch, `part` rows at a time, and return its loss and its momentum keys (B, D).
-
-    The loss is the contrastive one plus the structure penalty and the matching loss, where they are used.
-    """
+    """Compute the gradients of a batch, `part` rows at a time, and return its loss and its momentum keys (B, D)."""
     state.optimizer.zero_grad()
-    keys = _keys(state.momentum_copy, images, texts, part)
-    features = BatchFeatures(partial(tower_outputs, state.model), (images, texts), part)
-    x, y, *tokens = features.outputs
-    loss = state.loss(x, y, image_index, *keys)
-    if structure:
-        loss = loss + structure * (structure_loss(images, x) + structure_loss(texts, y))
-    if tokens:
-        with _autocast(images):
-            loss = loss + matching_loss(state.model.scorer, *tokens, x @ y.T, image_index)
+    keys, features = _own_features(part, state, images, texts)
+    loss = _loss(state, images, texts, image_index, features.outputs, keys, structure)
     loss.backward()
     features.backward()
     return loss.detach(), keys
+
+
+def _shared_gradients(
+    state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Compute the gradients of a batch with the other processes, and return its loss and its momentum keys (B, D).
+
+    Each process computes the features of its own rows and its part of the loss of all features. What shrinks for want
+    of memory does so between the exchanges, in one process alone.
+    """
+    processes, device = state.processes, images.device
+    rows = processes.rows(len(images))
+    state.optimizer.zero_grad()
+    with own_random_numbers(device, state.step * processes.count + processes.number):
+        size = _rows_at_once(state, len(images), None)
+        keys, features = size.run(_own_features, len(images), device, state, images[rows], texts[rows])
+    keys = tuple(processes.gathered(vectors, len(images)) for vectors in keys)
+    outputs = [processes.gathered(output.detach(), len(images)).requires_grad_() for output in features.outputs]
+    loss = _loss(state, images, texts, image_index, outputs, keys, structure)
+    loss.backward()
+    received = [(own, all_rows.grad) for own, all_rows in zip(features.outputs, outputs, strict=True)]
+    received = [(own, gradient) for own, gradient in received if gradient is not None]
+    processes.add_up([gradient for _, gradient in received])
+    sum((own * gradient[rows]).sum() for own, gradient in received).backward()
+    features.backward()
+    value = loss.detach()
+    processes.add_up([value, *(each.grad for each in state.optimizer.parameters if each.grad is not None)])
+    return value, keys
+
+
+def _own_features(part: int, state: Fit, images: Tensor, texts: Tensor) -> tuple[tuple[Tensor, ...], BatchFeatures]:
+    """Return momentum keys and features of rows, computed `part` rows at a time."""
+    keys = _keys(state.momentum_copy, images, texts, part)
+    return keys, BatchFeatures(partial(tower_outputs, state.model), (images, texts), part)
+
+
+def _loss(
+    state: Fit,
+    images: Tensor,
+    texts: Tensor,
+    image_index: Tensor,
+    features: Sequence[Tensor],
+    keys: tuple[Tensor, ...],
+    structure: float,
+) -> Tensor:
+    """Return the contrastive loss plus the structure penalty and the matching loss, where they are used.
+
+    Of several processes, each returns its part, and the parts add up to the loss.
+    """
+    x, y, *tokens = features
+    count = state.processes.count
+    loss = state.loss(x, y, image_index, *keys)
+    if not state.loss.shares_rows:
+        loss = loss / count
+    if structure:
+        loss = loss + structure / count * (structure_loss(images, x) + structure_loss(texts, y))
+    if tokens:
+        with _autocast(images):
+            similarity = x @ y.T
+            loss = loss + matching_loss(state.model.scorer, *tokens, similarity, image_index, processes=state.processes)
+    return loss
 
 
 def _keys(copy: MomentumCopy | None, images: Tensor, texts: Tensor, part: int) -> tuple[Tensor, ...]:
@@ -116,7 +175,7 @@ def _keys(copy: MomentumCopy | None, images: Tensor, texts: Tensor, part: int) -
     if copy is None:
         return ()
     with torch.no_grad():
-        by_part = [tower_outputs(copy, images[rows], texts[rows]) for rows in blocks(len(images), part)]
+        by_part = [tower_outputs(copy, images[rows], texts[rows]) for rows in parts_of(len(images), part)]
     return tuple(torch.cat(vectors) for vectors in zip(*by_part, strict=True))
 
 
