@@ -17,8 +17,8 @@ from frozenalign.system.logs import in_its_log  # noqa: E402
 def main() -> None:
     """Run the step that an argument names, as `python -m workflow.scripts.STEP` does in this folder.
 
-    --log FILE: what the step says goes there; a second process with that log waits for the first. --ends-with: the error
-    of an attempt before, which this one would end with.
+    --log FILE: what the step says goes there; a second process with that log waits for the first.
+    --ends-with: the error of an attempt before, which this one would end with.
     """
     steps = sorted(path.stem for path in SCRIPTS.glob("[!_]*.py"))
     error = sys.argv.pop(1).removeprefix(ENDS_WITH) if sys.argv[1:2] and sys.argv[1].startswith(ENDS_WITH) else None

@@ -87,7 +87,7 @@ def _train(arguments: argparse.Namespace, processes: Processes) -> None:
     kept = kept_fingerprint(path)
     demand = Demand.of(experiment, train, opened.pairs["val"], precision)
     is_kept = kept and (lambda order: fingerprint(decisive, order) == kept)
-    order = processes.from_first(lambda: choose_order(demand, arguments.memory, is_kept))
+    order = processes.from_first(lambda: choose_order(demand, arguments.memory, is_kept, processes.count))
     data = load_within(demand, order, device)
     warnings = batch_warnings(data.train, experiment.training)
     if arguments.train_split != "train":

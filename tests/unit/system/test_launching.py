@@ -7,11 +7,10 @@ from frozenalign.system.errors import UserError
 from frozenalign.system.launching import Place, joined, start_processes
 from frozenalign.system.processes import Processes
 
-TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
 SRUN = {
     "SLURM_STEP_NUM_TASKS": "8",
     "SLURM_PROCID": "5",
-    "SLURM_LOCALID": "1",
     "SLURM_STEP_NODELIST": "gpu[03-04],gpu7",
     "SLURM_JOB_ID": "1234567",
 }
@@ -19,7 +18,7 @@ SRUN = {
 
 @pytest.mark.parametrize("environment", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
 def test_torchrun_and_srun_say_which_process_this_is(environment):
-    assert Place.found(environment) == Place(number=5, count=8, local=1)
+    assert Place.found(environment) == Place(number=5, count=8)
 
 
 @pytest.mark.parametrize("environment", [{}, {"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}], ids=["none", "one"])

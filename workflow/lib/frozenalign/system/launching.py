@@ -27,20 +27,18 @@ FIRST_PORT, PORTS = 20000, 10000
 
 @dataclass(frozen=True)
 class Place:
-    """One of `count` processes that were started together; on its machine it is number `local`."""
+    """One of `count` processes that were started together."""
 
     number: int
     count: int
-    local: int
 
     @classmethod
     def found(cls, environment: Mapping[str, str]) -> "Place | None":
         """Return the place that torchrun, or srun with several tasks, gives in the environment, or none."""
         if "RANK" in environment and "WORLD_SIZE" in environment:
-            return cls(*(int(environment.get(name, 0)) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK")))
+            return cls(int(environment["RANK"]), int(environment["WORLD_SIZE"]))
         if int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1:
-            names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
-            return cls(*(int(environment[name]) for name in names))
+            return cls(int(environment["SLURM_PROCID"]), int(environment["SLURM_STEP_NUM_TASKS"]))
         return None
 
 

@@ -112,14 +112,19 @@ def most_images(text_image: np.ndarray, block: int) -> float:
 
 
 def choose_order(
-    demand: Demand, limit: int | None, is_kept: Callable[[BlockOrder | None], bool] | None = None
+    demand: Demand,
+    limit: int | None,
+    is_kept: Callable[[BlockOrder | None], bool] | None = None,
+    holders: int = 1,
 ) -> BlockOrder | None:
     """Return the order in which training rows are streamed, None if memory holds all; a UserError if there is no room.
 
     limit: the most bytes of training rows. is_kept: whether an interrupted training has taken this way, which is then
-    preferred to a better one.
+    preferred to a better one. holders: how many processes, of which this one is one, hold training rows of their own; the
+    memory and the limit are for all of them.
     """
-    left = memory_left()
+    left = memory_left() // holders
+    limit = limit and limit // holders
     room = int(SHARE_OF_REST * left) - demand.beside
     room = room if limit is None else min(room, limit)
     ways = _ways(demand, room)
