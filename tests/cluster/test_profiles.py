@@ -10,6 +10,8 @@ import torch
 from tests.cluster.conftest import attempts, wait_for
 
 pytestmark = pytest.mark.cluster
+# All trainings at the same time, and again on the one node that is left.
+ONE_CPU = ("--set-threads", "train=1", "--set-resources", "train:mem_mb=1000")
 
 
 def assert_equal(models, others) -> None:
@@ -32,24 +34,25 @@ def test_a_run_ends_without_accounting_on_nodes_smaller_than_the_profile_asks_fo
 
 
 def test_trainings_go_on_bit_by_bit_after_scancel_a_time_limit_and_a_lost_node(plain, project, undisturbed):
-    run = project.snakemake(plain, "slurm", "trained", "--set-threads", "train=1")
+    run = project.snakemake(plain, "slurm", "trained", *ONE_CPU)
     jobs = [plain.job_of(f"tiny_slow_{seed}") for seed in range(3)]
     for seed in range(3):
         wait_for(f"epochs of seed {seed}", lambda seed=seed: project.trains(seed))
-    (cancelled, _), (timed_out, _), (_, lost_node) = jobs
+    (cancelled, _), (timed_out, _), (lost, lost_node) = jobs
     plain.ask("scancel", cancelled)
     plain.ask("scontrol", "update", f"JobId={timed_out}", "EndTime=now+1")
     plain.lose(lost_node)
+    plain.hurry(lost)
     status, said = project.finished(run)
     assert status == 0, said
     assert attempts(said, "train slow, seed 0") == 2
-    assert "because somebody cancelled it" in said
+    assert "because somebody cancelled it" in said and "ended job" in said
     assert_equal(project.models(), undisturbed)
 
 
 def test_a_cancelled_training_goes_on_with_accounting_and_has_the_gpu_to_itself(accounting, project, undisturbed):
     target = "results/tiny/slow/seed0/evaluation_results/metrics.json"
-    run = project.snakemake(accounting, "slurm", target, "--set-threads", "train=1")
+    run = project.snakemake(accounting, "slurm", target, *ONE_CPU)
     job, _ = accounting.job_of("tiny_slow_0")
     wait_for("epochs", lambda: project.trains(0))
     accounting.ask("scancel", job)
@@ -63,7 +66,7 @@ def test_a_cancelled_training_goes_on_with_accounting_and_has_the_gpu_to_itself(
 
 def test_the_generic_profile_resumes_a_cancelled_training_as_well(accounting, project, undisturbed):
     target = "results/tiny/slow/seed1/best_model.pt"
-    run = project.snakemake(accounting, "generic", target, "--set-threads", "train=1")
+    run = project.snakemake(accounting, "generic", target, *ONE_CPU)
     wait_for("epochs", lambda: project.trains(1))
     (job,) = [job for job, name in accounting.jobs("%i|%j", "--states=R") if name == "train"]
     accounting.ask("scancel", job)

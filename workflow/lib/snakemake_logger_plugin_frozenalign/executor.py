@@ -41,6 +41,11 @@ def plain(text: str, rule: str) -> list[str]:
     return [text] if text else []
 
 
+def explained(reasons: list[str]) -> bool:
+    """Return whether the cluster, not the step, ended a job, so that the end of its log explains nothing."""
+    return any(reason.startswith("Slurm ") for reason in reasons)
+
+
 def _refusal(said: str, rule: str) -> str:
     """Return Slurm's reason for refusing a job, and what to do."""
     reasons = [MARKS.sub("", part).strip() for part in SBATCH.split(said)]

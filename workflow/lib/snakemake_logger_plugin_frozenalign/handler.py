@@ -158,9 +158,10 @@ class LogHandler(LogHandlerBase):
             self._write(f"{job.description}: stopped after {lines.duration(seconds)}")
             return
         self.failed[record.jobid] = job.description
-        # What an executor keeps of a job, its own log after those of the rule, tells only what these do not.
-        ends = next(filter(None, map(logs.complaint, job.written(record.log))), [])
         reasons = executor.plain(record.rule_msg or "", job.rule)
+        # What an executor keeps of a job, its own log after those of the rule, tells only what these do not.
+        told = () if executor.explained(reasons) else map(logs.complaint, job.written(record.log))
+        ends = next(filter(None, told), [])
         if reasons + ends and self.said.get(record.jobid) == reasons + ends:
             self._write(f"{job.description}: failed as before")
             return
