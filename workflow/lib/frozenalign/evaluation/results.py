@@ -25,8 +25,11 @@ from frozenalign.evaluation.samples import drawn_samples
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, write_arrays, write_json
+from frozenalign.system.memory import refuse_beyond_memory
 
 logger = logging.getLogger(__name__)
+# Projections that memory holds at the same time: plain ones, corrected ones for each direction, products of samples.
+COPIES_OF_TESTED, COPIES_OF_OTHERS = 6, 2
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ def write_evaluation(
     split = captions_by_rule(opened.pairs[protocol.split].split, rule)
     files = replace(opened.pairs[protocol.split], split=split)
     sample = replace(train, split=training_sample(train.split))
+    if device.type == "cpu":
+        _refuse_too_many(model, files, sample, opened.pairs["val"])
     correction = choose_correction(*(project_files(model, pairs, device) for pairs in (sample, opened.pairs["val"])))
     main_set = evaluate(model, files, protocol.split, rule, device, correction)
     extra, extra_hashes = _extra_set(model, index, opened, protocol, device, correction)
@@ -96,6 +101,28 @@ def write_evaluation(
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)
     logger.info("found: %s RSUM %.1f", protocol.split, main_set.metrics["full"]["RSUM"])
+
+
+@torch.no_grad()
+def _refuse_too_many(model: DualEncoder, tested: PairFiles, *others: PairFiles) -> None:
+    """Refuse more pairs than the CPU's memory holds projections of.
+
+    Of the tested pairs there are corrected projections and samples as well, and tokens where the model re-ranks.
+    """
+    text = tested.texts.read(0, 1)
+    width, tokens = len(model.encode_texts(text)[0]), 0
+    if model.scorer is not None:
+        tokens = model.text_tower.with_tokens(model.text_statistics(text))[1].numel()
+    images, texts = len(tested.split.image_rows), len(tested.split.text_rows)
+    values = (images + texts) * (COPIES_OF_TESTED * width + 2 * tokens)
+    values += (
+        COPIES_OF_OTHERS * width * sum(len(files.split.image_rows) + len(files.split.text_rows) for files in others)
+    )
+    refuse_beyond_memory(
+        values * torch.float32.itemsize,
+        f"evaluating {images} images and {texts} texts",
+        "give the job more, or test on fewer images (`split.fractions.test`, `split.counts.test`)",
+    )
 
 
 def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:

@@ -98,9 +98,7 @@ class Demand:
             together //= 2
 
     def _bytes_of(self, files: PairFiles) -> int:
-        images, texts = len(files.split.image_rows), len(files.split.text_rows)
-        values = images * files.image_file.width + texts * files.texts.width
-        return values * held_format(self.compute).itemsize
+        return files.values * held_format(self.compute).itemsize
 
 
 def most_images(text_image: np.ndarray, block: int) -> float:
