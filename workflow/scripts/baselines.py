@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps, choose_canonical_maps, save_canonical_maps
-from frozenalign.closed_forms.choice import ChosenMaps, choose_maps, model_of
+from frozenalign.closed_forms.choice import ChosenMaps, choose_maps, model_of, refuse_too_wide
 from frozenalign.closed_forms.registry import BASELINES
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import refuse_foreign_results
@@ -64,7 +64,9 @@ def _write_baselines(arguments: argparse.Namespace, folders: dict[str, Path]) ->
 def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Finished]) -> dict[str, str]:
     """Fit and write baselines, and return the validation RSUM of each."""
     began = time.perf_counter()
-    val = load_pairs(opened.pairs["val"], RAW, RAW, torch.float32)
+    val_files = opened.pairs["val"]
+    refuse_too_wide(val_files.image_file.width, val_files.texts.width, val_files.values)
+    val = load_pairs(val_files, RAW, RAW, torch.float32)
     moments = Moments.of(file_chunks(opened.pairs["train"]))
     shared = time.perf_counter() - began
     logger.info("one pass over %d training pairs, %.1f s", len(opened.pairs["train"].split.text_rows), shared)

@@ -12,6 +12,7 @@ from frozenalign.data.pairs import ResidentPairs
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.system.memory import refuse_beyond_memory
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,21 @@ def _choice_warnings(rsums: Sequence[float]) -> list[str]:
     if len(rsums) < 2 or len(set(rsums)) > 1:
         return []
     return [f"validation RSUM is {rsums[0]:.1f} for every regulariser, so that none was chosen: give val more images"]
+
+
+def refuse_too_wide(image_dim: int, text_dim: int, val_values: int) -> None:
+    """Refuse, before anything is read, closed forms whose decompositions memory does not hold.
+
+    Beside the second moments, memory holds the principal axes of both modalities and the four matrices of the widest
+    that LAPACK decomposes it with, in float64; val_values: numbers in the validation rows, held and projected.
+    """
+    squares = (image_dim + text_dim) ** 2 + image_dim**2 + text_dim**2 + 4 * max(image_dim, text_dim) ** 2
+    refuse_beyond_memory(
+        torch.float64.itemsize * squares + 2 * torch.float32.itemsize * val_values,
+        f"fitting closed forms of {image_dim} image and {text_dim} text dimensions",
+        "give the job more, reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
+        "`skip: none`, `init: random` and a number for `noise`)",
+    )
 
 
 def model_of(pair: LinearPair) -> DualEncoder:

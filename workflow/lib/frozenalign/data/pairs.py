@@ -153,6 +153,12 @@ class PairFiles:
         order = np.argsort(first, kind="stable")
         return AveragedRows(**vars(self.image_file), first=first[order], further=split.further_rows[order])
 
+    @property
+    def values(self) -> int:
+        """Return how many numbers are in the rows of the split."""
+        split = self.split
+        return len(split.image_rows) * self.image_file.width + len(split.text_rows) * self.texts.width
+
     @classmethod
     def open(cls, images: str | Path, texts: str | Path, split: str | Path) -> "PairFiles":
         """Open two embedding files and a split's index file, reading no embedding."""

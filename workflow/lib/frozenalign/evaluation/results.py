@@ -44,8 +44,11 @@ from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, write_arrays, write_json
 from frozenalign.system.fingerprints import content_hash
+from frozenalign.system.memory import refuse_beyond_memory
 
 logger = logging.getLogger(__name__)
+# Projections that memory holds at the same time: plain ones, corrected ones for each direction, products of samples.
+COPIES_OF_TESTED, COPIES_OF_OTHERS = 6, 2
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,17 @@ class _Sets:
 
     def correction(self, model: DualEncoder, device: torch.device) -> HubnessCorrection:
         """Return the hubness correction that validation chooses."""
+        return choose_correction(*(project_files(model, each, device) for each in self._correcting()))
+
+    def refuse_too_many(self, model: DualEncoder) -> None:
+        """Refuse sets of whose projections the CPU's memory holds no more than a part."""
+        for files in self.evaluated.values():
+            _refuse_too_many(model, files, *self._correcting())
+
+    def _correcting(self) -> tuple[PairFiles, PairFiles]:
+        """Return the pairs that the hubness correction is made of, and those that choose it."""
         train = self.opened.pairs["train"]
-        sample = replace(train, split=training_sample(train.split))
-        return choose_correction(*(project_files(model, each, device) for each in (sample, self.opened.pairs["val"])))
+        return replace(train, split=training_sample(train.split)), self.opened.pairs["val"]
 
     def described(self, members: Sequence[Member], protocol: Protocol) -> dict[str, str]:
         """Return what decides the counts of an evaluation, as text by description."""
@@ -135,6 +146,8 @@ def write_part(
     sets = _Sets.of(protocol, protocol.open())
     for member in members:
         _seen_by(member, sets.opened.manifest, protocol)
+    if device.type == "cpu":
+        sets.refuse_too_many(model)
     correction = sets.correction(model, device)
     counts = {
         name: Retrieval.of(model, files, device, correction).counts(share) for name, files in sets.evaluated.items()
@@ -163,6 +176,8 @@ def write_evaluation(
     embeddings = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET)
     metadata, index = _metadata_and_index(embeddings, protocol, manifest)
     sets = _Sets.of(protocol, opened)
+    if device.type == "cpu":
+        sets.refuse_too_many(model)
     found = _evaluations(model, sets, members, protocol, device, parts)
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
@@ -208,6 +223,28 @@ def _evaluations(
         return evaluate(retrieval, counts, name, protocol.captions_rule)
 
     return {name: evaluation(name) for name in sets.evaluated}
+
+
+@torch.no_grad()
+def _refuse_too_many(model: DualEncoder, tested: PairFiles, *others: PairFiles) -> None:
+    """Refuse more pairs than the CPU's memory holds projections of.
+
+    Of the tested pairs there are corrected projections and samples as well, and tokens where the model re-ranks.
+    """
+    text = tested.texts.read(0, 1)
+    width, tokens = len(model.encode_texts(text)[0]), 0
+    if model.scorer is not None:
+        tokens = model.text_tower.with_tokens(model.text_statistics(text))[1].numel()
+    images, texts = len(tested.split.image_rows), len(tested.split.text_rows)
+    values = (images + texts) * (COPIES_OF_TESTED * width + 2 * tokens)
+    values += (
+        COPIES_OF_OTHERS * width * sum(len(files.split.image_rows) + len(files.split.text_rows) for files in others)
+    )
+    refuse_beyond_memory(
+        values * torch.float32.itemsize,
+        f"evaluating {images} images and {texts} texts",
+        "give the job more, or test on fewer images (`split.fractions.test`, `split.counts.test`)",
+    )
 
 
 def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import torch
 
 from frozenalign.system.errors import UserError, is_out_of_memory
+from frozenalign.system.memory_left import gigabytes, memory_left
 from frozenalign.system.random_state import random_state, restore_random_state
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,12 @@ class FittingSize:
             # The error no longer exists here, nor do the frames that held tensors.
             release_memory()
             restore_random_state(random)
+
+
+def refuse_beyond_memory(needed: int, what: str, remedy: str) -> None:
+    """Refuse work that takes more bytes than are left; what: the work, as the words before `takes`."""
+    if needed > (left := memory_left()):
+        raise UserError(f"{what} takes {gigabytes(needed)} of memory where {gigabytes(left)} are left: {remedy}")
 
 
 def release_memory() -> None:

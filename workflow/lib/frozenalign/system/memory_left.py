@@ -16,8 +16,8 @@ SHARE_OF_GROUP = 0.95
 
 
 def memory_left() -> int:
-    """Return the bytes that this process can still take: of the machine, of its control groups, of `ulimit -v`."""
-    return max(0, min([_left_of_machine(), *_left_of_groups(), *_left_of_addresses()]))
+    """Return the bytes that this process can still take: of the machine, its control groups, `ulimit -v` and `-d`."""
+    return max(0, min([_left_of_machine(), *_left_of_groups(), *_left_of_addresses(), *_left_of_data()]))
 
 
 def end_before_killed() -> None:
@@ -27,10 +27,9 @@ def end_before_killed() -> None:
     """
     with contextlib.suppress(OSError, KeyError):
         if groups := list(_left_of_groups()):
-            own = 1024 * _numbers(Path("/proc/self/status"))["VmData"]
             soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-            limit = own + int(SHARE_OF_GROUP * max(0, min(groups)))
-            if resource.RLIM_INFINITY in (soft, hard) or limit < min(soft, hard):
+            limit = _own_data() + int(SHARE_OF_GROUP * max(0, min(groups)))
+            if all(limit < other or other == resource.RLIM_INFINITY for other in (soft, hard)):
                 resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
 
 
@@ -50,6 +49,16 @@ def _left_of_addresses() -> Iterator[int]:
     if (limit := resource.getrlimit(resource.RLIMIT_AS)[0]) != resource.RLIM_INFINITY:
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
         yield limit - pages * resource.getpagesize()
+
+
+def _left_of_data() -> Iterator[int]:
+    """Yield what `ulimit -d` leaves: memory of the process's own, without libraries and mapped files."""
+    if (limit := resource.getrlimit(resource.RLIMIT_DATA)[0]) != resource.RLIM_INFINITY:
+        yield limit - _own_data()
+
+
+def _own_data() -> int:
+    return 1024 * _numbers(Path("/proc/self/status"))["VmData"]
 
 
 def _left_of_groups() -> Iterator[int]:

@@ -98,9 +98,7 @@ class Demand:
             together //= 2
 
     def _bytes_of(self, files: PairFiles) -> int:
-        images, texts = len(files.split.image_rows), len(files.split.text_rows)
-        values = images * files.image_file.width + texts * files.texts.width
-        return values * held_format(self.compute).itemsize
+        return files.values * held_format(self.compute).itemsize
 
 
 def most_images(text_image: np.ndarray, block: int) -> float:
@@ -120,8 +118,8 @@ def choose_order(
     """Return the order in which training rows are streamed, None if memory holds all; a UserError if there is no room.
 
     limit: the most bytes of training rows. is_kept: whether an interrupted training has taken this way, which is then
-    preferred to a better one. holders: how many processes, of which this one is one, hold training rows of their own; the
-    memory and the limit are for all of them.
+    preferred to a better one. holders: how many processes hold training rows of their own; memory and
+    limit are for all of them.
     """
     left = memory_left() // holders
     limit = limit and limit // holders

@@ -15,6 +15,7 @@ from frozenalign.closed_forms.canonical_maps import (
     choose_canonical_maps,
     load_canonical_maps,
 )
+from frozenalign.closed_forms.choice import refuse_too_wide
 from frozenalign.closed_forms.registry import Candidate, LinearPair
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.data.inputs import Inputs
@@ -44,6 +45,8 @@ def fit_start(data: TrainingData, output_dims: Sequence[int] = OUTPUT_DIMS) -> C
     It is fitted in the encoders' own scales, like the baseline: standardising would amplify directions of pure noise.
     """
     train, val = _where_float64_is(data.train), _where_float64_is(data.val)
+    if train.device.type == "cpu":
+        refuse_too_wide(*train.widths, val.images.numel() + val.texts.numel())
     image, text = data.image.to(train.device), data.text.to(train.device)
     chunks = ((images * image.scale, texts * text.scale) for images, texts in pair_chunks(train))
     own_val = ResidentPairs(val.images * image.scale, val.texts * text.scale, val.text_image)
