@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from tests.conftest import related_embeddings, write_set
+from tests.cluster.slurm import die_with_parent
 from tests.workflow.conftest import copy_of_the_project
 
 ROOT = Path(__file__).parents[2]
@@ -106,7 +107,13 @@ class TinyProject:
         log = (self.folder / "said.txt").open("w")
         # A group of its own: Ctrl-C of the tests is not Snakemake's.
         return subprocess.Popen(
-            command, cwd=self.folder, env=cluster.environment, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=self.folder,
+            env=cluster.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
         )
 
     def finished(self, run: subprocess.Popen[str]) -> tuple[int, str]:
