@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import related_embeddings, write_set
 from tests.cluster.slurm import die_with_parent
+from tests.conftest import related_embeddings, write_set
 from tests.workflow.conftest import copy_of_the_project
 
 ROOT = Path(__file__).parents[2]
