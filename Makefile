@@ -52,7 +52,7 @@ test-cluster: setup $(VENV)/cluster-plugins
 	{ apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends $(SLURM_PACKAGES); } > /dev/null 2>&1 || \
 	echo "warning: apt-get could not install Slurm"
 	@echo "Running the tests in tests/cluster"
-	timeout 600 python -m pytest tests/cluster -m cluster -rs --durations 0
+	timeout 900 python -m pytest tests/cluster -m cluster -rs --durations 0
 
 $(VENV)/cluster-plugins: envs/requirements-cluster.txt | setup
 	@rm -rf $@
