@@ -48,11 +48,11 @@ test: setup
 # Where the packages cannot be installed, the tests say so and are skipped.
 SLURM_PACKAGES := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge slurmdbd slurm-wlm-mysql-plugin mariadb-server
 test-cluster: setup $(VENV)/cluster-plugins
-	@command -v slurmctld slurmdbd > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null || \
+	@{ command -v slurmctld && command -v slurmdbd; } > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null || \
 	{ apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends $(SLURM_PACKAGES); } > /dev/null 2>&1 || \
 	echo "warning: apt-get could not install Slurm"
 	@echo "Running the tests in tests/cluster"
-	timeout 600 python -m pytest tests/cluster -m cluster -rs --durations 0
+	timeout 900 python -m pytest tests/cluster -m cluster -rs --durations 0
 
 $(VENV)/cluster-plugins: envs/requirements-cluster.txt | setup
 	@rm -rf $@

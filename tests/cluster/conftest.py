@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.cluster.slurm import die_with_parent
 from tests.conftest import related_embeddings, write_set
 from tests.workflow.conftest import copy_of_the_project
 
@@ -37,7 +38,7 @@ seeds: [0, 1, 2]
 EXPERIMENT = """
 model: {type: mlp, output_dim: 8, hidden_dim: 16}
 loss: {type: infonce}
-training: {batch_size: 16, num_epochs: 1000, patience: 1000, warmup_steps: 0}
+training: {batch_size: 16, num_epochs: 500, patience: 500, warmup_steps: 0}
 """
 
 
@@ -106,7 +107,13 @@ class TinyProject:
         log = (self.folder / "said.txt").open("w")
         # A group of its own: Ctrl-C of the tests is not Snakemake's.
         return subprocess.Popen(
-            command, cwd=self.folder, env=cluster.environment, stdout=log, stderr=log, start_new_session=True
+            command,
+            cwd=self.folder,
+            env=cluster.environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=die_with_parent,
         )
 
     def finished(self, run: subprocess.Popen[str]) -> tuple[int, str]:
@@ -194,7 +201,7 @@ def template(tmp_path_factory) -> Path:
     project = copy_of_the_project(folder)
     project.write("config/config.yaml", CONFIGURATION)
     project.write("config/experiments/slow.yaml", EXPERIMENT)
-    project.write("config/experiments/quick.yaml", EXPERIMENT.replace("1000", "2"))
+    project.write("config/experiments/quick.yaml", EXPERIMENT.replace("500", "2"))
     images, texts, ids = related_embeddings(60, 2)
     captions = [f"caption {number}" for number in range(len(ids))]
     write_set(folder / "data/tiny", images, texts, {"image_ids": ids, "captions": captions})

@@ -25,6 +25,7 @@ ACCOUNTING_DAEMONS = ("slurmdbd", "mariadbd", "mariadb-install-db")
 COMMANDS = ("sinfo", "squeue", "sbatch", "srun", "scancel", "scontrol", "sacct", "sacctmgr", "sshare")
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
 # Character devices that are everywhere stand for GPUs: Slurm wants a device for each.
 GPU_DEVICES = ("/dev/null", "/dev/zero")
 SECONDS = 30
@@ -127,7 +128,6 @@ class Daemons:
         """Start a daemon in the foreground; it is killed when this process ends."""
         log = (self.folder / f"{Path(command[0]).name}.out").open("ab")
         environment = os.environ | {"SLURM_CONF": str(self.folder / "slurm.conf"), "PATH": SYSTEM_PATH}
-        libc = ctypes.CDLL(None)
         # Signals of the terminal are for the tests, which stop the daemons in the right order.
         self.running.append(
             subprocess.Popen(
@@ -137,7 +137,7 @@ class Daemons:
                 stderr=log,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+                preexec_fn=die_with_parent,
             )
         )
 
@@ -149,6 +149,11 @@ class Daemons:
                 daemon.wait(5)
             daemon.kill()
             daemon.wait()
+
+
+def die_with_parent() -> None:
+    """Let the kernel kill this process when the one that started it ends, however that is."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def missing(accounting: bool = False) -> list[str]:
