@@ -240,7 +240,7 @@ def test_a_study_survives_kills_at_random_moments(tune_run, seed):
 
 
 @pytest.mark.soak
-def test_a_killed_snakemake_leaves_a_study_that_a_second_one_refuses_to_disturb_and_a_third_completes(tmp_path):
+def test_a_killed_snakemake_leaves_a_study_that_goes_on_and_a_second_one_takes_part_in(tmp_path):
     project = copy_of_the_project(tmp_path)
     study = "results/demo/tuning/short"
     project.write("config/tuning/short.yaml", STUDY.format(trials=8, epochs=150))
@@ -259,10 +259,6 @@ def test_a_killed_snakemake_leaves_a_study_that_a_second_one_refuses_to_disturb_
     snakemake.wait()
 
     project.run("snakemake", "--unlock")
-    second = project.run("snakemake", "--cores", "2", "tuned")
-    assert second.returncode != 0
-    said = re.search(rf"process (\d+) on \S+ writes to {study}: wait for it, or stop it", second.stdout + second.stderr)
-    assert int(said[1]) in [process.pid for process in orphans]
-    psutil.wait_procs(orphans, timeout=120)
     project.snakemake("tuned")
+    psutil.wait_procs(orphans, timeout=120)
     assert_complete(tmp_path / study, "short", 8)

@@ -113,3 +113,9 @@ def test_a_mistake_in_the_code_keeps_its_traceback():
 
     with pytest.raises(ZeroDivisionError):
         run(main)
+
+
+@pytest.mark.parametrize("name", ["tune_init", "tune_worker", "tune_best"])
+def test_what_only_opens_a_study_starts_without_pytorch(name):
+    command = f"import sys; import workflow.scripts.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0

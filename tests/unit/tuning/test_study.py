@@ -394,6 +394,29 @@ def test_trials_on_other_data_are_not_mixed_with_those_there_are(run, trained, c
     assert asked == []
 
 
+def test_trials_that_an_earlier_version_listed_as_abandoned_do_not_count(run, trained):
+    trained(in_turn())
+    run_study(run, None).set_user_attr("abandoned_trials", [1])
+    study = run_study(run, None)
+    assert [trial.number for trial in counted_trials(study)] == [0, 2, 3]
+
+
+@pytest.mark.parametrize(("workers", "file"), [(1, "study.db"), (2, "study.journal")])
+def test_a_study_stays_in_the_file_it_began_in_however_many_workers_it_has(run, trained, workers, file):
+    trained(in_turn())
+    first = rates(run_study(with_study(run, workers=workers), None))
+    study = run_study(with_study(run, workers=3 - workers), None)
+    assert rates(study) == first
+    assert [path.name for path in run.folder.glob("study.*") if path.suffix in (".db", ".journal")] == [file]
+
+
+def test_another_storage_for_a_study_that_has_trials_is_refused(run, trained):
+    trained(in_turn())
+    run_study(run, None)
+    with pytest.raises(UserError, match=r"has trials in .*study\.db, and its `storage` is another: take that key out"):
+        run_study(with_study(run, storage="journal"), None)
+
+
 def best_rsum(experiment: Experiment, data: TrainingData, seed: int) -> float:
     """Return the RSUM of a training's best epoch, ranks counted over the full validation matrix."""
     projections = project_standardized(fit(experiment, data, seed).model, data.val)
