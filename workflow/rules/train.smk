@@ -23,7 +23,7 @@ rule train:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: (3000 + data_mb(wildcards)) * attempt,
+        mem_mb=lambda wildcards, attempt: (3000 + held_mb(wildcards)) * attempt,
         runtime=240,
         gpu=gpus(),
     params:

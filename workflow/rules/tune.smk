@@ -22,7 +22,7 @@ rule tune:
         "../../envs/environment.yaml"
     threads: 2
     resources:
-        mem_mb=lambda wildcards, attempt: (2000 + data_mb(wildcards) + 1000 * workers(wildcards)) * attempt,
+        mem_mb=lambda wildcards, attempt: (2000 + held_mb(wildcards) + 1000 * workers(wildcards)) * attempt,
         runtime=720,
         gpu=gpus(),
     params:
