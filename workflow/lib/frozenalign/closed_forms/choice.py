@@ -14,7 +14,6 @@ from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.memory import refuse_beyond_memory
 
-
 # Chunks of the pass over the rows and their products, tiles of scores, LAPACK's own buffers.
 FURTHER_BYTES = 64 << 20
 
