@@ -147,6 +147,12 @@ def data_mb(wildcards):
     return sum(os.path.getsize(path) for path in embedding_files(wildcards) if os.path.exists(path)) // 10**6
 
 
+def held_mb(wildcards):
+    """Return the most memory that the training rows of a job take, in MB."""
+    limit = config["memory"]
+    return data_mb(wildcards) if limit == "auto" else min(data_mb(wildcards), int(1000 * limit))
+
+
 @functools.cache
 def equally_wide(dataset):
     """Return whether the images and texts of a data set are equally wide, as generated ones are."""

@@ -14,6 +14,9 @@ from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.memory import refuse_beyond_memory
 
+# Chunks of the pass over the rows and their products, tiles of scores, LAPACK's own buffers.
+FURTHER_BYTES = 64 << 20
+
 
 @dataclass(frozen=True)
 class ChosenMaps:
@@ -65,7 +68,7 @@ def refuse_too_wide(image_dim: int, text_dim: int, val_values: int) -> None:
     """
     squares = (image_dim + text_dim) ** 2 + image_dim**2 + text_dim**2 + 4 * max(image_dim, text_dim) ** 2
     refuse_beyond_memory(
-        torch.float64.itemsize * squares + 2 * torch.float32.itemsize * val_values,
+        torch.float64.itemsize * squares + 2 * torch.float32.itemsize * val_values + FURTHER_BYTES,
         f"fitting closed forms of {image_dim} image and {text_dim} text dimensions",
         "give the job more, reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
         "`skip: none`, `init: random` and a number for `noise`)",
