@@ -49,6 +49,8 @@ from frozenalign.system.memory import refuse_beyond_memory
 logger = logging.getLogger(__name__)
 # Projections that memory holds at the same time: plain ones, corrected ones for each direction, products of samples.
 COPIES_OF_TESTED, COPIES_OF_OTHERS = 6, 2
+# Scores against the training captions of the hubness correction, tiles of scores, the sample of the uniformity.
+FURTHER_BYTES = 192 << 20
 
 
 @dataclass(frozen=True)
@@ -241,7 +243,7 @@ def _refuse_too_many(model: DualEncoder, tested: PairFiles, *others: PairFiles) 
         COPIES_OF_OTHERS * width * sum(len(files.split.image_rows) + len(files.split.text_rows) for files in others)
     )
     refuse_beyond_memory(
-        values * torch.float32.itemsize,
+        values * torch.float32.itemsize + FURTHER_BYTES,
         f"evaluating {images} images and {texts} texts",
         "give the job more, or test on fewer images (`split.fractions.test`, `split.counts.test`)",
     )
