@@ -110,5 +110,5 @@ def test_every_step_does_with_a_part_of_the_data_in_memory(folder):
             torch.testing.assert_close(second[key], value)
     assert "read from their files" not in log["all"]
     assert log["quarter"].count("read from their files") == 2
-    for name in ("linear/evaluation_results", "one"):
+    for name in ("linear/evaluation_results", "one/evaluation_results"):
         assert rsum(part / name) == pytest.approx(rsum(whole / name), rel=0.03)
