@@ -94,22 +94,21 @@ def test_every_step_does_with_a_part_of_the_data_in_memory(folder):
         log[name] = run_step("train", room, "--experiment", folder / "linear.yaml", *inputs, *cpu, "--output-dir", head)
         study = ("--study", folder / "study.yaml", *inputs, *cpu, "--output-dir", out / "study")
         log[name] += run_step("tune", room, *study)
-        for model in (head, out / "cca/seed0"):
-            to = ("--output-dir", model / "evaluation_results", "--device", "cpu")
-            run_step("evaluate", room and FIXED, "--model", model / "best_model.pt", *inputs, *to)
-        members = (head / "best_model.pt", out / "cca/seed0/best_model.pt")
-        both = ("--name", "both", "--models", *members, "--output-dir", out / "both", "--device", "cpu")
-        run_step("ensemble", room and FIXED, *both, *inputs)
+        model, to = head / "best_model.pt", ("--device", "cpu", "--output-dir")
+        run_step("evaluate", room and FIXED, "--model", model, *inputs, *to, head / "evaluation_results")
+        run_step("ensemble", room and FIXED, "--name", "one", "--models", model, *inputs, *to, out / "one")
         run_step("figures", room, "--evaluations", head / "evaluation_results")
     whole, part = folder / "all", folder / "quarter"
     for split in ("train", "train_tuning", "val", "test"):
         with np.load(whole / f"split/{split}.npz") as one, np.load(part / f"split/{split}.npz") as other:
             assert all(np.array_equal(one[key], other[key]) for key in one)
-    first, second = (torch.load(run / "ridge/seed0/best_model.pt", weights_only=True)["state"] for run in (whole, part))
-    for key, value in first.items():
-        torch.testing.assert_close(second[key], value)
+    for name in ("ridge", "cca"):
+        first, second = (
+            torch.load(run / name / "seed0/best_model.pt", weights_only=True)["state"] for run in (whole, part)
+        )
+        for key, value in first.items():
+            torch.testing.assert_close(second[key], value)
     assert "read from their files" not in log["all"]
     assert log["quarter"].count("read from their files") == 2
-    assert rsum(part / "cca/seed0/evaluation_results") == pytest.approx(rsum(whole / "cca/seed0/evaluation_results"))
-    for name in ("linear/evaluation_results", "both"):
+    for name in ("linear/evaluation_results", "one/evaluation_results"):
         assert rsum(part / name) == pytest.approx(rsum(whole / name), rel=0.03)
