@@ -12,7 +12,7 @@ import optuna
 
 from frozenalign.configuration.studies import load_study
 from frozenalign.system.files import read_json, write_yaml
-from frozenalign.tuning.study import build_pruner
+from frozenalign.tuning.opening import build_pruner
 from tests.benchmarks.measurement import Row, seconds_of
 from workflow.scripts import demo_data, split
 

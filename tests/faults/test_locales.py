@@ -141,7 +141,7 @@ def left_to_the_locale(tree: ast.AST) -> list[int]:
                     called in ("open", "fdopen", "NamedTemporaryFile")
                     and modes & {"r", "w", "a", "x", "r+", "w+", "a+"}
                 )
-                or {"text", "universal_newlines"} & set(named)
+                or (called in ("run", "Popen", "check_output") and {"text", "universal_newlines"} & set(named))
             )
             if is_text and "encoding" not in named:
                 found.append(call.lineno)

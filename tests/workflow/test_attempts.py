@@ -49,4 +49,4 @@ def test_what_another_attempt_may_mend_is_computed_again(project, log):
 def test_apptainer_without_its_image_stops_before_any_job(project):
     done = project.run("snakemake", "--cores", "1", "--sdm", "apptainer", "-n")
     assert done.returncode == 1
-    assert "frozenalign.sif, which is not there: build it with make image" in done.stderr
+    assert "frozenalign.sif, which is not there: build it with make image" in done.stdout

@@ -87,7 +87,7 @@ if DIVISION:
         shell:
             "{params.step:q} --log {log:q} {params.models:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
             " --output-dir={params.output_dir:q} --captions-rule {params.captions_rule}"
-            " --part {wildcards.part} --of {wildcards.parts} --device {params.device}"
+            " --part={wildcards.part:q} --of={wildcards.parts:q} --device {params.device}"
 
 
 if config["ensembles"]:

@@ -435,7 +435,7 @@ def test_a_trial_is_judged_by_the_validation_pairs_alone(run, data):
         assert trial.value == pytest.approx(best_rsum(experiment, data, seed=0))
 
 
-def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, canonical: Any, threads: int) -> None:
+def killed_in_its_first_trial(worker: int, run: StudyRun, *further: Any) -> None:
     """Replace a worker process: the first dies while it trains, the others return the sum of the validation rows."""
     death = run.folder / "death"
 
@@ -452,7 +452,7 @@ def killed_in_its_first_trial(worker: int, run: StudyRun, data: TrainingData, ca
         on_epoch({"epoch": 1, "val": {"RSUM": data.val.texts.sum().item()}})
 
     tuning.fit = sum_rows if worker else die
-    tuning._worker_process(worker, run, data, canonical, threads)
+    tuning._worker_process(worker, run, *further)
 
 
 def test_two_processes_go_on_where_one_stopped_and_a_dead_one_is_replaced(run, data, trained, monkeypatch):

@@ -28,7 +28,7 @@ def accelerator_count() -> int:
 def _said(*command: str) -> str:
     """Return what a program printed, nothing if it is missing or fails."""
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=PATIENCE_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout

@@ -100,7 +100,9 @@ def _end_as(statuses: Mapping[int, int], folder: Path) -> None:
         name = signal.Signals(-status).name
         raise UserError(f"{name} ended process {number + 1} of the training: run the same command again to go on")
     if number:
-        sys.stderr.write("".join(path.read_text() for path in folder.rglob(f"{number}/stderr.log")))
+        sys.stderr.write(
+            "".join(path.read_text(encoding="utf-8", errors="replace") for path in folder.rglob(f"{number}/stderr.log"))
+        )
     sys.exit(status)
 
 

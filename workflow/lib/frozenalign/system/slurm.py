@@ -64,7 +64,7 @@ def refuse_forgetful() -> None:
 
 def _said(*command: str) -> str:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=True)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=SECONDS, check=True)
     except subprocess.TimeoutExpired:
         raise UserError(f"`{' '.join(command)}` has not answered within {SECONDS} s: try again later") from None
     except subprocess.CalledProcessError as error:
