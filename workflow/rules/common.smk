@@ -43,6 +43,8 @@ READ = {
 MENDED_BY_ANOTHER_ATTEMPT = r"memory|run the same command again"
 KNOWN_HASHES = Path(".snakemake/content_hashes.json")
 LISTS = Path(".snakemake/arguments")
+# Of a process that trains, beside rows and weights: PyTorch, a batch, tiles, the validation pairs.
+BASE_MB = 2000
 
 
 def step(script):

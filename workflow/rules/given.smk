@@ -154,8 +154,12 @@ def held_mb(wildcards):
 
 
 @functools.cache
+def embedding_widths(dataset):
+    """Return the widths of the images and the texts of a data set, zeros before they are made."""
+    return [matrix_width(path) or 0 for path in set_files(dataset, "train2017")[:2]]
+
+
 def equally_wide(dataset):
     """Return whether the images and texts of a data set are equally wide, as generated ones are."""
-    files = set_files(dataset, "train2017")
-    images, texts = (matrix_width(path) for path in files[:2])
-    return images == texts if images and texts else files == demo_files()
+    images, texts = embedding_widths(dataset)
+    return images == texts if images and texts else set_files(dataset, "train2017") == demo_files()

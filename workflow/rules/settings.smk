@@ -74,6 +74,29 @@ def training_devices(wildcards):
     return experiment.training.devices if experiment else 1
 
 
+def model_settings(wildcards):
+    """Return the `model` section of an experiment, of a study's base for what it tunes."""
+    name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)
+    if name in RUN.studies:
+        return RUN.studies[name].base["model"]
+    return RUN.experiments[name].model if name in RUN.experiments else {}
+
+
+def weights_mb(wildcards):
+    """Return the most MB that a head's weights take while it learns, estimated from widths: of each twelve copies.
+
+    They are gradients, running means, the best epoch's and so on, as `training/memory_plan.py` counts them, which knows
+    the layers. Where no `hidden_dim` is given, a layer is at most four times as wide as the data.
+    """
+    model, copies = model_settings(wildcards), 12
+    output, layers = model.get("output_dim", 0), model.get("num_layers", 0)
+    weights = 0
+    for width in embedding_widths(wildcards.dataset):
+        hidden = model.get("hidden_dim") or 4 * width
+        weights += hidden * (2 * width + output) + 12 * layers * hidden**2
+    return 4 * copies * weights // 10**6
+
+
 def start_file(wildcards):
     """Return the CCA that an experiment or study starts from, or none."""
     name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)

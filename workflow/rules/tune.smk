@@ -53,7 +53,9 @@ rule tune_worker:
         "../../envs/environment.yaml"
     threads: worker_threads
     resources:
-        mem_mb=lambda wildcards, attempt: (2000 + held_mb(wildcards) + 1000 * processes(wildcards)) * attempt,
+        mem_mb=lambda wildcards, attempt: (
+            (held_mb(wildcards) + processes(wildcards) * (BASE_MB + weights_mb(wildcards))) * attempt
+        ),
         runtime=720,
         # On a cluster, processes of one job share a GPU: further workers get further ones.
         gpu=lambda wildcards: gpus(wildcards, processes(wildcards) if workflow.local_exec else 1),
