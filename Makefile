@@ -46,10 +46,11 @@ test: setup
 	@echo "All tests passed. Time benchmarks: make bench"
 
 # Where the packages cannot be installed, the tests say so and are skipped.
+APT_GET := timeout 120 apt-get --quiet --quiet -o Acquire::Retries=0 -o Acquire::http::Timeout=10
 SLURM_PACKAGES := slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge slurmdbd slurm-wlm-mysql-plugin mariadb-server
 test-cluster: setup $(VENV)/cluster-plugins
 	@{ command -v slurmctld && command -v slurmdbd; } > /dev/null || test "$$(id -u)" != 0 || ! command -v apt-get > /dev/null || \
-	{ apt-get update --quiet --quiet && DEBIAN_FRONTEND=noninteractive apt-get install --quiet --quiet --yes --no-install-recommends $(SLURM_PACKAGES); } > /dev/null 2>&1 || \
+	{ $(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install --yes --no-install-recommends $(SLURM_PACKAGES); } > /dev/null 2>&1 || \
 	echo "warning: apt-get could not install Slurm"
 	@echo "Running the tests in tests/cluster"
 	timeout 900 python -m pytest tests/cluster -m cluster -rs --durations 0
