@@ -5,10 +5,15 @@ rule report:
     input:
         manifest=f"{RESULTS}/split/manifest.json",
         settings=run_files("resolved_config.yaml", run_folders),
-        heads=run_files(["loss_history.json", "training_curves.png"], head_folders),
-        evaluations=run_files([*EVALUATED, *EVALUATION_FIGURES], run_folders),
+        heads=run_files("loss_history.json", head_folders),
+        evaluations=run_files(EVALUATED, run_folders),
         studies=run_files("study.json", study_folders),
-        tuned=run_files(["best_config.yaml", "trials.csv", *STUDY_FIGURES], study_folders),
+        tuned=run_files(["best_config.yaml", "trials.csv"], study_folders),
+        # One of each job that draws all: Snakemake compares every input with all outputs of these jobs.
+        drawn=[
+            *run_files("training_curves.png", head_folders)[:1],
+            *run_files(EVALUATION_FIGURES, run_folders)[:1],
+        ],
         pictures=demo_pictures,
     output:
         page=report(f"{RESULTS}/report/index.html", caption="../report/index.rst", category="Results"),

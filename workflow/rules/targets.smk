@@ -8,7 +8,6 @@ EVALUATED = [
 ]
 EVALUATION_PICTURES = ["recall_at_k", "similarity_histogram", "embedding_pca", "embedding_tsne"]
 EVALUATION_FIGURES = [f"evaluation_results/{name}.png" for name in EVALUATION_PICTURES]
-STUDY_FIGURES = ["optimization_history.png", "parameter_importance.png"]
 
 
 def head_folders(dataset):
