@@ -13,7 +13,7 @@ help:
 	@echo "make demo    run the default workflow on generated data, to the report"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   test the cluster profiles on a Slurm that is started on this host (about 5 minutes)"
-	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 10 minutes)"
+	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 25 minutes)"
 	@echo "make lint    check style and imports: ruff, snakefmt, import-linter, snakemake --lint"
 	@echo "make bench   time training, evaluation and memory"
 	@echo "make reference   write config/README.md from the schemas and docstrings"
@@ -62,7 +62,7 @@ $(VENV)/cluster-plugins: envs/requirements-cluster.txt | setup
 
 soak: setup
 	@echo "Injecting faults: tests/faults, the long part"
-	timeout 600 python -m pytest tests/faults -m soak --durations 0
+	timeout 1500 python -m pytest tests/faults -m soak --durations 0
 
 lint: setup
 	ruff check .
