@@ -115,9 +115,9 @@ class _Sets:
         """Return the hubness correction that validation chooses."""
         return choose_correction(*(project_files(model, each, device) for each in self._correcting()))
 
-    def refuse_too_many(self, model: DualEncoder) -> None:
-        """Refuse sets of whose projections the CPU's memory holds no more than a part."""
-        for files in self.evaluated.values():
+    def refuse_too_many(self, model: DualEncoder, device: torch.device) -> None:
+        """Refuse sets of whose projections the memory of the CPU, if it computes, holds no more than a part."""
+        for files in self.evaluated.values() if device.type == "cpu" else ():
             _refuse_too_many(model, files, *self._correcting())
 
     def _correcting(self) -> tuple[PairFiles, PairFiles]:
@@ -148,8 +148,7 @@ def write_part(
     sets = _Sets.of(protocol, protocol.open())
     for member in members:
         _seen_by(member, sets.opened.manifest, protocol)
-    if device.type == "cpu":
-        sets.refuse_too_many(model)
+    sets.refuse_too_many(model, device)
     correction = sets.correction(model, device)
     counts = {
         name: Retrieval.of(model, files, device, correction).counts(share) for name, files in sets.evaluated.items()
@@ -178,8 +177,7 @@ def write_evaluation(
     embeddings = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET)
     metadata, index = _metadata_and_index(embeddings, protocol, manifest)
     sets = _Sets.of(protocol, opened)
-    if device.type == "cpu":
-        sets.refuse_too_many(model)
+    sets.refuse_too_many(model, device)
     found = _evaluations(model, sets, members, protocol, device, parts)
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
