@@ -1,8 +1,9 @@
 """Demo data, for data sets that the configuration asks to generate."""
 
-if not demo_files():
+if not made_files():
     refuse_missing_files()
-else:
+
+if generated():
     refuse_foreign_demo_data()
     DEMO = config["datasets"][config["dataset"]]
 

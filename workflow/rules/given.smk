@@ -1,4 +1,4 @@
-"""The files of a data set: those that a user puts there, and those that rule demo_data makes."""
+"""The files of a data set: those that a user puts there, and those that a rule makes."""
 
 import functools
 
@@ -16,18 +16,26 @@ from frozenalign.demo.made_files import refuse_foreign
 from frozenalign.system.files import file_size
 
 GIVEN = Path(".snakemake/inputs")
+# Keys of a data set for which a rule makes its embeddings and metadata.
+MADE_FOR = {"generate"}
 BEST_CONFIGURATION = rf"results/{NAME}/tuning/{NAME}/best_config\.yaml"
 
 
 def is_made(path):
     """Return whether a rule makes a file; any other is a user's, wherever it lies."""
-    return path in demo_files() or re.fullmatch(BEST_CONFIGURATION, path) is not None
+    return path in made_files() or re.fullmatch(BEST_CONFIGURATION, path) is not None
 
 
-def demo_files():
-    """Return the embedding and metadata files that rule demo_data makes, or none."""
+def made_files():
+    """Return the embedding and metadata files of the run's data set that a rule makes, or none."""
     name = config["dataset"]
-    return set_files(name, "train2017") if config["datasets"][name].get("generate") else []
+    asked = {key for key, value in config["datasets"][name].items() if value}
+    return set_files(name, "train2017") if asked & MADE_FOR else []
+
+
+def generated():
+    """Return whether the pictures of the run's data set are generated ones."""
+    return bool(config["datasets"][config["dataset"]].get("generate"))
 
 
 def refuse_missing_files():
@@ -93,7 +101,7 @@ def of_an_evaluation(name):
 def present_files(dataset):
     """Return the SHA-256 of a user's files by name, and of the image ids under PAIRS; None for what is missing."""
     files = [path for prefix in ("train2017", "val2017") for path in inputs_of(dataset, prefix)]
-    users = [path for path in files if path not in demo_files()]
+    users = [path for path in files if path not in made_files()]
     return present_hashes(users, KNOWN_HASHES) | {PAIRS: pairs_of(dataset)}
 
 
@@ -127,7 +135,7 @@ def extra_files(wildcards):
 @functools.cache
 def inputs_of(dataset, prefix):
     """Return the files of a set as a rule takes them."""
-    made = demo_files()
+    made = made_files()
     return [path if path in made else given(dataset, path) for path in set_files(dataset, prefix)]
 
 
@@ -162,4 +170,4 @@ def embedding_widths(dataset):
 def equally_wide(dataset):
     """Return whether the images and texts of a data set are equally wide, as generated ones are."""
     images, texts = embedding_widths(dataset)
-    return images == texts if images and texts else set_files(dataset, "train2017") == demo_files()
+    return images == texts if images and texts else set_files(dataset, "train2017") == made_files()

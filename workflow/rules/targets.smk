@@ -116,12 +116,12 @@ def picture(path, kind, category):
 
 def demo_pictures(wildcards):
     """Return the folder of the generated pictures, or none; its time says nothing of what it holds."""
-    return ancient(f"{config['datasets'][config['dataset']]['dir']}/images") if demo_files() else []
+    return ancient(f"{config['datasets'][config['dataset']]['dir']}/images") if generated() else []
 
 
 def picture_dir(wildcards, input):
     """Return the folder that pictures are looked for in: that of the data."""
-    return Path(input.pictures).parent if demo_files() else config["datasets"][config["dataset"]]["dir"]
+    return Path(input.pictures).parent if generated() else config["datasets"][config["dataset"]]["dir"]
 
 
 def picture_arguments(wildcards):
