@@ -15,7 +15,7 @@ from frozenalign.system import products
 from frozenalign.system.processes import LOST, Processes
 from frozenalign.training.fit import start
 from frozenalign.training.steps import train_step
-from tests.several_processes import Team
+from tests.several_processes import SECONDS, Team
 from tests.small_training import experiment, raw, rotated_pairs
 
 PAIRS, WIDTH = 61, 64
@@ -160,7 +160,7 @@ def test_processes_that_wait_for_a_lost_one_end(exchange):
     for pipe in team.pipes:
         pipe.send((lost_in_the_ring, (exchange,)))
     for member in team.members:
-        member.join(10)
+        member.join(SECONDS)
     assert [member.exitcode for member in team.members] == [LOST, 1, LOST]
 
 
