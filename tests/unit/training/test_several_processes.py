@@ -1,12 +1,13 @@
 """Several processes that train together compute what one process computes."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from frozenalign.losses.registry import build_loss
+from frozenalign.losses.registry import ContrastiveLoss, build_loss
 from frozenalign.models.batch_norm import share_batch_norms
 from frozenalign.system import products
 from frozenalign.system.processes import Processes
@@ -24,6 +25,7 @@ CASES = {
     "clip": ("mlp", {"type": "clip"}, {"model": UNDROPPED}),
     "clip, same image masked": ("mlp", {"type": "clip"}, {"model": UNDROPPED, "same_image": "masked"}),
     "siglip": ("siglip", {"type": "siglip"}, {"model": UNDROPPED}),
+    "siglip, same image masked": ("mlp", {"type": "siglip"}, {"model": UNDROPPED, "same_image": "masked"}),
     "siglip, regularised": ("mlp", {"type": "siglip"}, {"model": UNDROPPED, **EVERYTHING}),
     "align with batch norm": ("align", {"type": "align"}, {"model": UNDROPPED, **EVERYTHING}),
     "queue": ("attention", {"type": "queue", "queue_size": 50, "momentum": 0.9}, {"model": UNDROPPED}),
@@ -39,11 +41,11 @@ def team(request) -> Iterator[Team]:
     members.end()
 
 
-def stepped(processes: Processes, case: str, sizes: tuple[int, ...]) -> Fit:
+def stepped(processes: Processes, case: str, sizes: tuple[int, ...], compute: torch.dtype = torch.float32) -> Fit:
     """Return a training after steps on batches of these sizes."""
     head, loss, further = CASES[case]
     settings = experiment(head, loss, **further)
-    pairs = rotated_pairs(40, 3)
+    pairs = replace(rotated_pairs(40, 3), compute=compute)
     state = start(settings, raw(pairs), 0, processes=processes)
     state.model.train()
     generator = torch.Generator().manual_seed(1)
@@ -53,9 +55,11 @@ def stepped(processes: Processes, case: str, sizes: tuple[int, ...]) -> Fit:
     return state
 
 
-def gradients(processes: Processes, case: str, sizes: tuple[int, ...]) -> dict[str, Tensor]:
+def gradients(
+    processes: Processes, case: str, sizes: tuple[int, ...], compute: torch.dtype = torch.float32
+) -> dict[str, Tensor]:
     """Return the gradients of the last of some steps, with the losses' sum and what the loss holds."""
-    state = stepped(processes, case, sizes)
+    state = stepped(processes, case, sizes, compute)
     parameters = [*state.model.named_parameters(), *state.loss.named_parameters()]
     found = {name: value.grad for name, value in parameters if value.grad is not None}
     return found | {"loss": state.loss_sum} | dict(state.loss.named_buffers())
@@ -77,6 +81,36 @@ def test_a_steps_loss_and_gradients_are_those_of_one_process(team, case, size):
         assert_close(found, expected, 2e-5)
 
 
+@pytest.mark.parametrize("case", ["siglip", "cross_modal with matching loss"])
+def test_features_of_16_bit_embeddings_give_the_gradients_of_one_process_up_to_their_rounding(team, case):
+    expected = alone(gradients, case, (31,), torch.bfloat16)
+    for found in team.run(gradients, case, (31,), torch.bfloat16):
+        assert_close(found, expected, 2e-2)
+
+
+def test_a_loss_that_does_not_share_its_rows_gets_those_of_all(team):
+    expected = alone(gradients_of_a_plain_loss)
+    for found in team.run(gradients_of_a_plain_loss):
+        assert_close(found, expected, 2e-5)
+
+
+class PlainLoss(ContrastiveLoss):
+    """A softmax loss of one direction, as somebody may write it who knows nothing of processes."""
+
+    def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
+        return torch.nn.functional.cross_entropy(10 * x @ y.T, torch.arange(len(x)))
+
+
+def gradients_of_a_plain_loss(processes: Processes) -> dict[str, Tensor]:
+    """Return the gradients of a step on a batch that the processes do not share evenly."""
+    pairs = rotated_pairs(31)
+    settings = experiment("linear", {"type": "infonce"})
+    state = start(settings, raw(pairs), 0, processes=processes)
+    state.loss = PlainLoss()
+    train_step(state, pairs.batch(torch.arange(31)), 1.0, settings.training)
+    return {name: value.grad for name, value in state.model.named_parameters()} | {"loss": state.loss_sum}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_all_processes_hold_the_same_state_bit_for_bit(team, case):
     first, *others = team.run(states, case)
@@ -92,7 +126,10 @@ def states(processes: Processes, case: str) -> list[Tensor]:
     return [*tensors, *state.optimizer.means, *state.optimizer.squares, torch.get_rng_state()]
 
 
-@pytest.mark.parametrize("case", ["align with batch norm", "blip", "cross_modal with matching loss"])
+ENDING = ["siglip, regularised", "align with batch norm", "blip", "cross_modal with matching loss"]
+
+
+@pytest.mark.parametrize("case", ENDING)
 def test_a_training_ends_with_the_validation_of_one_process(team, case):
     (records, projected), *others = team.run(trained, case)
     expected_records, expected = alone(trained, case)
@@ -238,7 +275,7 @@ def loss_and_gradients(processes: Processes, settings: dict, masked: bool, pairs
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(products, "CPU_TILE", 5)
         patch.setattr(products, "_by_onednn", lambda device: False)
-        value = loss(x, y, torch.arange(pairs) // 2, *keys[: 2 * takes_keys])
+        value = loss(processes.own(x), processes.own(y), torch.arange(pairs) // 2, *keys[: 2 * takes_keys])
     value.backward()
     parts = [value.detach(), *(leaf.grad for leaf in leaves)]
     if processes.count > 1:

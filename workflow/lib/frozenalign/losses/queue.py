@@ -74,9 +74,9 @@ class MoCoLoss(QueueLoss):
         self.prepare_queue(x.shape[1])
         share = self.processes.own
         own = share(image_index)[:, None] == self.queue_index[None, :]
-        to_texts = self._one_way(share(x), share(text_keys), self.text_queue, own) / len(x)
-        to_images = self._one_way(share(y), share(image_keys), self.image_queue, own) / len(x)
-        return (to_texts + to_images) / 2
+        to_texts = self._one_way(x, share(text_keys), self.text_queue, own)
+        to_images = self._one_way(y, share(image_keys), self.image_queue, own)
+        return (to_texts + to_images) / (2 * len(image_index))
 
     def _one_way(self, anchors: Tensor, keys: Tensor, queue: Tensor, own: Tensor) -> Tensor:
         positive = (anchors * keys).sum(1, keepdim=True)
@@ -125,9 +125,9 @@ class BLIPLoss(QueueLoss):
         share = self.processes.own
         same = (share(image_index)[:, None] == torch.cat([image_index, self.queue_index])[None, :]).float()
         hard = same / same.sum(1, keepdim=True)
-        to_texts = self._one_way(share(x), share(image_keys), all_texts, hard) / len(x)
-        to_images = self._one_way(share(y), share(text_keys), all_images, hard) / len(x)
-        return (to_texts + to_images) / 2
+        to_texts = self._one_way(x, share(image_keys), all_texts, hard)
+        to_images = self._one_way(y, share(text_keys), all_images, hard)
+        return (to_texts + to_images) / (2 * len(image_index))
 
     def _one_way(self, anchors: Tensor, anchor_keys: Tensor, keys: Tensor, hard: Tensor) -> Tensor:
         alpha = self.alpha * self.ramp

@@ -34,8 +34,9 @@ class ContrastiveLoss(nn.Module):
 
     mask_same_image: whether other pairs of an anchor's own image are left out; losses with a queue always do.
     tiles: rows and columns of the logits that are computed at once, None where a loss computes all of them.
-    processes: those that compute the loss together, all with the features of the whole batch. shares_rows: whether
-    `forward` returns the terms of this process's rows only, which add up to the loss; else it returns the loss.
+    processes: those that compute the loss together. shares_rows: whether `forward` takes only the features (b, D) of
+    this process's rows, and returns their terms, which add up to the loss; else it takes those of all and returns the
+    loss. Image indices and keys are of the whole batch, (B,) and (B, D).
     """
 
     mask_same_image = False

@@ -1,6 +1,7 @@
 """The sigmoid loss: each pair of a batch is a binary classification."""
 
 import math
+from functools import partial
 from typing import Literal
 
 import torch
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 
 from frozenalign.configuration.parameters import Number, PositiveFloat
 from frozenalign.losses.registry import register_loss
-from frozenalign.losses.tiled import SigmoidPairs, TiledLoss
+from frozenalign.losses.ring import sum_round_the_ring
+from frozenalign.losses.tiled import PairSum, TiledLoss, sigmoid_sum
 
 
 @register_loss("siglip")
@@ -33,5 +35,8 @@ class SigLIPLoss(TiledLoss):
             self.bias.data.fill_(-math.log(max(batch_size, 2) - 1))
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
-        """Return the loss of features (B, D) and (B, D)."""
-        return self.by_tiles(SigmoidPairs.apply, x, y, image_index, self.logit_scale.exp(), self.bias) / len(x)
+        """Return the loss of features (B, D) and (B, D); several processes never hold the features of all."""
+        total = len(image_index)
+        block = partial(self.by_tiles, sigmoid_sum, image_index)
+        ring = partial(sum_round_the_ring, block, self.processes, total)
+        return PairSum.apply(ring, x, y, self.logit_scale.exp(), self.bias) / total

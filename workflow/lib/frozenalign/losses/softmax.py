@@ -1,13 +1,14 @@
 """Softmax losses: each feature picks its match among the batch."""
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from frozenalign.configuration.parameters import PositiveFloat, Probability
 from frozenalign.losses.registry import register_loss
-from frozenalign.losses.tiled import SoftmaxPairs, TiledLoss, log_sums
+from frozenalign.losses.tiled import PairSum, TiledLoss, log_sums, softmax_sum
 
 
 class SoftmaxLoss(TiledLoss):
@@ -17,15 +18,17 @@ class SoftmaxLoss(TiledLoss):
 
     def _cross_entropies(self, x: Tensor, y: Tensor, image_index: Tensor, scale: Tensor) -> Tensor:
         """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
-        by_row, by_column = self.by_tiles(log_sums, x, y, image_index, scale)
+        count, own_y = len(image_index), y
+        y, columns = self.processes.gathered(own_y, count), slice(0, count)
+        by_row, by_column = self.by_tiles(log_sums, image_index, columns, x, y, scale)
         by_column = self._over_processes(by_column)
-        total = self.by_tiles(SoftmaxPairs.apply, x, y, image_index, scale, by_row, by_column)
+        compute = partial(self.by_tiles, softmax_sum, image_index, columns, by_row, by_column)
+        total = PairSum.apply(compute, x, y, scale)
         if self.label_smoothing:
-            own_x, own_y = self.processes.own(x), self.processes.own(y)
-            matches = (own_x * own_y).sum()
-            mean_of_each_row = own_x.sum(0) @ y.sum(0) / len(x)
+            matches = (x * own_y).sum()
+            mean_of_each_row = x.sum(0) @ y.sum(0) / count
             total = total + 2 * self.label_smoothing * scale * (matches - mean_of_each_row)
-        return total / len(x)
+        return total / count
 
     def _over_processes(self, by_column: Tensor) -> Tensor:
         """Return log Σ exp (B,) of the columns over all rows, from those over this process's rows."""

@@ -2,10 +2,11 @@
 
 Where image indices (B,) are given, other pairs of an anchor's own image are left out of its sum: they are no negatives.
 
-The forward pass computes each tile's gradient as well: memory grows with B, tiles stay in the cache, and the backward
-pass only scales the result.
+The gradients are computed with the sum: memory grows with B, tiles stay in the cache, and the backward pass only scales
+the result.
 
-Of several processes, each computes the tiles of its own rows and all columns.
+Of several processes, each computes the tiles of its own rows x (b, D) opposite some or all columns y (c, D); `own` and
+`opposite` say which of the batch these are.
 """
 
 import itertools
@@ -20,9 +21,6 @@ from frozenalign.losses.registry import ContrastiveLoss
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import SMALLEST_TILE, add_product, blocks, product, tile_size
 
-# Before them, `apply` gets the size of a tile, this process's rows, x, y and image indices.
-FIRST_LEARNED = 5
-
 
 class TiledLoss(ContrastiveLoss):
     """A loss whose logits (B, B) are computed tile by tile, the tiles as large as the device's memory holds."""
@@ -33,53 +31,64 @@ class TiledLoss(ContrastiveLoss):
         super().__init__()
         self.tiles = FittingSize("rows and columns of the loss", SMALLEST_TILE, "lower training.batch_size")
 
-    def by_tiles(self, compute: Callable[..., Any], x: Tensor, y: Tensor, image_index: Tensor, *further: Tensor) -> Any:
-        """Return what `compute` does with this process's rows of x (B, D), all of y (B, D), and further values."""
-        masked, rows = image_index if self.mask_same_image else None, self.processes.rows(len(x))
-        return self.tiles.run(compute, tile_size(x.device), x.device, rows, x, y, masked, *further)
+    def by_tiles(self, compute: Callable[..., Any], image_index: Tensor, opposite: slice, *tensors: Tensor) -> Any:
+        """Return what `compute` does with this process's rows and some columns of a batch.
+
+        compute: gets the size of a tile, `own`, `opposite`, the image indices (B,) if they count, and the tensors.
+        """
+        device, own = image_index.device, self.processes.rows(len(image_index))
+        masked = image_index if self.mask_same_image else None
+        return self.tiles.run(compute, tile_size(device), device, own, opposite, masked, *tensors)
 
 
-class _PairSum(torch.autograd.Function):
-    """A sum over pairs whose forward pass has saved its gradients by x, y and the learned values.
+class PairSum(torch.autograd.Function):
+    """A sum over pairs that is computed together with its gradients."""
 
-    Its arguments are those of `_ScaledPairs`, then the learned values, then constants.
-    """
+    @staticmethod
+    def forward(ctx: Any, compute: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> Tensor:
+        """Return the first of what compute(*inputs) returns; the others are its gradients, one for each input."""
+        total, *gradients = compute(*inputs)
+        ctx.save_for_backward(*gradients)
+        return total
 
     @staticmethod
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         """Return the gradients of the arguments of `forward`."""
-        by_x, by_y, *by_learned = (upstream * gradient for gradient in ctx.saved_tensors)
-        constants = len(ctx.needs_input_grad) - FIRST_LEARNED - len(by_learned)
-        return None, None, by_x, by_y, None, *by_learned, *[None] * constants
+        return None, *(upstream * gradient for gradient in ctx.saved_tensors)
 
 
-class SigmoidPairs(_PairSum):
-    """-Σij log σ(z_ij l_ij) with l = scale x yᵀ + bias, z = 1 for i = j and -1 elsewhere."""
+def sigmoid_sum(
+    size: int,
+    own: slice,
+    opposite: slice,
+    image_index: Tensor | None,
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+) -> tuple[Tensor, ...]:
+    """Return -Σij log σ(z_ij l_ij) and its gradients by x, y, scale and bias, in tiles of `size` rows and columns.
 
-    @staticmethod
-    def forward(
-        ctx: Any, size: int, own: slice, x: Tensor, y: Tensor, image_index: Tensor | None, scale: Tensor, bias: Tensor
-    ) -> Tensor:
-        """Return the sum for the rows `own` of features (B, D) and (B, D), in tiles of `size` rows and columns."""
-        pairs = _ScaledPairs(size, own, x, y, image_index, scale)
-        total, slope_sum = x.new_zeros(()), x.new_zeros(())
-        for rows, columns in pairs.tiles:
-            logits = pairs.logits(rows, columns).add_(bias)
-            total += functional.softplus(logits).sum() - _diagonal(logits, rows, columns).sum()
-            slopes = logits.sigmoid_()
-            _diagonal(slopes, rows, columns).sub_(1)
-            pairs.add_slopes(rows, columns, slopes)
-            slope_sum += slopes.sum()
-        ctx.save_for_backward(*pairs.gradients(), slope_sum)
-        return total
+    l = scale x yᵀ + bias, z = 1 for i = j and -1 elsewhere.
+    """
+    pairs = _ScaledPairs(size, own, opposite, image_index, x, y, scale)
+    total, slope_sum = x.new_zeros(()), x.new_zeros(())
+    for rows, columns in pairs.tiles:
+        logits = pairs.logits(rows, columns).add_(bias)
+        total += functional.softplus(logits).sum() - pairs.matches(logits, rows, columns).sum()
+        slopes = logits.sigmoid_()
+        pairs.matches(slopes, rows, columns).sub_(1)
+        pairs.add_slopes(rows, columns, slopes)
+        slope_sum += slopes.sum()
+    return total, *pairs.gradients(), slope_sum
 
 
 @torch.no_grad()
 def log_sums(
-    size: int, own: slice, x: Tensor, y: Tensor, image_index: Tensor | None, scale: Tensor
+    size: int, own: slice, opposite: slice, image_index: Tensor | None, x: Tensor, y: Tensor, scale: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return log Σ exp of the logits scale x yᵀ by row and by column, (B,) and (B,), over the rows `own`."""
-    pairs = _ScaledPairs(size, own, x, y, image_index, scale)
+    """Return log Σ exp of the logits scale x yᵀ by row and by column, (b,) and (c,)."""
+    pairs = _ScaledPairs(size, own, opposite, image_index, x, y, scale)
     by_row, by_column = (rows.new_full((len(rows),), -torch.inf) for rows in (x, y))
     for rows, columns in pairs.tiles:
         logits = pairs.logits(rows, columns)
@@ -88,57 +97,58 @@ def log_sums(
     return by_row, by_column
 
 
-class SoftmaxPairs(_PairSum):
-    """Σi (lse_j l_ij + lse_j l_ji - 2 l_ii) with l = scale x yᵀ: the cross-entropies of both directions, added up."""
+def softmax_sum(
+    size: int,
+    own: slice,
+    opposite: slice,
+    image_index: Tensor | None,
+    by_row: Tensor,
+    by_column: Tensor,
+    x: Tensor,
+    y: Tensor,
+    scale: Tensor,
+) -> tuple[Tensor, ...]:
+    """Return Σi (lse_j l_ij + lse_j l_ji - 2 l_ii), l = scale x yᵀ, and its gradients by x, y and scale.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        size: int,
-        own: slice,
-        x: Tensor,
-        y: Tensor,
-        image_index: Tensor | None,
-        scale: Tensor,
-        by_row: Tensor,
-        by_column: Tensor,
-    ) -> Tensor:
-        """Return the sum for the rows `own` of features (B, D) and (B, D), in tiles of `size` rows and columns.
-
-        by_row, by_column: (B,) what `log_sums` returns; by_column over all rows.
-        """
-        pairs = _ScaledPairs(size, own, x, y, image_index, scale)
-        total = x.new_zeros(())
-        for rows, columns in pairs.tiles:
-            logits = pairs.logits(rows, columns)
-            total -= 2 * _diagonal(logits, rows, columns).sum()
-            slopes = (logits - by_row[rows, None]).exp_()
-            slopes += logits.sub_(by_column[None, columns]).exp_()
-            _diagonal(slopes, rows, columns).sub_(2)
-            pairs.add_slopes(rows, columns, slopes)
-        ctx.save_for_backward(*pairs.gradients())
-        return total + by_row[own].sum() + by_column[own].sum()
+    These are the cross-entropies of both directions, added up. by_row, by_column: (b,) and (B,), what `log_sums`
+    returns, by_column over the rows of all processes; y: all columns (B, D).
+    """
+    pairs = _ScaledPairs(size, own, opposite, image_index, x, y, scale)
+    total = by_row.sum() + by_column[own].sum()
+    for rows, columns in pairs.tiles:
+        logits = pairs.logits(rows, columns)
+        total -= 2 * pairs.matches(logits, rows, columns).sum()
+        slopes = (logits - by_row[rows, None]).exp_()
+        slopes += logits.sub_(by_column[None, columns]).exp_()
+        pairs.matches(slopes, rows, columns).sub_(2)
+        pairs.add_slopes(rows, columns, slopes)
+    return total, *pairs.gradients()
 
 
 class _ScaledPairs:
-    """Tiles of the rows `own` of scale x yᵀ, and the gradients of a sum over them by x (B, D), y (B, D) and scale."""
+    """Tiles of scale x yᵀ (b, c), and the gradients of a sum over them by x (b, D), y (c, D) and scale."""
 
-    def __init__(self, size: int, own: slice, x: Tensor, y: Tensor, image_index: Tensor | None, scale: Tensor) -> None:
-        self.x, self.y, self.scale, self.image_index = x * scale, y, scale, image_index
-        own_blocks = [
-            slice(own.start + rows.start, own.start + rows.stop) for rows in blocks(own.stop - own.start, size)
-        ]
-        self.tiles = list(itertools.product(own_blocks, blocks(len(y), size)))
+    def __init__(
+        self, size: int, own: slice, opposite: slice, image_index: Tensor | None, x: Tensor, y: Tensor, scale: Tensor
+    ) -> None:
+        self.x, self.y, self.scale = x * scale, y, scale
+        self.images = None if image_index is None else (image_index[own, None], image_index[None, opposite])
+        self.diagonal = own.start - opposite.start
+        self.tiles = list(itertools.product(blocks(len(x), size), blocks(len(y), size)))
         self.x_gradient, self.y_gradient = torch.zeros_like(x), torch.zeros_like(y)
 
     def logits(self, rows: slice, columns: slice) -> Tensor:
         """Return the logits of a tile, minus infinity where a pair is left out."""
         logits = product(self.x[rows], self.y[columns].T)
-        if self.image_index is None:
+        if self.images is None:
             return logits
-        same = self.image_index[rows, None] == self.image_index[None, columns]
-        _diagonal(same, rows, columns).fill_(False)
+        same = self.images[0][rows] == self.images[1][:, columns]
+        self.matches(same, rows, columns).fill_(False)
         return logits.masked_fill_(same, -torch.inf)
+
+    def matches(self, tile: Tensor, rows: slice, columns: slice) -> Tensor:
+        """Return a view of the true pairs within a tile, empty for a tile off the diagonal of the batch."""
+        return tile.diagonal(self.diagonal + rows.start - columns.start)
 
     def add_slopes(self, rows: slice, columns: slice, slopes: Tensor) -> None:
         """Add the derivatives of the sum by the logits of a tile."""
@@ -149,8 +159,3 @@ class _ScaledPairs:
         """Return the gradients of x, y and scale, after all tiles were added."""
         by_scale = (self.x_gradient * self.x).sum() / self.scale
         return self.x_gradient.mul_(self.scale), self.y_gradient, by_scale
-
-
-def _diagonal(tile: Tensor, rows: slice, columns: slice) -> Tensor:
-    """Return a view of the whole matrix's diagonal within a tile, empty for a tile off the diagonal."""
-    return tile.diagonal(rows.start - columns.start)

@@ -38,19 +38,38 @@ class Processes:
         """Return the rows of this process among `total`; shares differ by at most one row and may be empty."""
         return slice(total * self.number // self.count, total * (self.number + 1) // self.count)
 
+    def shares(self, total: int) -> list[slice]:
+        """Return the rows of each process among `total`."""
+        return [Processes(number, self.count).rows(total) for number in range(self.count)]
+
     def own(self, rows: Tensor) -> Tensor:
         """Return this process's share of rows (total, …); one process alone gets the same tensor, and so its graph."""
         return rows if self.count == 1 else rows[self.rows(len(rows))]
 
+    def padded(self, own: Tensor, total: int) -> Tensor:
+        """Return this process's share of `total` rows, with zeros below it where another share has one row more."""
+        largest = -(-total // self.count)
+        return torch.cat([own, own.new_zeros(largest - len(own), *own.shape[1:])]) if len(own) < largest else own
+
     def gathered(self, own: Tensor, total: int) -> Tensor:
-        """Return the rows (total, …) of all processes, in their order, from this one's share of them."""
-        shares = [len(range(total)[Processes(number, self.count).rows(total)]) for number in range(self.count)]
-        padded = own.new_zeros(max(shares), *own.shape[1:])
-        padded[: len(own)] = own
-        received = [torch.empty_like(padded) for _ in shares]
+        """Return the rows (total, …) of all processes, in their order, from this one's share of them.
+
+        A gradient through it is that of the sum of the processes' losses.
+        """
+        return own if self.count == 1 else _Gathered.apply(own, self, total)
+
+    def passed_on(self, *tensors: Tensor) -> list[Tensor]:
+        """Send tensors to the next process in the ring, and return those of the process before, of the same shapes."""
+        if self.count == 1:
+            return list(tensors)
+        received = [torch.empty_like(tensor) for tensor in tensors]
+        after, before = (self.number + 1) % self.count, (self.number - 1) % self.count
+        exchanges = [distributed.P2POp(distributed.isend, tensor, after) for tensor in tensors]
+        exchanges += [distributed.P2POp(distributed.irecv, tensor, before) for tensor in received]
         with _ended_with_the_others():
-            distributed.all_gather(received, padded)
-        return torch.cat([rows[:share] for rows, share in zip(received, shares, strict=True)])
+            for exchange in distributed.batch_isend_irecv(exchanges):
+                exchange.wait()
+        return received
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over the processes, which are bit for bit the same in all of them."""
@@ -87,6 +106,29 @@ def connected(number: int, count: int) -> Iterator[Processes]:
     yield Processes(number, count)
     # After an error the others may no longer answer.
     distributed.destroy_process_group()
+
+
+class _Gathered(torch.autograd.Function):
+    """The rows of all processes; the gradient by a row is the sum of the gradients that the processes have for it."""
+
+    @staticmethod
+    def forward(ctx: Any, own: Tensor, processes: Processes, total: int) -> Tensor:
+        """Return the rows (total, …) of all processes."""
+        ctx.processes = processes
+        padded = processes.padded(own, total).contiguous()
+        received = [torch.empty_like(padded) for _ in range(processes.count)]
+        with _ended_with_the_others():
+            distributed.all_gather(received, padded)
+        shares = processes.shares(total)
+        return torch.cat([rows[: share.stop - share.start] for rows, share in zip(received, shares, strict=True)])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+        """Return the gradient by this process's rows."""
+        total = upstream.clone()
+        ctx.processes.add_up([total])
+        return ctx.processes.own(total), None, None
 
 
 class _Sum(torch.autograd.Function):

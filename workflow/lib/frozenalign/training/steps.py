@@ -114,8 +114,8 @@ def _shared_gradients(
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Compute the gradients of a batch with the other processes, and return its loss and its momentum keys (B, D).
 
-    Each process computes the features of its own rows and its part of the loss of all features. What shrinks for want
-    of memory does so between the exchanges, in one process alone.
+    Each process computes the features of its own rows and its part of the loss. What shrinks for want of memory does so
+    between the exchanges, in one process alone.
     """
     processes, device = state.processes, images.device
     rows = processes.rows(len(images))
@@ -124,13 +124,8 @@ def _shared_gradients(
         size = _rows_at_once(state, len(images), None)
         keys, features = size.run(_own_features, len(images), device, state, images[rows], texts[rows])
     keys = tuple(processes.gathered(vectors, len(images)) for vectors in keys)
-    outputs = [processes.gathered(output.detach(), len(images)).requires_grad_() for output in features.outputs]
-    loss = _loss(state, images, texts, image_index, outputs, keys, structure)
+    loss = _loss(state, images, texts, image_index, features.outputs, keys, structure)
     loss.backward()
-    received = [(own, all_rows.grad) for own, all_rows in zip(features.outputs, outputs, strict=True)]
-    received = [(own, gradient) for own, gradient in received if gradient is not None]
-    processes.add_up([gradient for _, gradient in received])
-    sum((own * gradient[rows]).sum() for own, gradient in received).backward()
     features.backward()
     value = loss.detach()
     processes.add_up([value, *(each.grad for each in state.optimizer.parameters if each.grad is not None)])
@@ -154,19 +149,24 @@ def _loss(
 ) -> Tensor:
     """Return the contrastive loss plus the structure penalty and the matching loss, where they are used.
 
-    Of several processes, each returns its part, and the parts add up to the loss.
+    Of several processes, each gives the features of its own rows and gets its part; the parts add up to the loss. Only
+    what needs the features of all makes the processes gather them.
     """
+    processes, own = state.processes, features[:2]
+    count = processes.count
+    if structure or len(features) > 2 or not state.loss.shares_rows:
+        features = [processes.gathered(rows, len(images)) for rows in features]
     x, y, *tokens = features
-    count = state.processes.count
-    loss = state.loss(x, y, image_index, *keys)
-    if not state.loss.shares_rows:
-        loss = loss / count
+    if state.loss.shares_rows:
+        loss = state.loss(*own, image_index, *keys)
+    else:
+        loss = state.loss(x, y, image_index, *keys) / count
     if structure:
         loss = loss + structure / count * (structure_loss(images, x) + structure_loss(texts, y))
     if tokens:
         with _autocast(images):
             similarity = x @ y.T
-            loss = loss + matching_loss(state.model.scorer, *tokens, similarity, image_index, processes=state.processes)
+            loss = loss + matching_loss(state.model.scorer, *tokens, similarity, image_index, processes=processes)
     return loss
 
 
