@@ -7,6 +7,8 @@ from pathlib import Path
 
 # For other formats Pillow may start a program (EPS) or read further files.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
+# Endings of the names of pictures, where pictures are told from other files.
+SUFFIXES = ("jpg", "jpeg", "png", "gif", "bmp", "webp")
 LARGEST_PIXELS = 80_000_000
 # Reasons why a picture is not shown or encoded, to follow its name or a number.
 NO_PERMISSION = "without permission to read"

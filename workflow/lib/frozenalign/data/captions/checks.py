@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path, PureWindowsPath
+from pathlib import Path
 from typing import Any
 
 from frozenalign.data.captions.pairs import ListedCaptions
@@ -14,6 +14,12 @@ from frozenalign.system.errors import UserError, quoted
 CAPTION_CHARACTERS = 100_000
 NAME_CHARACTERS = 4_000
 ADDRESS = re.compile(r"https?://")
+DOWNLOAD = (
+    "download the pictures, for example with img2dataset, and set `images` and `captions` to the folder of tars that "
+    "it writes"
+)
+# An absolute path, also of Windows, or a step upwards.
+LEADS_OUT = re.compile(r"[\\/]|[A-Za-z]:[\\/]|(.*[\\/])?\.\.([\\/]|$)", re.DOTALL)
 
 
 def checked(listed: ListedCaptions, pictures: Path | None = None) -> ListedCaptions:
@@ -91,13 +97,10 @@ def _file_name(name: Any, where: Callable[[], str], pictures: Path | None) -> st
     if not isinstance(name, str) or not name or not is_text(name) or "\0" in name or len(name) > NAME_CHARACTERS:
         raise UserError(f"{where()}: the file of the picture is {quoted(name)}: write its path as text")
     if ADDRESS.match(name):
-        raise UserError(
-            f"{where()} names an address ({quoted(name)}), not a picture on this disk: download the pictures, for "
-            "example with img2dataset, and set `images` and `captions` to the folder of tars that it writes"
-        )
+        raise UserError(f"{where()} names an address ({quoted(name)}), not a picture on this disk: {DOWNLOAD}")
     if pictures is not None and name.startswith("/"):
         name = _below(name, pictures)
-    if name.startswith("/") or PureWindowsPath(name).is_absolute() or ".." in re.split(r"[\\/]", name):
+    if LEADS_OUT.match(name):
         raise UserError(
             f"{where()}: the file {quoted(name)} leads out of the folder of pictures: write its path from that folder, "
             "or name a folder that holds it as `images`"

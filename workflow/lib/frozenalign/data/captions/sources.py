@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,8 @@ LINE_BYTES = 1 << 20
 REMEDY = "set `captions` to a file or folder of captions"
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 LINE_SUFFIXES = (".jsonl", ".ndjson")
+# Files of these are no JSON, however they begin.
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".token", ".tar")
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class CaptionSource:
     @property
     def first_line(self) -> str:
         """The first line of the file, at most as much of it as its beginning holds."""
-        return self.beginning.partition(b"\n")[0].decode(errors="replace").rstrip("\r")
+        return re.split(rb"[\r\n]", self.beginning, maxsplit=1)[0].decode(errors="replace")
 
     @functools.cached_property
     def has_json_lines(self) -> bool:
@@ -72,8 +75,10 @@ class CaptionSource:
     @functools.cached_property
     def document(self) -> Any:
         """The content of a JSON document, None of any other file."""
-        is_json = self.path.suffix.lower() == ".json" or self.beginning.lstrip()[:1] in (b"{", b"[")
-        if self.is_folder or self.has_json_lines or not is_json:
+        suffix = self.path.suffix.lower()
+        if self.is_folder or self.has_json_lines or suffix in TABLE_SUFFIXES:
+            return None
+        if suffix != ".json" and self.beginning.lstrip()[:1] not in (b"{", b"["):
             return None
         return read_json(self.path, DOCUMENT_BYTES, "write the captions as CSV or JSON Lines, which may be larger")
 
