@@ -29,7 +29,7 @@ TO_UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-WITH_ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
+WITH_ALPHA = ("LA", "PA", "RGBA")
 LARGEST_MEMBER = 512 << 20
 # The largest 16-bit value, 65,535, becomes 255.
 SIXTEEN_TO_EIGHT_BITS = 1 / 257

@@ -11,7 +11,7 @@ from frozenalign.system.files import file_size
 from frozenalign.system.fingerprints import file_stamp
 
 TAR = ".tar"
-REMEDY = "copy or download it again"
+REMEDY = "copy it again"
 # What describes the next member (a long name, its properties) is read into memory as a whole.
 DESCRIPTION_TYPES = (b"x", b"g", b"X", b"L", b"K")
 DESCRIPTION_BYTES = 1 << 20

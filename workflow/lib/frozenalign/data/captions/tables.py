@@ -103,7 +103,5 @@ def _is_address(name: str) -> bool:
 def _other_count(fields: Sequence[str], header: Sequence[str], separator: str) -> str:
     """Return what is wrong with a line of other fields than the header, and the remedy."""
     shown = one_line(" ".join(fields), 60)
-    remedy = (
-        "put captions that hold the separator into quotation marks" if separator in QUOTING else "correct that line"
-    )
+    remedy = "put captions that hold the separator into quotes" if separator in QUOTING else "correct that line"
     return f"({shown}) has {len(fields)} fields where the header has {len(header)}: {remedy}, or leave it out"
