@@ -70,7 +70,7 @@ def test_a_text_file_without_a_caption_is_named(folder, content):
 def test_what_is_no_text_file_is_named(folder, make, said):
     (folder / "10.txt").unlink()
     make(folder / "10.txt")
-    assert f"{folder / '10.txt'} {said}" in refusal(folder)
+    assert f"10.txt {said}" in refusal(folder).replace(f"{folder}: ", "").replace(f"{folder}/", "")
 
 
 def test_an_empty_folder_is_refused(tmp_path):
