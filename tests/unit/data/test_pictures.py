@@ -112,10 +112,10 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "called.png": (saved(filled("RGB", RED), "TIFF"), UNDECODABLE),
     "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UNDECODABLE),
     "no size.png": (png(0, 0), UNDECODABLE),
-    "cut in half.jpg": (JPEG[: len(JPEG) // 2], "damaged (image file is truncated"),
+    "cut in half.jpg": (JPEG[: len(JPEG) // 2], "cut off"),
     "cut in its head.jpg": (JPEG[:40], ""),
-    "cut.png": (saved(Image.effect_noise((200, 200), 90), "PNG")[:9000], "damaged ("),
-    "fewer rows than it says.png": (png(100, 100), "damaged ("),
+    "cut.png": (saved(Image.effect_noise((200, 200), 90), "PNG")[:9000], "cut off"),
+    "fewer rows than it says.png": (png(100, 100), "cut off"),
     "large.png": (png(9_500, 9_500), TOO_LARGE),
     "bomb.png": (png(100_000, 100_000), TOO_LARGE),
 }
