@@ -4,7 +4,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from frozenalign.data.picture_files import (
     FORMATS,
@@ -41,6 +41,8 @@ def load_picture(folder: Path, name: str) -> Image.Image:
     Transparent parts become white, of an animation the first frame is taken, and colour profiles are ignored.
     """
     source = picture_source(folder, name)
+    # A library that was imported may have asked Pillow to fill up what is missing.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
         with Image.open(source, formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST_PIXELS:
