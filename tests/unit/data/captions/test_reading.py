@@ -1,5 +1,7 @@
 """What holds for captions of every form: order, places of pictures, limits, and forms that nobody knows."""
 
+import csv
+import io
 import json
 import os
 import random
@@ -36,6 +38,69 @@ def test_the_order_of_a_file_decides_nothing(tmp_path):
         found = read_captions([write(tmp_path / "a.json", content)])
         pairs = list(zip(map(int, found.image_ids), map(int, found.caption_ids), found.captions, strict=True))
         assert pairs == expected
+
+
+WORDS = {
+    "1000": ["A dog , running .", 'Two "men" .'],
+    "998": ["Ein Hund läuft ."],
+    "20": ["a", "b", "c", "d", "e", "f"],
+}
+PAIRS = [(image, caption) for image in ("20", "998", "1000") for caption in WORDS[image]]
+
+
+def as_karpathy() -> dict:
+    images = [
+        {"imgid": int(image), "filename": f"{image}.jpg", "split": "train", "sentences": [
+            {"raw": caption, "sentid": 10 * int(image) + i} for i, caption in enumerate(several)
+        ]}
+        for image, several in WORDS.items()
+    ]  # fmt: skip
+    return {"images": images}
+
+
+def as_table(separator: str) -> str:
+    stream = io.StringIO()
+    rows = [(image, f"{image}.jpg", caption) for image, several in WORDS.items() for caption in several]
+    csv.writer(stream, delimiter=separator).writerows([("image_id", "image", "caption"), *rows])
+    return stream.getvalue()
+
+
+def as_tokens() -> str:
+    return "".join(
+        f"{image}.jpg#{i}\t{caption}\n" for image, several in WORDS.items() for i, caption in enumerate(several)
+    )
+
+
+FORMS = {
+    "coco.json": coco({int(i): [(10 * int(i) + k, text) for k, text in enumerate(WORDS[i])] for i in WORDS}, "{}.jpg"),
+    "karpathy.json": as_karpathy(),
+    "table.csv": as_table(","),
+    "table.tsv": as_table("\t"),
+    "list.json": [{"image": f"{i}.jpg", "image_id": i, "caption": several} for i, several in WORDS.items()],
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_the_same_captions_in_any_form_are_the_same_pairs(tmp_path, name):
+    found = read_captions([write(tmp_path / name, FORMS[name])])
+    assert list(zip(found.image_ids, found.captions, strict=True)) == PAIRS
+    assert found.image_files == {image: f"{image}.jpg" for image in ("20", "998", "1000")}
+
+
+def test_the_same_captions_in_text_files_are_the_same_pairs(tmp_path):
+    for image, several in WORDS.items():
+        write_picture(tmp_path / f"{image}.jpg")
+        write(tmp_path / f"{image}.txt", "\n".join(several))
+    found = read_captions([tmp_path])
+    assert list(zip(found.image_ids, found.captions, strict=True)) == PAIRS
+
+
+def test_the_same_captions_in_a_token_file_are_the_same_pairs_by_file(tmp_path):
+    found = read_captions([write(tmp_path / "a.token", as_tokens())])
+    pairs = [
+        (image.removesuffix(".jpg"), caption) for image, caption in zip(found.image_ids, found.captions, strict=True)
+    ]
+    assert sorted(pairs) == sorted(PAIRS)
 
 
 def test_pictures_of_train_and_val_are_found_in_their_folders(tmp_path):
