@@ -53,7 +53,7 @@ test-cluster: setup $(VENV)/cluster-plugins
 	{ $(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install --yes --no-install-recommends $(SLURM_PACKAGES); } > /dev/null 2>&1 || \
 	echo "warning: apt-get could not install Slurm"
 	@echo "Running the tests in tests/cluster"
-	timeout 900 python -m pytest tests/cluster -m cluster -rs --durations 0
+	timeout 900 python -m pytest tests/cluster -m cluster -n 2 --dist loadfile -rs --durations 0
 
 $(VENV)/cluster-plugins: envs/requirements-cluster.txt | setup
 	@rm -rf $@
