@@ -1,6 +1,7 @@
 """A cluster that runs, as a test asks it, and what a test does to its jobs and nodes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -78,6 +79,7 @@ class Cluster:
 
     def lose(self, node: str) -> None:
         """Kill a node: its daemon, and all processes that it has started, without a word to any."""
+        jobs = {job.encode() for (job,) in self.jobs("%A", f"--nodelist={node}", "--states=R,CG")}
         os.kill(int((self.folder / f"slurmd.{node}.pid").read_text()), signal.SIGKILL)
         for process in Path("/proc").glob("[0-9]*"):
             try:
@@ -86,7 +88,8 @@ class Cluster:
             except OSError:
                 continue
             ours = f"SLURM_CONF={self.folder}/slurm.conf".encode() in variables
-            if ours and (f"SLURMD_NODENAME={node}".encode() in variables or command.startswith(b"slurmstepd")):
+            step = re.match(rb"slurmstepd: \[(\d+)\.", command)
+            if ours and (f"SLURMD_NODENAME={node}".encode() in variables or (step and step[1] in jobs)):
                 os.kill(int(process.name), signal.SIGKILL)
 
 
