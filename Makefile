@@ -12,7 +12,7 @@ help:
 	@echo "make setup   install the pinned packages into $(VENV)"
 	@echo "make demo    run the default workflow on generated data, to the report"
 	@echo "make test    run the tests"
-	@echo "make test-cluster   test the cluster profiles on a Slurm that is started on this host (about 5 minutes)"
+	@echo "make test-cluster   test the cluster profiles on a Slurm that is started on this host (about 6 minutes)"
 	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 25 minutes)"
 	@echo "make lint    check style and imports: ruff, snakefmt, import-linter, snakemake --lint"
 	@echo "make bench   time training, evaluation and memory"
@@ -53,7 +53,7 @@ test-cluster: setup $(VENV)/cluster-plugins
 	{ $(APT_GET) update && DEBIAN_FRONTEND=noninteractive $(APT_GET) install --yes --no-install-recommends $(SLURM_PACKAGES); } > /dev/null 2>&1 || \
 	echo "warning: apt-get could not install Slurm"
 	@echo "Running the tests in tests/cluster"
-	timeout 900 python -m pytest tests/cluster -m cluster -rs --durations 0
+	timeout 1200 python -m pytest tests/cluster -m cluster -n 2 --dist loadfile -rs --durations 0
 
 $(VENV)/cluster-plugins: envs/requirements-cluster.txt | setup
 	@rm -rf $@

@@ -12,9 +12,7 @@ if [ -z "$state" ]; then
 fi
 case $state in
   COMPLETED) echo success ;;
-  BOOT_FAIL | CANCELLED* | DEADLINE | FAILED | OUT_OF_MEMORY | TIMEOUT | "") echo failed ;;
-  NODE_FAIL | PREEMPTED)
-    # On its way back into the queue, unless Slurm was told not to.
-    case $said in *Requeue=1*) echo running ;; *) echo failed ;; esac ;;
+  # A job that Slurm starts again after it has lost its node or made room is PENDING, never NODE_FAIL or PREEMPTED.
+  BOOT_FAIL | CANCELLED* | DEADLINE | FAILED | NODE_FAIL | OUT_OF_MEMORY | PREEMPTED | TIMEOUT | "") echo failed ;;
   *) echo running ;;
 esac

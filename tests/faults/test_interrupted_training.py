@@ -130,6 +130,26 @@ def test_a_signal_within_a_step_waits_for_its_end_and_keeps_its_kind(sigterm_rai
     assert done
 
 
+def test_a_second_sigterm_before_the_state_is_written_changes_nothing(sigterm_raises, data, tmp_path):
+    """Slurm sends two at a time limit."""
+
+    class Late(Checkpoint):
+        def write(self, state) -> None:
+            signal.raise_signal(signal.SIGTERM)
+            super().write(state)
+
+    def interrupt(record: dict) -> None:
+        if record["epoch"] == 2:
+            signal.raise_signal(signal.SIGTERM)
+
+    settings = experiment()
+    with pytest.raises(Terminated, match="the state is in"):
+        fit(settings, data, 0, interrupt, Late(tmp_path / "checkpoint.pt", "mine", 1000.0))
+    seen = []
+    assert_ends_alike(fit(settings, data, 0, seen.append, checkpoint(tmp_path)), fit(settings, data, 0))
+    assert seen[0]["epoch"] > 1
+
+
 @pytest.mark.parametrize("spoil", ["another fingerprint", "cut off", "another format", "not there"])
 def test_a_checkpoint_that_is_not_of_this_training_is_not_used(spoil, data, tmp_path, monkeypatch, caplog):
     settings, seen = experiment(), []

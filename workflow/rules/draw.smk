@@ -30,6 +30,7 @@ rule curves:
         f"{RESULTS}/logs/curves.log",
     benchmark:
         f"{RESULTS}/benchmarks/curves.tsv"
+    localrule: True
     conda:
         "../../envs/environment.yaml"
     threads: 1

@@ -77,3 +77,44 @@ def test_a_cluster_that_forgets_jobs_before_the_plugin_asks_is_refused(commands,
             slurm.refuse_forgetful()
     else:
         slurm.refuse_forgetful()
+
+
+PARTITIONS = """PartitionName=main Default=YES PreemptMode=REQUEUE PriorityTier=1 State=UP
+PartitionName=cheap Default=NO PreemptMode=GANG,CANCEL PriorityTier=1 State=UP
+PartitionName=urgent Default=NO PreemptMode=CANCEL PriorityTier=2 State=UP
+"""
+
+
+@pytest.fixture
+def preempting(tmp_path, commands):
+    """Return a function that lets scontrol tell how the cluster makes room, and which partitions it has."""
+
+    def tell(how: str, partitions: str) -> None:
+        for command, text in (("config", f"MinJobAge = 300 sec\nPreemptType = {how}\n"), ("partition", partitions)):
+            commands(command, text)
+        # `show config` and `show partition`: the last word decides.
+        commands("scontrol", "")
+        Path(tmp_path, "scontrol").write_text('#!/bin/sh\nfor last; do :; done\nexec "$last"\n', encoding="utf-8")
+
+    return tell
+
+
+@pytest.mark.parametrize(
+    ("how", "default", "partition", "refused"),
+    [
+        ("preempt/partition_prio", "main", "cheap", True),
+        ("preempt/partition_prio", "cheap", "", True),
+        ("preempt/partition_prio", "main", "", False),
+        ("preempt/partition_prio", "main", "urgent", False),
+        ("preempt/none", "main", "cheap", False),
+        ("preempt/qos", "main", "cheap", False),
+    ],
+)
+def test_a_partition_whose_jobs_others_end_for_good_is_refused(preempting, how, default, partition, refused):
+    rows = PARTITIONS.replace("Default=YES", "Default=NO")
+    preempting(how, rows.replace(f"={default} Default=NO", f"={default} Default=YES"))
+    if refused:
+        with pytest.raises(UserError, match="partition cheap ends a job for good"):
+            slurm.refuse_ended_for_others(partition)
+    else:
+        slurm.refuse_ended_for_others(partition)

@@ -14,10 +14,19 @@ class Terminated(KeyboardInterrupt):
 
 
 def terminate_like_interrupt() -> None:
-    """Let SIGTERM raise `Terminated`, so that a run ends in the same way as with Ctrl-C."""
+    """Let the first SIGTERM raise `Terminated`, so that a run ends in the same way as with Ctrl-C.
+
+    Slurm sends two at a time limit, milliseconds apart: the second would interrupt the writing of a state before it has
+    begun.
+    """
 
     def terminate(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, do_nothing)
         raise Terminated
+
+    # Not SIG_IGN, which programs that are started later would inherit.
+    def do_nothing(number: int, frame: FrameType | None) -> None:
+        pass
 
     signal.signal(signal.SIGTERM, terminate)
 

@@ -54,12 +54,39 @@ def refuse_forgetful() -> None:
 
     The plugin would wait for such a job for ever, without a word.
     """
-    age = re.search(r"^MinJobAge\s*=\s*(\d+)", _said("scontrol", "show", "config"), re.MULTILINE)
+    age = re.search(r"^MinJobAge\s*=\s*(\d+)", _settings(), re.MULTILINE)
     if age and int(age[1]) <= LONGEST_WAIT:
         raise UserError(
             f"this cluster forgets a job {age[1]} s after its end (MinJobAge), and the slurm plugin may ask only every "
             f"{LONGEST_WAIT} s: use --workflow-profile profiles/generic, which asks every 10 s"
         )
+
+
+def refuse_ended_for_others(partition: str = "") -> None:
+    """Raise `UserError` for a partition, by default the cluster's own, that ends jobs for good to make room for others.
+
+    The slurm plugin takes such a job for one that still runs, and waits for ever, without a word. Where a QoS decides
+    which jobs make room, nothing is known.
+    """
+    if not re.search(r"^PreemptType\s*=\s*preempt/partition_prio", _settings(), re.MULTILINE):
+        return
+    rows = _said("scontrol", "--oneliner", "show", "partition").splitlines()
+    found = [dict(word.partition("=")[::2] for word in row.split()) for row in rows]
+    highest = max((int(each["PriorityTier"]) for each in found), default=0)
+    for each in found:
+        is_used = each["PartitionName"] == partition if partition else each["Default"] == "YES"
+        makes_room = int(each["PriorityTier"]) < highest and "CANCEL" in each["PreemptMode"].split(",")
+        if is_used and makes_room:
+            raise UserError(
+                f"partition {each['PartitionName']} ends a job for good to make room for another "
+                "(PreemptMode=CANCEL), of which the slurm plugin never hears: use --workflow-profile profiles/generic, "
+                "which submits it again, or set another `partition`"
+            )
+
+
+def _settings() -> str:
+    """Return the configuration of the cluster, a key a line."""
+    return _said("scontrol", "show", "config")
 
 
 def _said(*command: str) -> str:
