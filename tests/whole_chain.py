@@ -53,8 +53,8 @@ def run_steps(data: Path, folder: Path, *division: object, train_options: tuple[
 
 
 def divide(data: Path, folder: Path, *division: object) -> Path:
-    """Split the data by counts (a mapping) or by further arguments, and return the folder of the split."""
-    how = ["--counts", json.dumps(division[0])] if isinstance(division[0], dict) else division
+    """Split the data by counts (a mapping), or by arguments of the script, and return the folder of the split."""
+    how = ["--counts", json.dumps(division[0]), *division[1:]] if isinstance(division[0], dict) else division
     _run(split, "--dataset", "d", "--data-dir", data, "--output-dir", folder / "split", *how)
     return folder / "split"
 

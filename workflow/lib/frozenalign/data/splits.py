@@ -169,12 +169,23 @@ def refuse_too_few(names: np.ndarray, image_content: np.ndarray, where: str) -> 
         count = int((names == split).sum())
         if count >= fewest:
             continue
-        group = int(np.bincount(image_content).max())
-        together = f"; {group} images share one embedding and stay together" if group > 1 else ""
         raise UserError(
-            f"{where} gives {split} {count} of the {len(names)} images: {reason}{together}; raise "
-            f"`split.fractions.{split}` or `split.counts.{split}`, or assign it more images"
+            f"{where} gives {split} {count} of the {len(names)} images: {reason}"
+            f"{_largest_group(names, image_content)}; raise `split.fractions.{split}` or `split.counts.{split}`, or "
+            "assign it more images"
         )
+
+
+def _largest_group(names: np.ndarray, image_content: np.ndarray) -> str:
+    """Return a clause about the most images that share one embedding, empty if none do."""
+    sizes = np.bincount(image_content)
+    if (size := sizes.max()) < 2:
+        return ""
+    place = names[image_content == sizes.argmax()]
+    return (
+        f"; {size} images share one embedding and stay together, here in {place[0]}: give copies one id, leave them "
+        "out, or try another `split.seed`"
+    )
 
 
 def tuning_sample(index: PairIndex, train: np.ndarray, pairs: int, seed: int) -> np.ndarray:
