@@ -8,40 +8,37 @@ import numpy as np
 from frozenalign.data.embeddings import CheckedSet, Metadata, OpenedSet
 from frozenalign.data.given_files import EXTRA_PAIRS, PAIRS
 from frozenalign.data.joined_rows import JoinedRows
-from frozenalign.data.pair_index import PairIndex
+from frozenalign.data.pair_index import PairIndex, no_rows
 from frozenalign.data.row_checks import row_digests
 from frozenalign.data.same_image import with_further_rows
 
 logger = logging.getLogger(__name__)
+AnySet = OpenedSet | CheckedSet
 
 
 def opened_as_one(first: OpenedSet, second: OpenedSet) -> OpenedSet:
     """Return two sets as one, reading no embedding; an id that both have is one image, read from the first."""
     index, _ = _joined_index(first, second)
-    return OpenedSet(
-        JoinedRows(first.images, second.images),
-        JoinedRows(first.texts, second.texts),
-        _joined_metadata(first.metadata, second.metadata),
-        index,
-    )
+    images, texts = _joined_rows(first, second)
+    return OpenedSet(images, texts, _joined_metadata(first.metadata, second.metadata), index)
 
 
 def checked_as_one(first: CheckedSet, second: CheckedSet) -> CheckedSet:
     """Return two checked sets as one; an id that both have with really different rows is a UserError."""
-    parts = [OpenedSet(each.images, each.texts, each.metadata, each.index) for each in (first, second)]
-    images, texts, metadata, index = opened_as_one(*parts)
+    images, texts = _joined_rows(first, second)
+    index, number = _joined_index(first, second)
     if first.images.dtype == second.images.dtype:
         digests = np.concatenate([first.digests, second.digests])
     else:
         digests = row_digests(rows for _, rows in images.chunks())
-    if both := len(first.index.image_ids) + len(second.index.image_ids) - len(index.image_ids):
+    if both := len(number) - len(index.image_ids):
         logger.info("%d image ids stand in both sets: each is one image", both)
-        bare = replace(index, further_rows=index.further_rows[:0], further_image=index.further_image[:0])
-        index = with_further_rows(images, digests, bare, _joined_row_image(*parts))
+        bare = replace(index, further_rows=no_rows(), further_image=no_rows())
+        index = with_further_rows(images, digests, bare, _joined_row_image(first, second, number))
     return CheckedSet(
         images,
         texts,
-        metadata,
+        _joined_metadata(first.metadata, second.metadata),
         index,
         digests,
         first.hashes | second.hashes,
@@ -50,7 +47,11 @@ def checked_as_one(first: CheckedSet, second: CheckedSet) -> CheckedSet:
     )
 
 
-def _joined_index(first: OpenedSet, second: OpenedSet) -> tuple[PairIndex, np.ndarray]:
+def _joined_rows(first: AnySet, second: AnySet) -> tuple[JoinedRows, JoinedRows]:
+    return JoinedRows(first.images, second.images), JoinedRows(first.texts, second.texts)
+
+
+def _joined_index(first: AnySet, second: AnySet) -> tuple[PairIndex, np.ndarray]:
     """Return the pairs of both sets, and the number in it of each image of the first, then of the second."""
     ids = np.concatenate([first.index.image_ids, second.index.image_ids])
     rows = np.concatenate([first.index.image_rows, second.index.image_rows + first.images.rows])
@@ -64,16 +65,14 @@ def _joined_index(first: OpenedSet, second: OpenedSet) -> tuple[PairIndex, np.nd
     return PairIndex(ids[kept], rows[kept], number[pair_image], further_rows, number[further_image]), number
 
 
-def _joined_row_image(first: OpenedSet, second: OpenedSet) -> np.ndarray:
-    """Return the number in the joined index of the image that each row belongs to, -1 of none, (rows,)."""
-    _, number = _joined_index(first, second)
-    own = [_row_image(each) for each in (first, second)]
-    own[1] = np.where(own[1] < 0, -1, own[1] + len(first.index.image_ids))
-    every = np.concatenate(own)
-    return np.where(every < 0, -1, number[every])
+def _joined_row_image(first: AnySet, second: AnySet, number: np.ndarray) -> np.ndarray:
+    """Return which image of both sets each row belongs to, -1 of none, (rows,); number: as `_joined_index` gives it."""
+    images = len(first.index.image_ids)
+    own = [(_row_image(first), number[:images]), (_row_image(second), number[images:])]
+    return np.concatenate([np.where(rows < 0, -1, numbers[rows]) for rows, numbers in own])
 
 
-def _row_image(opened: OpenedSet) -> np.ndarray:
+def _row_image(opened: AnySet) -> np.ndarray:
     """Return the index of the image that each row of the image file belongs to, -1 of none, (rows,)."""
     if opened.metadata.unique_ids is None:
         return opened.index.pair_image

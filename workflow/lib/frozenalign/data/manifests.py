@@ -43,7 +43,7 @@ def open_split(data_dir: Path, split_dir: Path, names: Sequence[str]) -> SplitFi
     indices = {name: SplitIndex.load(split_dir / f"{name}.npz") for name in names}
     manifest = Manifest.read(split_dir)
     counts = ", ".join(f"{name} {len(index.text_rows)}" for name, index in indices.items())
-    logger.info("the split in %s: %s pairs", split_dir, counts)
+    logger.info("the split of %s in %s: %s pairs", " and ".join(manifest.sets), split_dir, counts)
     sets = [EmbeddingFiles.of(data_dir, name) for name in manifest.sets]
     images, texts = (joined([open_rows(path) for path in paths]) for paths in list(zip(*sets, strict=True))[:2])
     for path in (path for files in sets for path in files[:2]):
