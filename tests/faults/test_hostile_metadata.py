@@ -236,6 +236,22 @@ def test_accidents_of_the_assignments(folder, tmp_path, content):
     divided(folder, tmp_path / "out", content)
 
 
+KARPATHY = {
+    "images": [
+        {"cocoid": int(image_id), "split": name, "sentences": [{"raw": "a dog"}]}
+        for image_id, name in ASSIGNED.items()
+        if name != "unused"
+    ],
+    "dataset": "coco",
+}
+
+
+@cases(80)
+@given(st.one_of(altered(KARPATHY).map(written), damaged(written(KARPATHY))))
+def test_accidents_of_a_file_of_karpathys(folder, tmp_path, content):
+    divided(folder, tmp_path / "out", content)
+
+
 @pytest.mark.parametrize(
     "content",
     [b"", b"[]", b"null", b'{"1000": "train", "1000": "test"}', b'{"1000": ["train"]}', b'{"1000": {}}', b"[" * 10**6],

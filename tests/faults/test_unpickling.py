@@ -21,9 +21,10 @@ from frozenalign.configuration.schemas import read_schema
 from frozenalign.configuration.studies import load_study
 from frozenalign.configuration.variants import changes_from
 from frozenalign.configuration.yaml_text import plain_value, read_yaml
+from frozenalign.data.assignments import Assignments
 from frozenalign.data.embeddings import EmbeddingFiles, check_set, read_metadata
 from frozenalign.data.rows import open_rows
-from frozenalign.data.splits import SplitIndex, split_by_assignments
+from frozenalign.data.splits import SplitIndex
 from frozenalign.data.tensor_header import matrix_width
 from frozenalign.models.model_file import load_heads, read_checkpoint
 from frozenalign.reporting.leaderboard import read_run
@@ -117,7 +118,7 @@ TEXTS = {
     "a study": load_study,
     "json": read_json,
     "metadata": lambda path: read_metadata(path, 1000),
-    "assignments": lambda path: split_by_assignments(np.array(["1"]), path),
+    "assignments": lambda path: Assignments.read(path, 1),
     "a change": lambda path: changes_from(f"model.skip={path.read_text()}"),
     "a variant's value": lambda path: plain_value(path.read_text(), "here"),
 }

@@ -172,3 +172,36 @@ def test_a_moved_folder_of_data_reruns_nothing(finished_with_mine):
         (folder / "data/moved").rename(folder / "data/mine")
         finished_with_mine.write("config/config.yaml", before)
     assert finished_with_mine.stale_jobs() == {}
+
+
+@pytest.fixture
+def finished_with_both(finished_with_mine, tmp_path) -> Iterator[Project]:
+    """The same project once the assignments name images of val2017 as well, run to its end."""
+    project = Project(tmp_path / "both")
+    shutil.copytree(finished_with_mine.folder, project.folder)
+    named = division(val=10) | {str(10 * (1000 + i)): "test" if i % 2 else "train" for i in range(20)}
+    project.write("results/division.json", json.dumps(named))
+    assert project.stale_jobs(*MTIME) == project.stale_jobs() == ALL
+    project.snakemake()
+    manifest = json.loads((project.folder / "results/mine/split/manifest.json").read_text())
+    assert (manifest["images"], manifest["splits"]["test"]["images"], manifest["extra"]) == (80, 20, {})
+    return project
+
+
+@pytest.mark.parametrize("triggers", [(), MTIME], ids=" ".join)
+def test_a_second_set_that_is_split_as_well_decides_all(finished_with_both, triggers):
+    project = finished_with_both
+    assert project.stale_jobs(*triggers) == {}
+    with encoded_anew(project, "val2017_text_embeddings.pt", keep_time=True):
+        assert project.stale_jobs(*triggers) == ALL
+    path = project.folder / "data/mine/val2017_metadata.json"
+    whole, metadata = path.read_bytes(), json.loads(path.read_text())
+    path.write_text(json.dumps(metadata | {"captions": ["a caption"] * 60}))
+    assert project.stale_jobs(*triggers) == {"evaluate": 1, "figures": 1, "report": 1}
+    path.write_text(json.dumps(metadata | {"image_ids": metadata["image_ids"][::-1]}))
+    assert project.stale_jobs(*triggers) == ALL
+    path.write_bytes(whole)
+    assert project.stale_jobs(*triggers) == {}
+    for each in sorted(path.parent.glob("val2017_*")):
+        each.rename(each.with_suffix(".away"))
+    assert project.stale_jobs(*triggers) == ALL

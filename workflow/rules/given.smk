@@ -3,12 +3,14 @@
 import functools
 
 from frozenalign.data.given_files import (
+    EXTRA_PAIRS,
     PAIRS,
     given_path,
     link_to,
     made_from_others,
     pairs_hash,
     present_hashes,
+    split_as_one,
     write_witness,
 )
 from frozenalign.data.tensor_header import matrix_width
@@ -71,12 +73,12 @@ def witness(result, key, relevant):
     """Return an input that holds the hashes of a user's files, new if `result` was made from other files.
 
     It triggers a rerun with any `--rerun-triggers`; a user's files, which are ancient, do not.
-    key: where the JSON file `result` notes the hashes of its inputs. relevant: selects its inputs by name.
+    key: where the JSON file `result` notes the hashes of its inputs. relevant: selects those of a data set by name.
     """
 
     def found(wildcards):
         present = present_files(wildcards.dataset)
-        read = {name: sha256 for name, sha256 in present.items() if relevant(name)}
+        read = {name: sha256 for name, sha256 in present.items() if relevant(wildcards.dataset, name)}
         stale = made_from_others(result.format(**wildcards), key, read)
         # In a folder of its own: Snakemake lists a folder once, perhaps before this file is written.
         path = f"{GIVEN}/{wildcards.dataset}/hashes.json"
@@ -87,47 +89,63 @@ def witness(result, key, relevant):
     return found
 
 
-def of_the_split(name):
-    """Return whether the split depends on an input of this name; it does not on captions and pictures."""
-    return name == PAIRS or (name.startswith("train2017") and name.endswith(".pt"))
+def of_the_split(dataset, name):
+    """Return whether the split of a data set depends on an input of this name; it does not on captions and pictures."""
+    return name in (PAIRS, EXTRA_PAIRS) or (name.startswith(tuple(split_sets(dataset))) and name.endswith(".pt"))
 
 
-def of_an_evaluation(name):
+def of_an_evaluation(dataset, name):
     """Return whether an evaluation depends on an input of this name."""
-    return name != PAIRS
+    return name not in (PAIRS, EXTRA_PAIRS)
+
+
+@functools.cache
+def split_sets(dataset):
+    """Return the sets that are split as one: train2017, and val2017 where the assignments name images of both."""
+    sets = ["train2017", "val2017"]
+    files = [set_files(dataset, name)[2] for name in sets]
+    assignments = config["datasets"][dataset]["split"].get("assignments")
+    there = assignments and all(map(os.path.exists, files))
+    return sets if there and split_as_one(assignments, *files, KNOWN_HASHES) else sets[:1]
 
 
 @functools.cache
 def present_files(dataset):
-    """Return the SHA-256 of a user's files by name, and of the image ids under PAIRS; None for what is missing."""
+    """Return the SHA-256 of a user's files by name, and of the image ids that are split; None for what is missing."""
     files = [path for prefix in ("train2017", "val2017") for path in inputs_of(dataset, prefix)]
     users = [path for path in files if path not in made_files()]
-    return present_hashes(users, KNOWN_HASHES) | {PAIRS: pairs_of(dataset)}
+    return present_hashes(users, KNOWN_HASHES) | pairs_of(dataset)
 
 
 def pairs(wildcards):
-    """Return a hash of the image ids in a user's metadata, None for metadata that a rule makes."""
+    """Return a hash of the image ids in each user's metadata, None for those that are not split."""
     return pairs_of(wildcards.dataset)
 
 
 def pairs_of(dataset):
-    """Return a hash of the image ids in a user's metadata, None for metadata that a rule makes."""
-    metadata = inputs_of(dataset, "train2017")[2]
-    return None if is_made(metadata) else pairs_hash(metadata, KNOWN_HASHES)
+    """Return a hash of the image ids in each user's metadata by its name, None for those that are not split."""
+    found = {}
+    for key, prefix in ((PAIRS, "train2017"), (EXTRA_PAIRS, "val2017")):
+        metadata = inputs_of(dataset, prefix)[2]
+        if not is_made(metadata):
+            found[key] = pairs_hash(metadata, KNOWN_HASHES) if prefix in split_sets(dataset) else None
+    return found
 
 
 def embedding_files(wildcards):
     """Return the embedding files of a data set."""
-    return data_files(wildcards)[:2]
+    return [path for path in data_files(wildcards) if path.endswith(".pt")]
 
 
 def data_files(wildcards):
-    """Return the embedding and metadata files of a data set."""
-    return inputs_of(wildcards.dataset, "train2017")
+    """Return the embedding and metadata files of a data set, those of train2017 first."""
+    return [path for prefix in split_sets(wildcards.dataset) for path in inputs_of(wildcards.dataset, prefix)]
 
 
 def extra_files(wildcards):
     """Return the files of the extra evaluation set, or none."""
+    if "val2017" in split_sets(wildcards.dataset):
+        return []
     found = set_files(wildcards.dataset, "val2017")
     return inputs_of(wildcards.dataset, "val2017") if os.path.exists(found[0]) else []
 

@@ -8,20 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frozenalign.configuration.foreign_results import refuse_foreign_results
-from frozenalign.data.embeddings import EXTRA_SET, TRAINING_SET, CheckedSet, EmbeddingFiles, check_extra_set, check_set
+from frozenalign.data.assignments import MISSING, Assignments, Division, split_by_assignments
+from frozenalign.data.embeddings import CheckedSet, EmbeddingFiles, check_extra_set, check_set
+from frozenalign.data.inputs import EXTRA_SET, TRAINING_SET
+from frozenalign.data.joined_sets import checked_as_one
 from frozenalign.data.manifests import write_manifest
 from frozenalign.data.split_findings import find, warning_lines
 from frozenalign.data.splits import (
-    MISSING,
     SPLITS,
-    Division,
     SplitIndex,
     counts_from_fractions,
     refuse_fewer_than_a_split_needs,
     refuse_leaks,
     refuse_too_few,
     select_images,
-    split_by_assignments,
     split_by_counts,
     tuning_sample,
 )
@@ -48,8 +48,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _write_split(arguments: argparse.Namespace) -> None:
     checked = check_set(EmbeddingFiles.of(arguments.data_dir, TRAINING_SET))
     extra = check_extra_set(arguments.data_dir, checked.images, checked.texts)
+    assignments = _assignments(arguments, checked, extra)
+    if assignments and extra and assignments.name_both(checked.index.image_ids, extra.index.image_ids):
+        logger.info("%s names images of %s and %s: they are one data set", assignments.path, TRAINING_SET, EXTRA_SET)
+        checked, extra = checked_as_one(checked, extra), None
     refuse_fewer_than_a_split_needs(len(checked.index.image_ids))
-    division = _division(arguments, checked)
+    division = _division(arguments, checked, assignments)
     refuse_too_few(division.names, checked.image_content, arguments.assignments or "the split")
     splits = _written_splits(arguments, checked, division)
     findings = find(checked, division, splits, {EXTRA_SET: extra} if extra else {})
@@ -76,10 +80,16 @@ def _written_splits(arguments: argparse.Namespace, checked: CheckedSet, division
     return written
 
 
-def _division(arguments: argparse.Namespace, checked: CheckedSet) -> Division:
+def _assignments(arguments: argparse.Namespace, checked: CheckedSet, extra: CheckedSet | None) -> Assignments | None:
+    """Read the file that assigns the images, if there is one."""
+    images = sum(len(each.index.image_ids) for each in (checked, extra) if each)
+    return Assignments.read(arguments.assignments, images) if arguments.assignments else None
+
+
+def _division(arguments: argparse.Namespace, checked: CheckedSet, assignments: Assignments | None) -> Division:
     """Return the split of every image."""
-    if arguments.assignments:
-        return split_by_assignments(checked.index.image_ids, arguments.assignments, arguments.missing)
+    if assignments:
+        return split_by_assignments(checked.index.image_ids, assignments, arguments.missing)
     counts = arguments.counts or counts_from_fractions(arguments.fractions, len(checked.index.image_ids))
     return Division(split_by_counts(checked.image_content, counts, arguments.seed))
 
@@ -126,7 +136,7 @@ def _parser() -> argparse.ArgumentParser:
         "--fractions", type=_fractions, help='shares of the images, {"train": 0.8, "val": 0.01, "test": 0.04}'
     )
     how.add_argument("--counts", type=_counts, help='numbers of images, {"train": 6000, "val": 1000, "test": 1000}')
-    how.add_argument("--assignments", help="JSON file that maps each image id to train, val, test or unused")
+    how.add_argument("--assignments", help="file with the split of each image id: JSON, CSV, TSV, Karpathy's")
     parser.add_argument(
         "--missing", default="refuse", choices=MISSING, help="what to do with assigned ids that the data lack (refuse)"
     )

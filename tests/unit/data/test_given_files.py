@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from frozenalign.data.given_files import made_from_others, pairs_hash, present_hashes, write_witness
+from frozenalign.data.given_files import made_from_others, pairs_hash, present_hashes, split_as_one, write_witness
 from frozenalign.system.files import text_hash
 
 PRESENT = {"train2017_metadata.json": "a", "val2017_metadata.json": None}
@@ -108,3 +108,22 @@ def test_metadata_that_the_split_will_refuse_have_no_pairs(tmp_path, text):
     if text is not None:
         path.write_text(text)
     assert pairs_hash(path, tmp_path / "known.json") == "unreadable"
+
+
+def test_sets_are_split_as_one_where_assignments_name_images_of_both(tmp_path, monkeypatch):
+    known, paths = tmp_path / "known.json", [tmp_path / name for name in ("assigned.json", "first.json", "second.json")]
+
+    def as_one(*contents: object) -> bool:
+        for path, content in zip(paths, contents, strict=True):
+            path.write_text(json.dumps(content))
+        return split_as_one(*paths, known)
+
+    first, second = {"image_ids": [1, 1, 2]}, {"image_ids": [2, 3]}
+    assert as_one({"1": "train", "3": "val"}, first, second)
+    assert not as_one({"1": "train", "2": "val"}, first, second)
+    assert not as_one({"1": "train", "3": "val"}, first, {"image_ids": [2, 4]})
+    assert not as_one({"1": "train", "3": "wrong"}, first, second)
+    assert not as_one({"1": "train", "3": "val"}, {}, second)
+    assert as_one({"1": "train", "3": "val", "9": "unused"}, first, second)
+    monkeypatch.setattr("frozenalign.data.given_files.Assignments", None)
+    assert split_as_one(*paths, known)

@@ -11,7 +11,6 @@ from frozenalign.data.splits import (
     counts_from_fractions,
     refuse_leaks,
     select_images,
-    split_by_assignments,
     split_by_counts,
     tuning_sample,
 )
@@ -61,51 +60,6 @@ def test_fractions_that_add_up_to_one_never_ask_for_more_images_than_there_are()
 def test_fewer_images_than_the_split_needs():
     with pytest.raises(UserError, match=r"needs 1200 images \(train 1000, val 100, test 100\) but there are 1000"):
         split_by_counts(DISTINCT, {"train": 1000, "val": 100, "test": 100}, seed=0)
-
-
-def test_assignments_decide_and_images_without_one_are_unused(tmp_path):
-    path = tmp_path / "karpathy.json"
-    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "9": "unused"}))
-    division = split_by_assignments(np.array(["3", "2", "1", "7"]), path)
-    assert division.names.tolist() == ["test", "val", "train", "unused"]
-    assert not any(division.missing.values())
-
-
-def test_assigned_ids_that_the_data_lack_are_refused_with_their_number_and_spelling(tmp_path):
-    path = tmp_path / "karpathy.json"
-    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "000004": "test", "000005": "train"}))
-    with pytest.raises(UserError) as refused:
-        split_by_assignments(np.array(["3", "2", "1", "4", "5"]), path)
-    assert str(refused.value) == (
-        f"{path}: 2 of the 5 assigned ids are not in the data set (train 1, test 1); the first is '000004', the data "
-        "set has ids like '3': correct the ids or add the images, or set `split.missing: drop` to go on without them"
-    )
-
-
-def test_an_id_in_another_unicode_form_is_shown_as_such(tmp_path):
-    path = tmp_path / "assigned.json"
-    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "caf\u00e9.jpg": "train"}))
-    with pytest.raises(UserError, match=r"'caf\\xe9.jpg' is 'cafe\\u0301.jpg' there, in another Unicode form"):
-        split_by_assignments(np.array(["1", "2", "3", "cafe\u0301.jpg"]), path)
-
-
-def test_assigned_ids_that_the_data_lack_are_counted_where_they_may_be_dropped(tmp_path):
-    path = tmp_path / "karpathy.json"
-    path.write_text(json.dumps({"1": "train", "2": "val", "3": "test", "8": "test", "9": "test"}))
-    division = split_by_assignments(np.array(["3", "2", "1"]), path, missing="drop")
-    assert division.names.tolist() == ["test", "val", "train"]
-    assert division.missing == {"train": 0, "val": 0, "test": 2}
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [({"1": "training"}, "'training'"), ([], "must be a JSON object"), ({"9": "train"}, "no image .* to 'train'")],
-)
-def test_assignments_that_are_refused(tmp_path, content, said):
-    path = tmp_path / "karpathy.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(UserError, match=said):
-        split_by_assignments(np.array(["1", "2"]), path)
 
 
 def test_the_tuning_sample_takes_whole_training_images(data_dir):

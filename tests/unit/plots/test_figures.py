@@ -120,6 +120,20 @@ def test_similarities_that_are_all_equal_overlap_wholly():
     png(figure)
 
 
+@pytest.mark.parametrize("others", [0, 1, 5])
+@pytest.mark.parametrize("matches", [1, 2, 5])
+@pytest.mark.parametrize("spread", [0.0, 6e-8, 2e-6, 1e-4])
+@pytest.mark.parametrize("centre", [-1.0, 0.0, 0.99])
+def test_similarities_of_one_image_with_nearly_equal_captions_are_drawn(matches, others, spread, centre):
+    near = [np.float32(centre) + np.float32(spread) * np.linspace(0, 1, n, dtype=np.float32) for n in (matches, others)]
+    figure = similarity_histogram(*near, "one image")
+    for bars in figure.axes[0].containers:
+        heights = np.array([bar.get_height() for bar in bars])
+        assert np.isfinite(heights).all()
+        assert sum(heights * [bar.get_width() for bar in bars]) == pytest.approx(1.0)
+    assert len(figure.axes[0].containers) == 1 + (others > 0)
+
+
 def test_the_map_joins_the_two_of_a_pair(rng):
     images, texts = rng.random((7, 2)), rng.random((7, 2))
     figure = embedding_map(images, texts, "mlp", "PCA")

@@ -84,7 +84,8 @@ def test_an_ensemble_of_another_model_than_its_member_has_is_refused(models):
 
 
 EMBEDDINGS = {"train2017_image_embeddings.pt": "1", "train2017_text_embeddings.pt": "2"}
-DIVIDED = {"rows": {"train": "t", "train_tuning": "u", "val": "v", "test": "abc"}, "hashes": EMBEDDINGS}
+ROWS = {"train": "t", "train_tuning": "u", "val": "v", "test": "abc"}
+DIVIDED = {"rows": ROWS, "hashes": EMBEDDINGS, "warnings": [], "extra": {}}
 STUDY = {"format": 2, "study": "quick", "importances": {}}
 STUDIED = {"images": "1", "texts": "2", "train": "u", "val": "v"}
 

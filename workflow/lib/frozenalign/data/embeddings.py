@@ -1,5 +1,6 @@
 """The input contract: a folder of embeddings and metadata, checked and indexed with one row per unique image."""
 
+import functools
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from frozenalign.data.given_files import PAIRS, pairs_digest
 from frozenalign.data.ids import ID_LENGTH, is_text
+from frozenalign.data.inputs import EXTRA_SET
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.row_checks import check_rows, row_digests
-from frozenalign.data.rows import RowFile, open_rows
+from frozenalign.data.rows import Rows, open_rows
 from frozenalign.data.same_image import with_further_rows
 from frozenalign.system.errors import UserError, quoted
 from frozenalign.system.files import file_hash, read_json
@@ -19,8 +22,6 @@ logger = logging.getLogger(__name__)
 # Metadata may have so many bytes, and so many more for each text; what is larger belongs to another set.
 METADATA_BYTES = 1 << 20
 METADATA_BYTES_A_ROW = 2 << 10
-# The set that is split, and the one beside it on which every model is evaluated as well.
-TRAINING_SET, EXTRA_SET = "train2017", "val2017"
 
 
 class EmbeddingFiles(NamedTuple):
@@ -51,20 +52,36 @@ class Metadata:
 class CheckedSet:
     """A set that keeps the contract.
 
-    image_content: (n_images,) equal numbers mark bit-identical image embeddings.
-    hashes: SHA-256 of each file, by file name. warnings: sentences to show beside every number.
+    digests: of each row of the image file; equal ones mark bit-identical rows.
+    hashes: SHA-256 of each file, by file name. pairs: SHA-256 of the image ids, under the name it has in a manifest.
+    warnings: sentences to show beside every number.
     """
 
-    images: RowFile
-    texts: RowFile
+    images: Rows
+    texts: Rows
     metadata: Metadata
     index: PairIndex
-    image_content: np.ndarray
+    digests: np.ndarray
     hashes: dict[str, str]
+    pairs: dict[str, str]
     warnings: list[str]
 
+    @functools.cached_property
+    def image_content(self) -> np.ndarray:
+        """Return a number for each image, (n_images,); equal ones mark bit-identical embeddings."""
+        return np.unique(self.digests[self.index.image_rows], return_inverse=True)[1]
 
-def open_set(files: EmbeddingFiles) -> tuple[RowFile, RowFile, Metadata, PairIndex]:
+
+class OpenedSet(NamedTuple):
+    """A set of which the metadata are read, and no embedding."""
+
+    images: Rows
+    texts: Rows
+    metadata: Metadata
+    index: PairIndex
+
+
+def open_set(files: EmbeddingFiles) -> OpenedSet:
     """Open a set and compare its row counts, reading the metadata but no embedding."""
     images, texts = open_rows(files.images), open_rows(files.texts)
     metadata = read_metadata(files.metadata, METADATA_BYTES + METADATA_BYTES_A_ROW * texts.rows)
@@ -82,8 +99,10 @@ def open_set(files: EmbeddingFiles) -> tuple[RowFile, RowFile, Metadata, PairInd
             "per text row, or one per image and list the images in `unique_image_ids`"
         )
     if metadata.unique_ids is None:
-        return images, texts, metadata, _index_of_pairs(metadata.image_ids)
-    return images, texts, metadata, _index_into_unique(metadata.image_ids, metadata.unique_ids, files.metadata)
+        index = _index_of_pairs(metadata.image_ids)
+    else:
+        index = _index_into_unique(metadata.image_ids, metadata.unique_ids, files.metadata)
+    return OpenedSet(images, texts, metadata, index)
 
 
 def check_set(files: EmbeddingFiles) -> CheckedSet:
@@ -100,7 +119,7 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
     hashes[files.metadata.name] = file_hash(files.metadata)
     digests = row_digests(rows for _, rows in images.chunks())
     if metadata.unique_ids is None:
-        index = with_further_rows(images, digests, index)
+        index = with_further_rows(images, digests, index, index.pair_image)
     elif len(metadata.unique_ids) == texts.rows and not np.array_equal(metadata.unique_ids, metadata.image_ids):
         warnings.append(
             "image rows are taken in the order of unique_image_ids, which differs from that of image_ids: if the file "
@@ -110,8 +129,8 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
         raise UserError(
             f"files in {files.images.parent} changed while they were read: run the step again when they are complete"
         )
-    _, image_content = np.unique(digests[index.image_rows], return_inverse=True)
-    return CheckedSet(images, texts, metadata, index, image_content, hashes, warnings)
+    pairs = {PAIRS: pairs_digest(metadata.image_ids, metadata.unique_ids)}
+    return CheckedSet(images, texts, metadata, index, digests, hashes, pairs, warnings)
 
 
 def _states(files: EmbeddingFiles) -> list[tuple[int, int]]:
@@ -119,7 +138,7 @@ def _states(files: EmbeddingFiles) -> list[tuple[int, int]]:
     return [(status.st_size, status.st_mtime_ns) for status in map(Path.stat, files)]
 
 
-def check_extra_set(folder: str | Path, images: RowFile, texts: RowFile) -> CheckedSet | None:
+def check_extra_set(folder: str | Path, images: Rows, texts: Rows) -> CheckedSet | None:
     """Check the extra evaluation set beside the files that are split; None if it has no file."""
     files = EmbeddingFiles.of(folder, EXTRA_SET)
     if not any(path.exists() for path in files):

@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from frozenalign.data.assignments import Assignments
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import read_json, text_hash, write_json
 from frozenalign.system.fingerprints import remembered_hash, remembered_part
 
 # Metadata are checked by the split; here nothing but memory bounds them.
 METADATA_BYTES = 4 << 30
-PAIRS = "pairs"
+# Names of the hash of the image ids: of the set that is split, and of the one that is split with it.
+PAIRS, EXTRA_PAIRS = "pairs", "pairs of val2017"
 LINKS = ".snakemake"
 
 
@@ -70,6 +72,24 @@ def pairs_hash(metadata: str | Path, known: Path) -> str:
 def pairs_digest(image_ids: Iterable[str], unique_ids: Iterable[str] | None) -> str:
     """Return the SHA-256 of the image ids of the texts and, if listed, of the images; captions do not count."""
     return text_hash("\0".join(image_ids) + "\n" + ("-" if unique_ids is None else "\0".join(unique_ids)))
+
+
+def split_as_one(assignments: str | Path, metadata: str | Path, extra: str | Path, known: Path) -> bool:
+    """Return whether an assignment file names images of two sets, given by their metadata, so that both are split.
+
+    Where the split will refuse one of the files, they count as two sets. known: a JSON file that keeps the answer.
+    """
+
+    def answer() -> str:
+        ids = [list(map(str, read_json(path, METADATA_BYTES)["image_ids"])) for path in (metadata, extra)]
+        images = sum(len(set(each)) for each in ids)
+        return "yes" if Assignments.read(assignments, images).name_both(*ids) else "no"
+
+    try:
+        compared = text_hash(pairs_hash(metadata, known) + pairs_hash(extra, known))
+        return remembered_part(Path(assignments), f"both of {compared}", known, answer) == "yes"
+    except (UserError, OSError, KeyError, TypeError):
+        return False
 
 
 def made_from_others(result: str | Path, key: str, present: Mapping[str, str | None]) -> bool:

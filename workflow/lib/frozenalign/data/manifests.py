@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from frozenalign.data.embeddings import TRAINING_SET, CheckedSet, EmbeddingFiles, Metadata
-from frozenalign.data.given_files import PAIRS, pairs_digest
+from frozenalign.data.assignments import Division
+from frozenalign.data.embeddings import CheckedSet, EmbeddingFiles, OpenedSet, open_set
+from frozenalign.data.given_files import EXTRA_PAIRS, PAIRS, pairs_digest
 from frozenalign.data.inputs import Manifest
+from frozenalign.data.joined_rows import joined
+from frozenalign.data.joined_sets import opened_as_one
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.rows import open_rows
-from frozenalign.data.splits import SPLITS, UNUSED, Division, SplitIndex
+from frozenalign.data.splits import SPLITS, UNUSED, SplitIndex
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import write_json
 from frozenalign.system.fingerprints import remember_hashes, remembered_hash
@@ -37,13 +40,13 @@ def open_split(data_dir: Path, split_dir: Path, names: Sequence[str]) -> SplitFi
     Files that the split was not made from are refused: their rows would be other images. A large file is read once to
     compute its hash, which is then kept until its size or times change.
     """
-    files = EmbeddingFiles.of(data_dir, TRAINING_SET)
     indices = {name: SplitIndex.load(split_dir / f"{name}.npz") for name in names}
     manifest = Manifest.read(split_dir)
     counts = ", ".join(f"{name} {len(index.text_rows)}" for name, index in indices.items())
-    logger.info("the split in %s: %s pairs", split_dir, counts)
-    images, texts = open_rows(files.images), open_rows(files.texts)
-    for path in (files.images, files.texts):
+    logger.info("the split of %s in %s: %s pairs", " and ".join(manifest.sets), split_dir, counts)
+    sets = [EmbeddingFiles.of(data_dir, name) for name in manifest.sets]
+    images, texts = (joined([open_rows(path) for path in paths]) for paths in list(zip(*sets, strict=True))[:2])
+    for path in (path for files in sets for path in files[:2]):
         if remembered_hash(path, split_dir / KNOWN_HASHES) != manifest.hashes.get(path.name):
             raise UserError(
                 f"{path} is not the file that the split in {split_dir} was made from: run the split step again, or put "
@@ -58,9 +61,19 @@ def open_split(data_dir: Path, split_dir: Path, names: Sequence[str]) -> SplitFi
     return SplitFiles(manifest, {name: PairFiles(images, texts, index) for name, index in indices.items()})
 
 
-def pairs_of(metadata: Metadata) -> str:
-    """Return the SHA-256 of the image ids that metadata give to the rows."""
-    return pairs_digest(metadata.image_ids, metadata.unique_ids)
+def open_sets(data_dir: Path, split_dir: Path, manifest: Manifest) -> OpenedSet:
+    """Open the sets that were split, as one; a UserError if their image ids have changed since."""
+    opened = []
+    for name, key in zip(manifest.sets, (PAIRS, EXTRA_PAIRS), strict=False):
+        files = EmbeddingFiles.of(data_dir, name)
+        opened.append(open_set(files))
+        metadata = opened[-1].metadata
+        if pairs_digest(metadata.image_ids, metadata.unique_ids) != manifest.hashes[key]:
+            raise UserError(
+                f"{files.metadata} has other image ids than the split in {split_dir} was made from: run the split step "
+                "again, or put that file back"
+            )
+    return opened_as_one(*opened) if len(opened) > 1 else opened[0]
 
 
 def write_manifest(
@@ -91,10 +104,11 @@ def write_manifest(
         "identical_image_groups": int((np.bincount(checked.image_content) > 1).sum()),
         "averaged_images": len(np.unique(index.further_image)),
         **found,
-        "hashes": checked.hashes | {PAIRS: pairs_of(checked.metadata)},
+        "hashes": checked.hashes | checked.pairs,
         "rows": {name: split.digest() for name, split in splits.items()},
     }
     write_json(split_dir / "manifest.json", content)
-    files = (checked.images.path, checked.texts.path)
-    remember_hashes({path: checked.hashes[path.name] for path in files}, split_dir / KNOWN_HASHES)
+    folder = checked.images.path.parent
+    paths = [folder / name for name in checked.hashes if name.endswith(".pt")]
+    remember_hashes({path: checked.hashes[path.name] for path in paths}, split_dir / KNOWN_HASHES)
     return content

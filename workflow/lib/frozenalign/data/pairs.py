@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frozenalign.data.rows import AveragedRows, RowFile, open_rows
+from frozenalign.data.averaged_rows import AveragedRows
+from frozenalign.data.rows import Rows, open_rows
 from frozenalign.data.splits import SplitIndex
 from frozenalign.system.errors import UserError
 from frozenalign.system.products import blocks
@@ -129,8 +130,8 @@ def _noise(rows: Tensor, generator: np.random.Generator) -> Tensor:
 class PairFiles:
     """The embedding files of a data set and the index of one split."""
 
-    image_file: RowFile
-    texts: RowFile
+    image_file: Rows
+    texts: Rows
     split: SplitIndex
 
     def __post_init__(self) -> None:
@@ -140,18 +141,18 @@ class PairFiles:
         for file, rows in named:
             if len(rows) and rows[-1] >= file.rows:
                 raise UserError(
-                    f"{file.path} has {file.rows} rows but the split names row {rows[-1]}: run the split step again"
+                    f"{file.where} has {file.rows} rows but the split names row {rows[-1]}: run the split step again"
                 )
 
     @property
-    def images(self) -> RowFile:
+    def images(self) -> Rows:
         """Return the image rows, of which row `split.image_rows[i]` is read as image i."""
         split = self.split
         if not len(split.further_rows):
             return self.image_file
         first = split.image_rows[split.further_image]
         order = np.argsort(first, kind="stable")
-        return AveragedRows(**vars(self.image_file), first=first[order], further=split.further_rows[order])
+        return AveragedRows(self.image_file, first=first[order], further=split.further_rows[order])
 
     @property
     def values(self) -> int:
@@ -185,7 +186,7 @@ class Statistics:
 RAW = Statistics(torch.zeros(()), torch.ones(()))
 
 
-def row_statistics(file: RowFile, rows: np.ndarray) -> Statistics:
+def row_statistics(file: Rows, rows: np.ndarray) -> Statistics:
     """Return the mean and standard deviation of the given rows of a file, summed in float64.
 
     Of more than STATISTICS_ROWS rows, only that many are read, in blocks spread over the file: the values condition the
@@ -213,7 +214,7 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate([rows[start : start + block] for start in starts])
 
 
-def load_rows(file: RowFile, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
+def load_rows(file: Rows, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
     """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk per thread are held.
 
     Each thread reads and converts a part of the rows: a single one uses neither the memory nor the cores fully.

@@ -30,29 +30,34 @@ EMBEDDINGS = ArchiveKind(
 )
 
 
-@dataclass(frozen=True)
-class RowFile:
-    """A (rows, width) matrix that is stored uncompressed in a file, row after row, from byte `offset` on.
+class Rows:
+    """A (rows, width) matrix on a disk, read in pieces; what derives from it fills tensors with rows, by `fill`.
 
-    storage: the bytes of the file that hold the tensor. checksum: CRC-32 written with them, 0 if it was left out.
+    path: the file, or the first of several.
     """
 
     path: Path
-    offset: int
     rows: int
     width: int
     dtype: torch.dtype
-    storage: slice
-    checksum: int
+
+    @property
+    def where(self) -> str:
+        """Return what messages call the rows."""
+        return str(self.path)
 
     @property
     def row_bytes(self) -> int:
         """Return the size of a row in bytes."""
         return self.width * self.dtype.itemsize
 
+    def fill(self, rows: Tensor, start: int) -> Tensor:
+        """Read rows start to start + len(rows) - 1 into a tensor of `dtype`, and return it."""
+        raise NotImplementedError
+
     def read(self, start: int, stop: int) -> Tensor:
         """Return rows start to stop - 1 as a new tensor (stop - start, width) in the file's number format."""
-        return self._fill(self._buffer(stop - start), start)
+        return self.fill(self.buffer(stop - start), start)
 
     def chunks(self) -> Iterator[tuple[int, Tensor]]:
         """Yield (first row, rows) over the whole file, about 2 MB at a time."""
@@ -67,12 +72,12 @@ class RowFile:
         reading it.
         """
         step = max(1, chunk_bytes // self.row_bytes)
-        chunk, chosen = self._buffer(step), self._buffer(step)
+        chunk, chosen = self.buffer(step), self.buffer(step)
         position = 0
         while position < len(rows):
             start = int(rows[position])
             end = int(np.searchsorted(rows, start + step))
-            here = self._fill(chunk[: int(rows[end - 1]) + 1 - start], start)
+            here = self.fill(chunk[: int(rows[end - 1]) + 1 - start], start)
             if end - position < len(here):
                 wanted = torch.from_numpy(rows[position:end] - start)
                 here = torch.index_select(here, 0, wanted, out=chosen[: len(wanted)])
@@ -82,7 +87,7 @@ class RowFile:
     def gather(self, rows: np.ndarray) -> Tensor:
         """Return the given rows (len(rows), width), in any order and however often, each read once."""
         wanted, place = np.unique(rows, return_inverse=True)
-        read = self._buffer(len(wanted))
+        read = self.buffer(len(wanted))
         for where, chunk in self.select(wanted, self.reading_bytes(wanted)):
             read[where] = chunk
         return read if np.array_equal(wanted, rows) else read[torch.from_numpy(place)]
@@ -92,10 +97,28 @@ class RowFile:
         runs = 1 + np.count_nonzero(np.diff(rows) > SAME_READ)
         return CHUNK_BYTES if len(rows) >= RUN_ROWS * runs else self.row_bytes
 
-    def _buffer(self, rows: int) -> Tensor:
+    def buffer(self, rows: int) -> Tensor:
+        """Return an uninitialised tensor for so many rows."""
         return torch.empty(rows, self.width, dtype=self.dtype)
 
-    def _fill(self, rows: Tensor, start: int) -> Tensor:
+
+@dataclass(frozen=True)
+class RowFile(Rows):
+    """A (rows, width) matrix that is stored uncompressed in a file, row after row, from byte `offset` on.
+
+    storage: the bytes of the file that hold the tensor. checksum: CRC-32 written with them, 0 if it was left out.
+    """
+
+    path: Path
+    offset: int
+    rows: int
+    width: int
+    dtype: torch.dtype
+    storage: slice
+    checksum: int
+
+    def fill(self, rows: Tensor, start: int) -> Tensor:
+        """Read rows start to start + len(rows) - 1 into a tensor of `dtype`, and return it."""
         try:
             with self.path.open("rb") as stream:
                 stream.seek(self.offset + start * self.row_bytes)
@@ -108,44 +131,6 @@ class RowFile:
         if count < rows.nbytes:
             raise UserError(f"{self.path} ends before row {start + len(rows)}: it was cut off; copy or write it again")
         return rows
-
-
-@dataclass(frozen=True)
-class AveragedRows(RowFile):
-    """A file in which some rows represent several: such a row is read as the mean of itself and further rows.
-
-    first: (k,) ascending row numbers. further: (k,) a row that row `first` is averaged with.
-    """
-
-    first: np.ndarray
-    further: np.ndarray
-
-    def read(self, start: int, stop: int) -> Tensor:
-        """Return rows start to stop - 1, averaged, as a new tensor (stop - start, width)."""
-        rows = super().read(start, stop)
-        self._average(np.arange(start, stop), rows)
-        return rows
-
-    def select(self, rows: np.ndarray, chunk_bytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
-        """Yield (place in `rows`, those rows, averaged) for ascending row numbers, as RowFile.select does."""
-        for where, chunk in super().select(rows, chunk_bytes):
-            self._average(rows[where], chunk)
-            yield where, chunk
-
-    def _average(self, rows: np.ndarray, chunk: Tensor) -> None:
-        """Replace the rows (n, width) with these ascending numbers by their means."""
-        begin, end = np.searchsorted(self.first, [rows[0], rows[-1] + 1])
-        asked = np.isin(self.first[begin:end], rows)
-        first, further = self.first[begin:end][asked], self.further[begin:end][asked]
-        if not len(first):
-            return
-        in_file = np.argsort(further, kind="stable")
-        place = torch.from_numpy(np.searchsorted(rows, first[in_file]))
-        means, counts = chunk.float(), 1 + torch.bincount(place, minlength=len(chunk))
-        for where, more in super().select(further[in_file]):
-            means.index_add_(0, place[where], more.float())
-        averaged = counts > 1
-        chunk[averaged] = (means[averaged] / counts[averaged, None]).to(chunk.dtype)
 
 
 def open_rows(path: str | Path) -> RowFile:

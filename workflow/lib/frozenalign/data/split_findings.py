@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frozenalign.data.assignments import Division
 from frozenalign.data.copies import copy_counts
 from frozenalign.data.embeddings import CheckedSet
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles, spread
 from frozenalign.data.row_checks import row_digests
-from frozenalign.data.splits import SPLITS, UNUSED, Division, SplitIndex, every_row
+from frozenalign.data.splits import SPLITS, UNUSED, SplitIndex, every_row
 
 # With at most so many images the match of every caption is among the first ten.
 NO_RECALL_AT_10 = 10

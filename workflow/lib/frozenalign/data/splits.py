@@ -1,7 +1,6 @@
 """Image-level splits: which rows train, tune, choose and test, as small index files."""
 
 import hashlib
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import combinations, product
@@ -10,13 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from frozenalign.data.pair_index import PairIndex, no_rows
-from frozenalign.system.errors import UserError, quoted
-from frozenalign.system.files import JSON_BYTES, read_arrays, read_json, write_arrays
+from frozenalign.system.errors import UserError
+from frozenalign.system.files import read_arrays, write_arrays
 
 SPLITS = ("train", "val", "test")
 UNUSED = "unused"
-ASSIGNMENT_BYTES_AN_IMAGE = 512
-MISSING = ("refuse", "drop")
 # The fewest images of each split, with the reason.
 FEWEST = {
     "train": (2, "a head learns to tell images apart, which takes two"),
@@ -153,64 +150,6 @@ def split_by_counts(image_content: np.ndarray, counts: Mapping[str, int], seed: 
     return np.array([*SPLITS, UNUSED])[group_split[image_content]]
 
 
-@dataclass(frozen=True)
-class Division:
-    """The split name of every image, (n_images,), and how many assigned ids the data lack, by split."""
-
-    names: np.ndarray
-    missing: dict[str, int] = field(default_factory=dict)
-
-
-def split_by_assignments(image_ids: np.ndarray, path: str | Path, missing: str = "refuse") -> Division:
-    """Divide images by a JSON file, image id -> split; images that it does not name are unused.
-
-    missing: "refuse" or "drop" ids that are assigned to a split but missing from the data. Results on a test set that
-    lacks images do not compare with those of others.
-    """
-    assignments = _read_assignments(path, len(image_ids))
-    names = np.array([assignments.get(image_id, UNUSED) for image_id in image_ids.tolist()])
-    there = set(image_ids.tolist())
-    lacking = {image_id: name for image_id, name in assignments.items() if name != UNUSED and image_id not in there}
-    counts = {name: list(lacking.values()).count(name) for name in SPLITS}
-    for name in SPLITS:
-        if name not in names:
-            raise UserError(
-                f"{path} assigns no image of the data set to {name!r}: check that it uses the ids of the metadata"
-                f"{_examples(lacking, image_ids)}"
-            )
-    if lacking and missing == "refuse":
-        assigned = sum(name != UNUSED for name in assignments.values())
-        by_split = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
-        raise UserError(
-            f"{path}: {len(lacking)} of the {assigned} assigned ids are not in the data set ({by_split})"
-            f"{_examples(lacking, image_ids)}: correct the ids or add the images, or set `split.missing: drop` to go "
-            "on without them"
-        )
-    return Division(names, counts)
-
-
-def _read_assignments(path: str | Path, images: int) -> dict[str, str]:
-    remedy = f"map image ids to {', '.join(SPLITS)} or {UNUSED}"
-    assignments = read_json(path, JSON_BYTES + ASSIGNMENT_BYTES_AN_IMAGE * images, remedy)
-    if not isinstance(assignments, dict):
-        raise UserError(f"{path} must be a JSON object: {remedy}")
-    for image_id, name in assignments.items():
-        if not isinstance(name, str) or name not in (*SPLITS, UNUSED):
-            raise UserError(f"{path}: image {quoted(image_id)} is assigned to {quoted(name)}: {remedy}")
-    return assignments
-
-
-def _examples(lacking: Mapping[str, str], image_ids: np.ndarray) -> str:
-    """Return a missing assigned id beside one of the data set, to show a difference in spelling."""
-    if not lacking:
-        return ""
-    same = {unicodedata.normalize("NFC", image_id): image_id for image_id in image_ids.tolist()}
-    for image_id in lacking:
-        if other := same.get(unicodedata.normalize("NFC", image_id)):
-            return f"; {image_id!a} is {other!a} there, in another Unicode form of the same characters"
-    return f"; the first is {quoted(next(iter(lacking)))}, the data set has ids like {quoted(str(image_ids[0]))}"
-
-
 def refuse_fewer_than_a_split_needs(images: int) -> None:
     """Refuse a data set that is too small for any split."""
     needed = sum(fewest for fewest, _ in FEWEST.values())
@@ -230,12 +169,23 @@ def refuse_too_few(names: np.ndarray, image_content: np.ndarray, where: str) -> 
         count = int((names == split).sum())
         if count >= fewest:
             continue
-        group = int(np.bincount(image_content).max())
-        together = f"; {group} images share one embedding and stay together" if group > 1 else ""
         raise UserError(
-            f"{where} gives {split} {count} of the {len(names)} images: {reason}{together}; raise "
-            f"`split.fractions.{split}` or `split.counts.{split}`, or assign it more images"
+            f"{where} gives {split} {count} of the {len(names)} images: {reason}"
+            f"{_largest_group(names, image_content)}; raise `split.fractions.{split}` or `split.counts.{split}`, or "
+            "assign it more images"
         )
+
+
+def _largest_group(names: np.ndarray, image_content: np.ndarray) -> str:
+    """Return a clause about the most images that share one embedding, empty if none do."""
+    sizes = np.bincount(image_content)
+    if (size := sizes.max()) < 2:
+        return ""
+    place = names[image_content == sizes.argmax()]
+    return (
+        f"; {size} images share one embedding and stay together, here in {place[0]}: give copies one id, leave them "
+        "out, or try another `split.seed`"
+    )
 
 
 def tuning_sample(index: PairIndex, train: np.ndarray, pairs: int, seed: int) -> np.ndarray:

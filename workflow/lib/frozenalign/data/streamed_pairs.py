@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from frozenalign.data.batches import BlockOrder
-from frozenalign.data.noise import NoiseFile
+from frozenalign.data.noise import NoiseRows
 from frozenalign.data.pair_index import no_rows
 from frozenalign.data.pairs import RAW, PairFiles, ResidentPairs, Statistics, load_pairs
 
@@ -78,7 +78,7 @@ class StreamedPairs:
         """Return pairs whose rows are standard normal."""
         split = replace(self.files.split, further_rows=no_rows(), further_image=no_rows())
         images, texts = (
-            NoiseFile(**vars(file), seed=int(generator.integers(2**63)))
+            NoiseRows(file.path, file.rows, file.width, file.dtype, seed=int(generator.integers(2**63)))
             for file in (self.files.image_file, self.files.texts)
         )
         return replace(self, files=PairFiles(images, texts, split), image=RAW, text=RAW)

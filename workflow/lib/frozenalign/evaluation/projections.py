@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from frozenalign.data.pairs import PairFiles, ResidentPairs
-from frozenalign.data.rows import AveragedRows, RowFile
+from frozenalign.data.rows import Rows
 from frozenalign.evaluation.metrics import Ranks
 from frozenalign.evaluation.ranks import RankCounts, rank_counts, retrieval_ranks
 from frozenalign.evaluation.shares import Share
@@ -69,9 +69,7 @@ def project_files(model: DualEncoder, files: PairFiles, device: torch.device) ->
 
 
 @torch.no_grad()
-def map_rows(
-    function: Callable[[Tensor], Tensor], file: RowFile | AveragedRows, rows: np.ndarray, device: torch.device
-) -> Tensor:
+def map_rows(function: Callable[[Tensor], Tensor], file: Rows, rows: np.ndarray, device: torch.device) -> Tensor:
     """Return `function` of the given rows of a file, (len(rows), …), computed chunk by chunk."""
     mapped = None
     for where, chunk in file.select(rows):

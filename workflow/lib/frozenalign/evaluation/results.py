@@ -8,18 +8,9 @@ from typing import Any
 
 import torch
 
-from frozenalign.data.embeddings import (
-    EXTRA_SET,
-    TRAINING_SET,
-    CheckedSet,
-    EmbeddingFiles,
-    Metadata,
-    check_extra_set,
-    open_set,
-)
-from frozenalign.data.given_files import PAIRS
-from frozenalign.data.inputs import Inputs, Manifest
-from frozenalign.data.manifests import KNOWN_HASHES, SplitFiles, open_split, pairs_of
+from frozenalign.data.embeddings import CheckedSet, EmbeddingFiles, check_extra_set
+from frozenalign.data.inputs import EXTRA_SET, TRAINING_SET, Inputs, Manifest
+from frozenalign.data.manifests import KNOWN_HASHES, SplitFiles, open_sets, open_split
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.split_findings import extra_doubts
@@ -88,7 +79,7 @@ class Member:
 class _Sets:
     """The rows that an evaluation reads: the split with its files, and the evaluated sets by name.
 
-    extra: `val2017_*`, checked, if there is any.
+    extra: `val2017_*`, checked, if there is any that was not split with the others.
     """
 
     opened: SplitFiles
@@ -100,7 +91,8 @@ class _Sets:
         """Choose the captions of the test split and of the extra set, which is checked."""
         train, main = opened.pairs["train"], opened.pairs[protocol.split]
         sets = {protocol.split: replace(main, split=captions_by_rule(main.split, protocol.captions_rule))}
-        extra = check_extra_set(protocol.data_dir, train.image_file, train.texts)
+        split_as_well = EXTRA_SET in opened.manifest.sets
+        extra = None if split_as_well else check_extra_set(protocol.data_dir, train.image_file, train.texts)
         if extra is not None:
             rows = captions_by_rule(every_row(extra.index), protocol.captions_rule)
             sets[EXTRA_SET] = PairFiles(extra.images, extra.texts, rows)
@@ -174,8 +166,8 @@ def write_evaluation(
     opened = protocol.open()
     manifest = opened.manifest
     warnings = _warnings(members, manifest, protocol)
-    embeddings = EmbeddingFiles.of(protocol.data_dir, TRAINING_SET)
-    metadata, index = _metadata_and_index(embeddings, protocol, manifest)
+    _, _, metadata, index = open_sets(protocol.data_dir, protocol.split_dir, manifest)
+    documents = [EmbeddingFiles.of(protocol.data_dir, name).metadata for name in manifest.sets]
     sets = _Sets.of(protocol, opened)
     sets.refuse_too_many(model, device)
     found = _evaluations(model, sets, members, protocol, device, parts)
@@ -190,7 +182,7 @@ def write_evaluation(
         {name: evaluation for name, evaluation in found.items() if name != protocol.split},
         rows=manifest.rows[protocol.split],
         # Captions and pictures may have changed since the split.
-        inputs=manifest.hashes | {embeddings.metadata.name: file_hash(embeddings.metadata)} | sets.extra_hashes,
+        inputs=manifest.hashes | {path.name: file_hash(path) for path in documents} | sets.extra_hashes,
         models=[file_hash(member.path) for member in members],
         warnings=warnings,
     )
@@ -276,17 +268,6 @@ def _seen_by(member: Member, manifest: Manifest, protocol: Protocol) -> list[str
         f"{name} was trained on another data set: if images of this one were in it, {protocol.split} does not measure "
         "unseen images"
     ]
-
-
-def _metadata_and_index(files: EmbeddingFiles, protocol: Protocol, manifest: Manifest) -> tuple[Metadata, PairIndex]:
-    """Return metadata and pairs of the set that was split; pairs that have changed since are a UserError."""
-    _, _, metadata, index = open_set(files)
-    if pairs_of(metadata) != manifest.hashes[PAIRS]:
-        raise UserError(
-            f"{files.metadata} has other image ids than the split in {protocol.split_dir} was made from: run the split "
-            "step again, or put that file back"
-        )
-    return metadata, index
 
 
 def _extra_warnings(extra: CheckedSet, index: PairIndex, opened: SplitFiles) -> list[str]:

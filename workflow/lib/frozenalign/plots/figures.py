@@ -10,6 +10,8 @@ IMAGE, TEXT = "#0072B2", "#D55E00"
 I2T, T2I = "#0072B2", "#D55E00"
 NEUTRAL, MARK = "#6B7280", "#111827"
 RECALLS = {"R@1": "-", "R@5": "--", "R@10": ":"}
+# The least range of similarities that a histogram shows.
+NARROWEST = 1e-3
 
 
 def new_axes(columns: int = 1, width: float = 6.0, height: float = 3.8) -> tuple[Figure, list[Axes]]:
@@ -85,9 +87,10 @@ def similarity_histogram(matches: np.ndarray, non_matches: np.ndarray, title: st
     R is zero for a single image.
     """
     figure, (axes,) = new_axes()
-    every = np.concatenate([matches, non_matches])
+    # In float32, edges between similarities that are nearly equal would coincide.
+    every = np.concatenate([matches, non_matches]).astype(np.float64)
     low, high = every.min(), every.max()
-    room = 0.01 if high - low < 1e-6 else 0.0
+    room = max(0.0, (NARROWEST - (high - low)) / 2)
     edges = np.linspace(low - room, high + room, 80)
     densities = []
     for values, color, label in ((non_matches, NEUTRAL, "non-matching"), (matches, T2I, "matching")):

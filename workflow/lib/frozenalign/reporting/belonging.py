@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from frozenalign.configuration.result_files import read_result
+from frozenalign.data.inputs import Inputs, Manifest
 from frozenalign.reporting.leaderboard import RunResult
 from frozenalign.system.errors import UserError, quoted
 
@@ -38,12 +39,10 @@ def refuse_other_members(runs: Sequence[RunResult]) -> None:
 
 def refuse_other_studies(folders: Iterable[Path], manifest: Mapping[str, Any], path: object) -> None:
     """Refuse studies of other embeddings or rows than those of the reported split."""
-    images, texts = (manifest["hashes"].get(f"train2017_{modality}_embeddings.pt") for modality in ("image", "text"))
-    rows = manifest["rows"]
+    described = Manifest.of(manifest)
+    known = [described.inputs(train) for train in ("train", "train_tuning")]
     for folder in folders:
-        found = read_result(folder / "study.json")["inputs"]
-        fixed = (found["images"], found["texts"], found["val"])
-        if fixed != (images, texts, rows["val"]) or found["train"] not in (rows["train"], rows["train_tuning"]):
+        if Inputs(**read_result(folder / "study.json")["inputs"]) not in known:
             raise UserError(
                 f"{folder} is a study of other embeddings or of another split than {path} describes: give the studies "
                 "of this data set, or run the study again"

@@ -14,6 +14,7 @@ import yaml
 from frozenalign.configuration.result_files import RUN_AGAIN, read_result
 from frozenalign.configuration.studies import TRIAL_COLUMNS
 from frozenalign.configuration.yaml_text import YAML_BYTES
+from frozenalign.data.inputs import Manifest
 from frozenalign.plots.leaderboard import leaderboard_figure
 from frozenalign.reporting.ablation import ablation
 from frozenalign.reporting.belonging import refuse_other_members, refuse_other_split, refuse_other_studies
@@ -75,6 +76,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
     return _template().render(
         dataset=source.dataset,
         manifest=manifest,
+        sets=Manifest.of(manifest).sets,
         doubts=doubts(board_runs),
         protocol=protocol,
         verdict=found,
