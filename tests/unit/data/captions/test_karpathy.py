@@ -56,7 +56,7 @@ def test_the_images_are_there_for_other_readers_of_the_split(tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"split": "dev"}, "images[1] has the split 'dev' where train, restval, val, test are known"),
+        ({"split": "dev"}, "images[1] has the split 'dev' where train, val, test, restval are known"),
         ({"split": None}, "images[1] has the split None"),
         ({"cocoid": None}, "images[1]: the cocoid is None"),
         ({"sentences": None}, "images[1]: `sentences` must list objects with `raw` and `sentid`"),

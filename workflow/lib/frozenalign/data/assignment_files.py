@@ -22,6 +22,7 @@ COLUMNS = ("image_id", "split")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 # COCO's ids are `cocoid`; `imgid` only counts the images. Other sets of Karpathy's have no ids of their own.
 KARPATHY_IDS = ("cocoid",), ("filename", "imgid")
+# His name of a split, and that of this project: the rest of COCO's validation images belongs to training.
 KARPATHY_SPLITS = {name: name for name in SPLITS} | {"restval": "train"}
 
 
