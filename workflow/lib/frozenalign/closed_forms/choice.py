@@ -16,8 +16,8 @@ from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.memory import refuse_beyond_memory
 
-# Chunks of the pass over the rows and their products, tiles of scores, LAPACK's own buffers.
-FURTHER_BYTES = 64 << 20
+# Chunks of the pass over the rows and their products, tiles of scores, buffers of the numerical libraries.
+FURTHER_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
