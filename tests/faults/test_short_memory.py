@@ -279,3 +279,35 @@ for room in (None, 200 << 20):
     whole, in_parts = (line.split() for line in done.stdout.splitlines())
     assert 256 <= int(in_parts[0]) < int(whole[0]) == 4096
     assert float(in_parts[1]) == pytest.approx(float(whole[1]), rel=1e-4)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="own memory is limited this way on Linux alone")
+@pytest.mark.parametrize(("image_dim", "text_dim"), [(64, 2048), (512, 512)])
+def test_closed_forms_take_no_more_memory_than_they_are_said_to(image_dim, text_dim, tmp_path):
+    program = """
+import resource, sys, torch
+from pathlib import Path
+from frozenalign.closed_forms.canonical_maps import CanonicalMaps, choose_canonical_maps, save_canonical_maps
+from frozenalign.closed_forms.choice import choose_maps, model_of, needed_bytes
+from frozenalign.data.moments import Moments
+from frozenalign.data.pairs import ResidentPairs
+from frozenalign.models.model_file import save_heads
+torch.set_num_threads(1)
+image_dim, text_dim = map(int, sys.argv[1:3])
+images, texts = 100, 500
+needed = needed_bytes(image_dim, text_dim, images, texts)
+status = Path("/proc/self/status").read_text()
+own = 1024 * int(status.split("VmData:")[1].split()[0])
+resource.setrlimit(resource.RLIMIT_DATA, (own + needed, -1))
+generator = torch.Generator().manual_seed(0)
+def rows(count, width):
+    return torch.randn(count, width, generator=generator)
+val = ResidentPairs(rows(images, image_dim), rows(texts, text_dim), torch.arange(texts) // 5)
+moments = Moments.of((rows(500, image_dim), rows(500, text_dim)) for _ in range(4))
+for name in ("ridge", "procrustes"):
+    save_heads(Path(sys.argv[3]), model_of(choose_maps(name, moments, val).candidate.pair), {})
+save_canonical_maps(Path(sys.argv[3]), CanonicalMaps.of(choose_canonical_maps(moments, val)), {})
+"""
+    command = [sys.executable, "-c", program, str(image_dim), str(text_dim), str(tmp_path / "model.pt")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr

@@ -97,6 +97,12 @@ def weights_mb(wildcards):
     return 4 * copies * weights // 10**6
 
 
+def closed_forms_mb(wildcards):
+    """Return the MB of the matrices of closed forms, from widths: what `closed_forms/choice.py` counts, without rows."""
+    narrow, wide = sorted(embedding_widths(wildcards.dataset))
+    return 8 * (2 * wide**2 + 11 * narrow**2 + 7 * narrow * wide) // 10**6
+
+
 def start_file(wildcards):
     """Return the CCA that an experiment or study starts from, or none."""
     name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)

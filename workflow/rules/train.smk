@@ -67,7 +67,7 @@ rule baselines:
         "../../envs/environment.yaml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=lambda wildcards, attempt: (BASE_MB + closed_forms_mb(wildcards)) * attempt,
         runtime=60,
     params:
         *code("baselines"),

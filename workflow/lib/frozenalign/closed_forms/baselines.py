@@ -4,12 +4,13 @@ Regularisers are relative to the mean eigenvalue of the covariance, so that one 
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import product
 
 import torch
 from torch import Tensor
 
+from frozenalign.closed_forms.canonical_directions import canonical_directions
+from frozenalign.closed_forms.decompositions import cholesky, in_columns, leading_axes
 from frozenalign.closed_forms.registry import Candidate, LinearPair, register_baseline
 from frozenalign.data.moments import Moments
 from frozenalign.system.errors import UserError
@@ -39,24 +40,24 @@ def raw_cosine(moments: Moments, output_dim: int | None = None) -> Iterator[Cand
 @register_baseline("ridge")
 def ridge(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
     """Ridge regression from image to text embeddings, compared in the centred text space (Hoerl and Kennard 1970)."""
-    image = PrincipalAxes.of(moments.image_covariance)
-    rotated = image.vectors.T @ moments.cross_covariance
-    identity = torch.diag(torch.ones_like(moments.text_mean))
+    identity = torch.diag(torch.ones_like(moments.text_mean, dtype=torch.float32))
     for regularizer in RIDGE_REGULARIZERS:
-        weights = image.vectors @ (image.whitening(regularizer).square()[:, None] * rotated)
-        yield Candidate({"regularizer": regularizer}, _pair(moments, weights.T, identity))
+        with cholesky(moments.image_covariance, regularizer) as factor:
+            weights = factor.solve(in_columns(moments.cross_covariance))
+            weights = factor.solve(weights, transposed=True)
+        yield Candidate({"regularizer": regularizer}, _pair(moments, torch.from_numpy(weights).T, identity))
 
 
 @register_baseline("procrustes")
 def procrustes(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
     """Orthogonal map between the principal components of both modalities, cut to one width (Schönemann 1966)."""
-    image, text = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
-    rotated = image.vectors.T @ moments.cross_covariance @ text.vectors
     most = _most_dimensions(moments, output_dim)
+    image, text = (leading_axes(each, most) for each in (moments.image_covariance, moments.text_covariance))
+    rotated = image.T @ moments.cross_covariance @ text
     for width in sorted({max(1, most // part) for part in PROCRUSTES_PARTS}):
         left, _, right = torch.linalg.svd(rotated[:width, :width])
-        image_map = (left @ right).T @ image.vectors.T[:width]
-        yield Candidate({"width": width}, _pair(moments, image_map, text.vectors.T[:width]))
+        image_map = (left @ right).T @ image.T[:width]
+        yield Candidate({"width": width}, _pair(moments, image_map, text.T[:width]))
 
 
 @register_baseline("cca")
@@ -71,50 +72,13 @@ def cca(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
 
 def cca_by_width(moments: Moments, output_dims: Sequence[int | None]) -> Iterator[tuple[int | None, Candidate]]:
     """Yield (output_dim, candidate) of the CCA for all of `output_dims`, decomposing once for all of them."""
-    image, text = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
-    rotated = image.vectors.T @ moments.cross_covariance @ text.vectors
-    for image_regularizer, text_regularizer in product(IMAGE_REGULARIZERS, TEXT_REGULARIZERS):
-        regularizers = {"image_regularizer": image_regularizer, "text_regularizer": text_regularizer}
-        correlations, *directions = canonical_directions(image, text, rotated, **regularizers)
+    for found in canonical_directions(moments, IMAGE_REGULARIZERS, TEXT_REGULARIZERS):
+        regularizers = {"image_regularizer": found.image_regularizer, "text_regularizer": found.text_regularizer}
+        maps = _pair(moments, found.image, found.text)
         for output_dim, (power, part) in product(output_dims, CORRELATION_WEIGHTINGS):
             width = max(1, _most_dimensions(moments, output_dim) // part)
-            weights = correlations[:width, None] ** power
-            chosen = regularizers | {"power": power, "width": width}
-            yield output_dim, Candidate(chosen, _pair(moments, *(weights * rows[:width] for rows in directions)))
-
-
-@dataclass(frozen=True)
-class PrincipalAxes:
-    """Eigenvalues (D,), largest first and none negative, and eigenvectors as columns (D, D) of a covariance."""
-
-    values: Tensor
-    vectors: Tensor
-
-    @classmethod
-    def of(cls, covariance: Tensor) -> "PrincipalAxes":
-        """Decompose a covariance (D, D)."""
-        values, vectors = torch.linalg.eigh(covariance)
-        return cls(values.flip(0).clamp(min=0), vectors.flip(1))
-
-    def whitening(self, regularizer: float) -> Tensor:
-        """Return (value + regularizer · mean value)^(-1/2) by axis, (D,); zero where nothing varies at all."""
-        values = self.values + regularizer * self.values.mean()
-        return torch.where(values > 0, values, torch.inf).rsqrt()
-
-
-def canonical_directions(
-    image: PrincipalAxes, text: PrincipalAxes, rotated: Tensor, image_regularizer: float, text_regularizer: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return correlations (K,), largest first, and directions as rows, image (K, D_image) and text (K, D_text).
-
-    K = min(D_image, D_text). rotated: the cross-covariance (D_image, D_text) in both principal axes. Regularisers of
-    zero give plain CCA.
-    """
-    image_whitening, text_whitening = image.whitening(image_regularizer), text.whitening(text_regularizer)
-    between = image_whitening[:, None] * rotated * text_whitening
-    left, correlations, right = torch.linalg.svd(between, full_matrices=False)
-    image_rows = (left.T * image_whitening) @ image.vectors.T
-    return correlations, image_rows, (right * text_whitening) @ text.vectors.T
+            weights = (found.correlations[:width] ** power).float()
+            yield output_dim, Candidate(regularizers | {"power": power, "width": width}, maps, weights)
 
 
 def _most_dimensions(moments: Moments, output_dim: int | None) -> int:

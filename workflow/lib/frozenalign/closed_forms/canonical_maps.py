@@ -36,13 +36,13 @@ class CanonicalMaps:
 
     def of_width(self, output_dim: int) -> Candidate:
         """Return the maps for an output of this width, or the first dimensions of the next wider ones."""
-        pair = self.widest.pair
-        if output_dim >= min(pair.image_map.shape[1], pair.text_map.shape[1]):
+        widest = self.widest.pair
+        if output_dim >= min(widest.image_map.shape[1], widest.text_map.shape[1]):
             return self.widest
         wide_enough = [self.narrower[width] for width in sorted(self.narrower) if width >= output_dim]
         maps = (wide_enough or [self.widest])[0]
         image_map, text_map = maps.pair.image_map[:output_dim], maps.pair.text_map[:output_dim]
-        return replace(maps, pair=replace(maps.pair, image_map=image_map, text_map=text_map))
+        return Candidate(maps.chosen, replace(maps.pair, image_map=image_map, text_map=text_map))
 
 
 def choose_canonical_maps(

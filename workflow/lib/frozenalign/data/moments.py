@@ -8,6 +8,7 @@ from torch import Tensor
 
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory_left import gigabytes, memory_left
+from frozenalign.system.products import blocks
 
 PAIRS_AT_ONCE = 1024
 PANEL_ROWS = 512
@@ -30,23 +31,24 @@ class Moments:
     def of(cls, chunks: Iterable[tuple[Tensor, Tensor]]) -> "Moments":
         """Sum over chunks of pairs, images (b, D_image) and texts (b, D_text), of any floating type.
 
-        Besides one chunk, memory holds the sums, (D_image + D_text)² of float64, and some tens of megabytes. If the
-        sums do not fit into memory, a UserError says so.
+        Besides one chunk, memory holds the sums, which become the covariances, and some tens of megabytes. If the sums
+        do not fit into memory, a UserError says so.
         """
         sums = None
         for images, texts in chunks:
-            width = images.shape[1]
             if sums is None:
-                _refuse_too_wide(width, texts.shape[1])
+                _refuse_too_wide(images.shape[1], texts.shape[1])
             for x, y in zip(images.split(PAIRS_AT_ONCE), texts.split(PAIRS_AT_ONCE), strict=True):
-                rows = torch.cat([x, y], dim=1).float()
-                sums = sums or _Sums(rows)
-                sums.add(rows)
+                x, y = x.float(), y.float()
+                sums = sums or _Sums(x, y)
+                sums.add(x, y)
         if sums is None:
             raise ValueError("moments of no pairs")
-        mean, covariance = sums.mean_and_covariance()
-        image, text = slice(width), slice(width, None)
-        return cls(mean[image], mean[text], covariance[image, image], covariance[text, text], covariance[image, text])
+        return sums.moments()
+
+    def to_cpu(self) -> "Moments":
+        """Return the same values in the memory of the CPU."""
+        return Moments(*(value.cpu() for value in vars(self).values()))
 
     @classmethod
     def of_rows(cls, images: Tensor, texts: Tensor, text_image: Tensor) -> "Moments":
@@ -57,12 +59,13 @@ class Moments:
 
 
 def moments_fit(image_dim: int, text_dim: int) -> bool:
-    """Return whether memory can hold the second moments of embeddings of these widths, and their covariances."""
+    """Return whether memory can hold the covariances of embeddings of these widths."""
     return moment_bytes(image_dim, text_dim) <= memory_left()
 
 
 def moment_bytes(image_dim: int, text_dim: int) -> int:
-    return 2 * torch.float64.itemsize * (image_dim + text_dim) ** 2
+    """Return the bytes of the covariances of both modalities and of the one between them."""
+    return torch.float64.itemsize * (image_dim**2 + text_dim**2 + image_dim * text_dim)
 
 
 def _refuse_too_wide(image_dim: int, text_dim: int) -> None:
@@ -75,32 +78,57 @@ def _refuse_too_wide(image_dim: int, text_dim: int) -> None:
         )
 
 
-class _Sums:
-    """Sums of rows (N, D) and of their outer products about a fixed point near the mean, which limits cancellation.
+def mirror(matrix: Tensor) -> None:
+    """Make a matrix (D, D) symmetric, to the last bit, by what stands above its diagonal."""
+    for panel in blocks(len(matrix), PANEL_ROWS):
+        matrix[panel.stop :, panel] = matrix[panel, panel.stop :].T
+        own = matrix[panel, panel]
+        own.copy_(own.triu() + own.triu(1).T)
 
-    Products are float32, of one chunk; the sums are float64. Of the symmetric matrix only panels from the diagonal
-    rightwards are summed.
+
+class _Sums:
+    """Sums of images (N, D_image) and texts (N, D_text), and of their outer products.
+
+    Both are taken about a fixed point near the mean, which limits cancellation. Products are float32, of one chunk; the
+    sums are float64. Of a symmetric matrix only panels from the diagonal rightwards are summed.
     """
 
-    def __init__(self, rows: Tensor) -> None:
-        # The mean of equal numbers may be off by a rounding: the number itself makes a constant dimension exactly zero.
-        constant = (rows == rows[0]).all(0)
-        self.origin = torch.where(constant, rows[0], rows.mean(0))
+    def __init__(self, images: Tensor, texts: Tensor) -> None:
+        self.origins = [_origin(rows) for rows in (images, texts)]
         self.count = 0
-        self.total = torch.zeros_like(self.origin, dtype=torch.float64)
-        self.products = self.total.new_zeros(len(self.total), len(self.total))
+        image, text = self.totals = [torch.zeros_like(origin, dtype=torch.float64) for origin in self.origins]
+        self.image, self.text, self.cross = (
+            image.new_zeros(len(left), len(right)) for left, right in ((image, image), (text, text), (image, text))
+        )
 
-    def add(self, rows: Tensor) -> None:
-        rows = rows - self.origin
-        self.count += len(rows)
-        self.total += rows.sum(0)
-        for start in range(0, rows.shape[1], PANEL_ROWS):
-            end = start + PANEL_ROWS
-            self.products[start:end, start:] += rows[:, start:end].T @ rows[:, start:]
+    def add(self, images: Tensor, texts: Tensor) -> None:
+        images, texts = (rows - origin for rows, origin in zip((images, texts), self.origins, strict=True))
+        self.count += len(images)
+        for total, rows in zip(self.totals, (images, texts), strict=True):
+            total += rows.sum(0)
+        for products, left, right in (
+            (self.image, images, None),
+            (self.text, texts, None),
+            (self.cross, images, texts),
+        ):
+            for panel in blocks(len(products), PANEL_ROWS):
+                first = panel.start if right is None else 0
+                products[panel, first:] += left[:, panel].T @ (left if right is None else right)[:, first:]
 
-    def mean_and_covariance(self) -> tuple[Tensor, Tensor]:
-        """Return mean (D,) and covariance (D, D), computed in place of the sums."""
-        for end in range(PANEL_ROWS, len(self.total), PANEL_ROWS):
-            self.products[end:, end - PANEL_ROWS : end] = self.products[end - PANEL_ROWS : end, end:].T
-        offset = self.total / self.count
-        return self.origin + offset, self.products.div_(self.count).addr_(offset, offset, alpha=-1)
+    def moments(self) -> Moments:
+        """Return means and covariances, computed in place of the sums."""
+        image, text = offsets = [total / self.count for total in self.totals]
+        for products, left, right in ((self.image, image, image), (self.text, text, text), (self.cross, image, text)):
+            products.div_(self.count).addr_(left, right, alpha=-1)
+        for products in (self.image, self.text):
+            mirror(products)
+        means = (origin + offset for origin, offset in zip(self.origins, offsets, strict=True))
+        return Moments(*means, self.image, self.text, self.cross)
+
+
+def _origin(rows: Tensor) -> Tensor:
+    """Return the mean (D,) of rows (N, D), and of a dimension of equal numbers the number itself.
+
+    The mean of equal numbers may be off by a rounding, and such a dimension has to be exactly zero about its origin.
+    """
+    return torch.where((rows == rows[0]).all(0), rows[0], rows.mean(0))

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frozenalign.closed_forms.baselines import PrincipalAxes
 from frozenalign.closed_forms.canonical_maps import (
     OUTPUT_DIMS,
     CanonicalMaps,
@@ -16,6 +15,7 @@ from frozenalign.closed_forms.canonical_maps import (
     load_canonical_maps,
 )
 from frozenalign.closed_forms.choice import refuse_too_wide
+from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.closed_forms.registry import Candidate, LinearPair
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.data.inputs import Inputs
@@ -45,16 +45,15 @@ def fit_start(data: TrainingData, output_dims: Sequence[int] = OUTPUT_DIMS) -> C
     It is fitted in the encoders' own scales, like the baseline: standardising would amplify directions of pure noise.
     """
     train, val = _where_float64_is(data.train), _where_float64_is(data.val)
-    if train.device.type == "cpu":
-        refuse_too_wide(*train.widths, val.images.numel() + val.texts.numel())
+    refuse_too_wide(*train.widths, len(val.images), len(val.texts))
     image, text = data.image.to(train.device), data.text.to(train.device)
     chunks = ((images * image.scale, texts * text.scale) for images, texts in pair_chunks(train))
     own_val = ResidentPairs(val.images * image.scale, val.texts * text.scale, val.text_image)
-    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(chunks), own_val, output_dims))
+    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(chunks).to_cpu(), own_val, output_dims))
 
     def uncentred(maps: Candidate) -> Candidate:
-        image_mean, text_mean = maps.pair.image_mean + image.mean, maps.pair.text_mean + text.mean
-        return replace(maps, pair=replace(maps.pair, image_mean=image_mean, text_mean=text_mean))
+        image_mean, text_mean = maps.pair.image_mean + data.image.mean, maps.pair.text_mean + data.text.mean
+        return Candidate(maps.chosen, replace(maps.pair, image_mean=image_mean, text_mean=text_mean))
 
     return CanonicalMaps(uncentred(maps.widest), {width: uncentred(each) for width, each in maps.narrower.items()})
 
