@@ -41,11 +41,16 @@ def caption_files(wildcards):
     return [given(config["dataset"], path, f"captions-{i}-{Path(path).name}") for i, path in enumerate(paths)]
 
 
-def caption_arguments(wildcards, input):
-    """Return the command-line arguments that name the captions."""
+def source_arguments(wildcards, input):
+    """Return the command-line arguments that name the captions and the pictures."""
     columns = encoding().get("columns")
     paths = [given_path(path) for path in ([input.captions] if isinstance(input.captions, str) else input.captions)]
-    return ["--captions", *paths, *(["--columns", json.dumps(columns)] if columns else [])]
+    return [
+        "--captions",
+        *paths,
+        *(["--columns", json.dumps(columns)] if columns else []),
+        f"--pictures={encoding()['images']}",
+    ]
 
 
 def caption_content(wildcards):

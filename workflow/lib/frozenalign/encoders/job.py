@@ -67,7 +67,7 @@ def encode_share(source: Source, encoder_file: Path, modality: str, device: torc
     records = {shard.number: _finished(shard, source, opened, maker, progress) for shard in mine}
     about = {"settings": asdict(settings), "facts": facts, "device": device.type, "device_name": device_name(device)}
     _write_job(job, maker, len(source), about, records)
-    return progress.line()
+    return progress.closing_line()
 
 
 def _finished(shard: Shard, source: Source, opened: OpenedEncoder, maker: str, progress: Progress) -> ShardRecord:

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import os
-import stat
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -13,18 +11,23 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
+from frozenalign.data.picture_files import (
+    FORMATS,
+    LARGEST_PIXELS,
+    NO_PERMISSION,
+    TOO_LARGE,
+    UNDECODABLE,
+    MissingPicture,
+    OutsidePicture,
+    UnreadablePicture,
+    file_inside,
+)
 from frozenalign.system.errors import one_line
 
 THUMBNAIL_PIXELS = 192
 PALETTE_COLORS = 128
-# For other formats Pillow may start a program (EPS) or read further files.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-LARGEST_PIXELS = 80_000_000
-# Reasons why a picture is not shown, to follow a number.
+# A reason why a picture is not shown, to follow a number; others are those of the files.
 NO_ENTRY = "without an entry in `image_files`"
-NO_PERMISSION = "without permission to read"
-TOO_LARGE = f"of more than {LARGEST_PIXELS:,} pixels"
-UNDECODABLE = f"not readable as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
 @dataclass(frozen=True)
@@ -82,24 +85,15 @@ def not_shown(pictures: Sequence[Thumbnail]) -> str:
 def _file_inside(folder: Path, name: str, starts: Sequence[Path]) -> Path:
     """Return the file of that name from the first start that has it, if it lies inside `folder`."""
     try:
-        # Backslashes are separators of Windows, unless a file has that name. The bytes are UTF-8 in any locale.
-        spellings = [os.fsdecode(spelled.encode()) for spelled in (name, name.replace("\\", "/"))]
-        paths = [start / spelled for spelled in spellings for start in starts]
-        path = next(filter(os.path.exists, paths), paths[0]).resolve()
-        inside = path.is_relative_to(folder.resolve())
-        regular = inside and stat.S_ISREG(path.stat().st_mode)
-    except PermissionError as error:
-        raise _NotShownError(NO_PERMISSION) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        # Impossible names and circular links count as not found.
+        return file_inside(folder, name, starts)
+    except MissingPicture as error:
         remedy = "name the folder that the paths start from as `pictures` of the data set"
-        raise _NotShownError(f"not found in {folder}", f"; {remedy}") from error
-    if not inside:
+        raise _NotShownError(str(error), f"; {remedy}") from error
+    except OutsidePicture as error:
         remedy = "name the folder of the pictures as `pictures` of the data set"
-        raise _NotShownError(f"outside {folder}", f", which leads to {one_line(str(path))}; {remedy}")
-    if not regular:
-        raise _NotShownError("not a regular file")
-    return path
+        raise _NotShownError(str(error), f", which leads to {one_line(str(error.target))}; {remedy}") from error
+    except UnreadablePicture as error:
+        raise _NotShownError(str(error)) from error
 
 
 def _small_version(path: Path) -> str:
