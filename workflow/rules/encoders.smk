@@ -5,8 +5,8 @@ import json
 
 from frozenalign.demo.made_files import DEMO
 from frozenalign.encoders.places import ENCODED, ENCODING
+from frozenalign.encoders.choice import checked_encoder
 from frozenalign.encoders.code import other_encoders
-from frozenalign.encoders.settings import checked_encoder
 from frozenalign.system.fingerprints import SHOWN_DIGITS, listing_hash
 
 
