@@ -26,9 +26,9 @@ if encoding():
             gpu=gpus,
         params:
             *encoding_code("encode_images", "image"),
-            *caption_content(None),
+            captions=caption_content,
             columns=encoding().get("columns", {}),
-            *picture_content(None),
+            pictures=picture_content,
             on_error=encoding()["on_error"],
             content=content(encoder_file("image")),
             step=step("encode_images"),
@@ -59,7 +59,7 @@ if encoding():
             gpu=gpus,
         params:
             *encoding_code("encode_texts", "text"),
-            *caption_content(None),
+            captions=caption_content,
             columns=encoding().get("columns", {}),
             content=content(encoder_file("text")),
             step=step("encode_texts"),
@@ -90,7 +90,7 @@ if encoding():
             runtime=60,
         params:
             *code("merge_encodings"),
-            *caption_content(None),
+            captions=caption_content,
             columns=encoding().get("columns", {}),
             step=step("merge_encodings"),
             sources=source_arguments,
