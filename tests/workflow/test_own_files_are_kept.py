@@ -67,7 +67,8 @@ def test_generate_null_reads_what_is_there(project):
 
 
 def test_demo_data_are_made_again_after_a_change_and_never_over_a_file_that_somebody_put_there(project):
-    code, few = project.read("workflow/scripts/demo_data.py"), ("--until", "merge_encodings", "--configfile", "few.yaml")
+    code = project.read("workflow/scripts/demo_data.py")
+    few = ("--until", "merge_encodings", "--configfile", "few.yaml")
     project.write("workflow/scripts/demo_data.py", code + "# changed\n")
     own = project.folder / "data/demo/images/own.png"
     own.write_bytes(b"mine")
