@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from frozenalign.data import pictures
 from frozenalign.data.picture_files import FORMATS, UNDECODABLE, UnreadablePicture
@@ -112,10 +112,10 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "called.png": (saved(filled("RGB", RED), "TIFF"), UNDECODABLE),
     "vector.svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", UNDECODABLE),
     "no size.png": (png(0, 0), UNDECODABLE),
-    "cut in half.jpg": (JPEG[: len(JPEG) // 2], "damaged (image file is truncated"),
+    "cut in half.jpg": (JPEG[: len(JPEG) // 2], "cut off"),
     "cut in its head.jpg": (JPEG[:40], ""),
-    "cut.png": (saved(Image.effect_noise((200, 200), 90), "PNG")[:9000], "damaged ("),
-    "fewer rows than it says.png": (png(100, 100), "damaged ("),
+    "cut.png": (saved(Image.effect_noise((200, 200), 90), "PNG")[:9000], "cut off"),
+    "fewer rows than it says.png": (png(100, 100), "cut off"),
     "large.png": (png(9_500, 9_500), TOO_LARGE),
     "bomb.png": (png(100_000, 100_000), TOO_LARGE),
 }
@@ -139,6 +139,13 @@ def test_what_is_no_whole_picture_has_a_reason(tmp_path, name):
         load_picture(tmp_path, name)
     assert str(refused.value).startswith(reason)
     assert 0 < len(str(refused.value)) < 200
+
+
+def test_what_is_missing_is_not_filled_up_where_a_library_asked_for_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    (tmp_path / "a.jpg").write_bytes(JPEG[: len(JPEG) // 2])
+    with pytest.raises(UnreadablePicture, match=r"^cut off$"):
+        load_picture(tmp_path, "a.jpg")
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16"])

@@ -1,10 +1,10 @@
 """Pictures as RGB, upright: opened from a folder or a tar inside it, or refused with a reason, never made up."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from frozenalign.data.picture_files import (
     FORMATS,
@@ -18,7 +18,6 @@ from frozenalign.data.picture_files import (
 from frozenalign.data.tar_members import members, parted, read_members
 from frozenalign.system.errors import UserError, is_out_of_memory, one_line
 
-__all__ = ["UnreadablePicture", "load_picture"]
 ORIENTATION = 0x0112
 TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -41,21 +40,56 @@ def load_picture(folder: Path, name: str) -> Image.Image:
     name: its path from the folder, or that of a tar and the name of a member, as in `00000.tar/000000001.jpg`.
     Transparent parts become white, of an animation the first frame is taken, and colour profiles are ignored.
     """
-    archive = _archive(folder, name)
+    source = picture_source(folder, name)
+    # A library that was imported may have asked Pillow to fill up what is missing.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with Image.open(source, formats=FORMATS) as picture:
+            if picture.width * picture.height > LARGEST_PIXELS:
+                raise UnreadablePicture(TOO_LARGE)
+            picture.load()
+            return upright(as_rgb(picture), exif_orientation(picture))
+    except UnreadablePicture:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadablePicture(TOO_LARGE) from error
+    except PermissionError as error:
+        raise UnreadablePicture(NO_PERMISSION) from error
+    except UnidentifiedImageError as error:
+        raise UnreadablePicture(UNDECODABLE) from error
+    except Exception as error:
+        # Damaged pictures make Pillow raise almost any exception.
+        if is_out_of_memory(error):
+            raise
+        reason = "cut off" if "truncated" in str(error) else f"damaged ({one_line(str(error))})"
+        raise UnreadablePicture(reason) from error
+
+
+def picture_source(folder: Path, name: str, starts: Sequence[Path] = ()) -> Path | io.BytesIO:
+    """Return the file of a picture, or the content of a member of a tar; an empty one is refused.
+
+    starts: folders that the name may start from, `folder` alone by default.
+    """
+    archive = _archive(folder, name, starts)
     if archive is None:
-        path = file_inside(folder, name)
-        return _decoded(path, not path.stat().st_size)
-    content = _member(archive, parted(name)[1])
-    return _decoded(io.BytesIO(content), not content)
+        path = file_inside(folder, name, starts)
+        size = path.stat().st_size
+        source: Path | io.BytesIO = path
+    else:
+        source = io.BytesIO(_member(archive, parted(name)[1]))
+        size = source.getbuffer().nbytes
+    if not size:
+        raise UnreadablePicture("empty")
+    return source
 
 
-def _archive(folder: Path, name: str) -> Path | None:
+def _archive(folder: Path, name: str, starts: Sequence[Path]) -> Path | None:
     """Return the tar that a name leads into, None if it does not."""
     path, member = parted(name)
     if not member:
         return None
     try:
-        return file_inside(folder, path)
+        return file_inside(folder, path, starts)
     except UnreadablePicture:
         # A folder may be called like a tar.
         return None
@@ -70,32 +104,6 @@ def _member(archive: Path, name: str) -> bytes:
         raise UnreadablePicture(str(error)) from error
     except OSError as error:
         raise UnreadablePicture(f"not readable ({error.strerror})") from error
-
-
-def _decoded(source: Path | io.BytesIO, empty: bool) -> Image.Image:
-    if empty:
-        raise UnreadablePicture("empty")
-    try:
-        with Image.open(source, formats=FORMATS) as picture:
-            if picture.width * picture.height > LARGEST_PIXELS:
-                raise UnreadablePicture(TOO_LARGE)
-            if not picture.width * picture.height:
-                raise UnreadablePicture("without pixels")
-            picture.load()
-            return upright(as_rgb(picture), _orientation(picture))
-    except UnreadablePicture:
-        raise
-    except Image.DecompressionBombError as error:
-        raise UnreadablePicture(TOO_LARGE) from error
-    except PermissionError as error:
-        raise UnreadablePicture(NO_PERMISSION) from error
-    except UnidentifiedImageError as error:
-        raise UnreadablePicture(UNDECODABLE) from error
-    except Exception as error:
-        # Damaged pictures make Pillow raise almost any exception.
-        if is_out_of_memory(error):
-            raise
-        raise UnreadablePicture(f"damaged ({one_line(str(error))})") from error
 
 
 def as_rgb(picture: Image.Image) -> Image.Image:
@@ -117,13 +125,9 @@ def upright(picture: Image.Image, orientation: int) -> Image.Image:
     return picture if method is None else picture.transpose(method)
 
 
-def _orientation(picture: Image.Image) -> int:
-    return _without_fault(lambda: int(picture.getexif().get(ORIENTATION, 1)))
-
-
-def _without_fault(read: Callable[[], int]) -> int:
-    """Return what is read from EXIF data, or 1: damaged ones do not make the picture unreadable."""
+def exif_orientation(picture: Image.Image) -> int:
+    """Return the EXIF orientation of an open picture, 1 where it has none: damaged data do not make it unreadable."""
     try:
-        return read()
+        return int(picture.getexif().get(ORIENTATION, 1))
     except Exception:
         return 1

@@ -20,8 +20,8 @@ from frozenalign.data.picture_files import (
     MissingPicture,
     OutsidePicture,
     UnreadablePicture,
-    file_inside,
 )
+from frozenalign.data.pictures import as_rgb, exif_orientation, picture_source, upright
 from frozenalign.system.errors import one_line
 
 THUMBNAIL_PIXELS = 192
@@ -62,10 +62,10 @@ def embedded_figure(figure: Figure) -> str:
 def thumbnail(folder: Path, name: str, start: Path | None = None) -> Thumbnail:
     """Return a small version of a picture inside `folder`, or why it is not shown.
 
-    name: its path from `folder`, or from `start`, where a link may lead into `folder`.
+    name: its path from `folder`, or from `start`, where a link may lead into `folder`; or that of a member of a tar.
     """
     try:
-        return Thumbnail(_small_version(_file_inside(folder, name, [folder, start or folder])))
+        return Thumbnail(_small_version(_source(folder, name, [folder, start or folder])))
     except _NotShownError as missing:
         reason, *more = missing.args
         return Thumbnail(None, reason, "".join([one_line(name), *more]))
@@ -82,10 +82,10 @@ def not_shown(pictures: Sequence[Thumbnail]) -> str:
     return f"{len(missing)} of {len(pictures)} pictures {'is' if len(missing) == 1 else 'are'} not shown: {reasons}"
 
 
-def _file_inside(folder: Path, name: str, starts: Sequence[Path]) -> Path:
-    """Return the file of that name from the first start that has it, if it lies inside `folder`."""
+def _source(folder: Path, name: str, starts: Sequence[Path]) -> Path | io.BytesIO:
+    """Return the picture of that name from the first start that has it, if it lies inside `folder`."""
     try:
-        return file_inside(folder, name, starts)
+        return picture_source(folder, name, starts)
     except MissingPicture as error:
         remedy = "name the folder that the paths start from as `pictures` of the data set"
         raise _NotShownError(str(error), f"; {remedy}") from error
@@ -96,13 +96,13 @@ def _file_inside(folder: Path, name: str, starts: Sequence[Path]) -> Path:
         raise _NotShownError(str(error)) from error
 
 
-def _small_version(path: Path) -> str:
+def _small_version(source: Path | io.BytesIO) -> str:
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST_PIXELS:
                 raise Image.DecompressionBombError
             picture.draft("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-            small = picture.convert("RGB")
+            small = upright(as_rgb(picture), exif_orientation(picture))
             small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             return _data_uri(small, "JPEG")
     except Image.DecompressionBombError as error:

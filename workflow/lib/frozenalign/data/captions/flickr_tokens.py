@@ -1,6 +1,7 @@
 """Flickr's token files: `file#n`, a tab, and the caption."""
 
 import re
+from dataclasses import replace
 
 from frozenalign.data.captions.pairs import ListedCaptions
 from frozenalign.data.captions.registry import register_caption_format
@@ -41,4 +42,4 @@ class FlickrTokens:
             files.append(file)
             ids.append(f"{file}{count}")
             captions.append(caption.strip())
-        return listed_rows(source.path, files, captions, lambda i: f"line {lines[i]}", None, ids)
+        return replace(listed_rows(source.path, files, captions, lambda i: f"line {lines[i]}"), caption_ids=ids)

@@ -27,7 +27,8 @@ def gathered(parts: Sequence[ListedCaptions], pictures: Path | None = None) -> C
     splits = {
         image_id: split
         for part in parts
-        for (image_id, _), split in zip(part.images, part.splits or (), strict=part.splits is not None)
+        if part.splits is not None
+        for (image_id, _), split in zip(part.images, part.splits, strict=True)
         if image_id in used
     }
     return CaptionedPictures(

@@ -88,7 +88,5 @@ def _sentences(sentences: Any, where: str) -> list[tuple[Any, Any]]:
     if not isinstance(sentences, list) or not all(
         isinstance(sentence, dict) and sentence.keys() >= {"raw", "sentid"} for sentence in sentences
     ):
-        raise UserError(
-            f"{where}: `sentences` must be a list of objects with `raw` and `sentid`: download the file again"
-        )
+        raise UserError(f"{where}: `sentences` must list objects with `raw` and `sentid`: download the file again")
     return [(sentence["sentid"], sentence["raw"]) for sentence in sentences]

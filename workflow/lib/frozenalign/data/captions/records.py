@@ -63,7 +63,7 @@ def _records(source: CaptionSource) -> Iterator[tuple[str, Any]]:
 
 def _decoded_line(source: CaptionSource, number: int, line: str) -> Any:
     try:
-        return decoded(line)
+        return decoded(line.rstrip("\r\n"))
     except json.JSONDecodeError as error:
         problem = f"{error.msg.removesuffix(' at')} at column {error.colno}"
         raise UserError(f"{source.path}: line {number} is not valid JSON ({problem}): write it again") from error

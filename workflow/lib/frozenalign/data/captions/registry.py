@@ -48,7 +48,8 @@ def read_captions(
     """
     if not files:
         raise UserError("no captions: name at least one file or folder")
-    return gathered([_read(CaptionSource(Path(path), columns or {}, pictures)) for path in files], pictures)
+    folder = None if pictures is None else Path(pictures)
+    return gathered([_read(CaptionSource(Path(path), columns or {}, folder)) for path in files], folder)
 
 
 def _read(source: CaptionSource) -> ListedCaptions:

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ class CaptionSource:
     def is_folder(self) -> bool:
         """Whether it is a folder; anything else must be a regular file."""
         if self.path.is_dir():
+            if not os.access(self.path, os.R_OK | os.X_OK):
+                raise UserError(f"{self.path} cannot be listed: ask for the permission to read it (chmod)")
             return True
         file_size(self.path, REMEDY)
         return False

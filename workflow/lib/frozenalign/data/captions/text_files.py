@@ -9,7 +9,7 @@ from frozenalign.data.captions.sources import CaptionSource
 from frozenalign.data.captions.tars import has_tars
 from frozenalign.data.picture_files import SUFFIXES, UnreadablePicture, file_inside
 from frozenalign.data.picture_names import files_below
-from frozenalign.system.errors import UserError, quoted
+from frozenalign.system.errors import UserError, one_line, quoted
 from frozenalign.system.files import read_text
 
 TEXT = ".txt"
@@ -38,7 +38,7 @@ class TextFiles:
         pictures = _by_stem(files_below(folder), folder)
         _refuse_without_picture(texts, pictures, source, folder)
         rows = [
-            (name.removesuffix(TEXT), f"{name}, line {number}", caption)
+            (name.removesuffix(TEXT), f"{one_line(name)}, line {number}", caption)
             for name in texts
             for number, caption in _captions(source.path, name)
         ]
@@ -50,7 +50,7 @@ class TextFiles:
             None,
             [caption for _, _, caption in rows],
             lambda i: rows[i][1],
-            lambda i: pictures[names[i]],
+            lambda i: one_line(pictures[names[i]]),
         )
 
 
@@ -80,7 +80,7 @@ def _captions(folder: Path, name: str) -> list[tuple[int, str]]:
     try:
         path = file_inside(folder, name)
     except UnreadablePicture as error:
-        raise UserError(f"{folder / name} is {error}: replace it by a text file") from error
+        raise UserError(f"{folder}: {one_line(name)} is {error}: replace it by a text file") from error
     text = read_text(path, TEXT_BYTES, "write the captions of the picture there, one a line")
     lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     return lines or [(1, "")]
