@@ -34,7 +34,7 @@ class ModelFiles:
         """Return the SHA-256 of the weights; of several files, that of the lines `hash  name`."""
         if self.path.is_file():
             return _file_hash(self.path)
-        hashes = {path.name: _file_hash(path) for path in sorted(self.path.glob(WEIGHTS))}
+        hashes = {str(path.relative_to(self.path)): _file_hash(path) for path in sorted(self.path.rglob(WEIGHTS))}
         if len(hashes) == 1:
             return next(iter(hashes.values()))
         lines = "".join(f"{found}  {name}\n" for name, found in hashes.items())
@@ -60,6 +60,19 @@ def find_model(settings: EncoderSettings) -> ModelFiles:
     return _in_cache(settings)
 
 
+def find_folder(settings: EncoderSettings) -> ModelFiles:
+    """Return the folder of the model `name`, which must hold its weights as safetensors: a pickle may run anything."""
+    files = find_model(settings)
+    if not any(files.path.rglob(WEIGHTS)):
+        if files.commit:
+            raise not_downloaded(settings)
+        raise UserError(
+            f"encoder {settings.encoder}: name: {files.path} is no folder that holds weights as {WEIGHTS}: save the model "
+            "with save_pretrained, or name another"
+        )
+    return files
+
+
 def _in_package(settings: EncoderSettings) -> ModelFiles:
     package, _, inside = settings.name.removeprefix(PACKAGE).partition("/")
     found = importlib.util.find_spec(package) if package.isidentifier() else None
@@ -80,8 +93,6 @@ def _in_cache(settings: EncoderSettings) -> ModelFiles:
         folder = Path(hub.snapshot_download(settings.name, revision=settings.revision, local_files_only=True))
     except (OSError, ValueError) as error:
         raise not_downloaded(settings) from error
-    if not any(folder.glob(WEIGHTS)):
-        raise not_downloaded(settings)
     return ModelFiles(folder, folder.name)
 
 

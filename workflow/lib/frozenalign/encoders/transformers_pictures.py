@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frozenalign.encoders.model_files import find_model, opening
+from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
 from frozenalign.encoders.rows import checked_rows
 from frozenalign.encoders.settings import EncoderSettings
@@ -34,7 +34,7 @@ class TransformersPictures:
             raise UserError(
                 f"encoder {settings.encoder}: pooling: {self.pooling} is none for pictures: set pooled, cls or mean"
             )
-        self.files = find_model(settings)
+        self.files = find_folder(settings)
         wanted = settings.processor or PROCESSOR
         with opening(settings, self.files):
             self.processor = transformers.AutoImageProcessor.from_pretrained(

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from frozenalign.encoders.comparisons import farthest
-from frozenalign.encoders.model_files import find_model, opening
+from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
 from frozenalign.encoders.rows import checked_rows
 from frozenalign.encoders.settings import EncoderSettings
@@ -25,7 +25,7 @@ class TransformersTexts:
     def __init__(self, settings: EncoderSettings, device: torch.device) -> None:
         import_transformers()
         self.settings, self.device = settings, device
-        self.files = find_model(settings)
+        self.files = find_folder(settings)
         self.model = open_model(settings, self.files, device)
         self.tower = getattr(self.model, "get_text_features", self.model)
         self.pooling = self._pooling()
