@@ -1,14 +1,18 @@
 """The settings of a frozen encoder, read from its YAML file; read without PyTorch."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from frozenalign.configuration.registrations import encoders
+from frozenalign.configuration.runs import settings_file
 from frozenalign.configuration.schemas import read_schema, validated
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
 BOTH = "both"
+WITHOUT_EFFECT = ("encoder", "modality", "description", "threads", "memory")
 
 
 @dataclass(frozen=True)
@@ -16,7 +20,6 @@ class EncoderSettings:
     """The settings of an encoder; encoder.schema.yaml describes each field. encoder: the name of its file."""
 
     encoder: str
-    description: str
     modality: str
     library: str
     name: str
@@ -30,10 +33,26 @@ class EncoderSettings:
     batch_size: int
     image_size: int | None
     processor: str | None
+    description: str = ""
+    threads: int = 4
+    memory: float = 4.0
+
+    def decisive(self) -> dict[str, Any]:
+        """Return the settings that decide the rows, without the name of the file and what a job asks for."""
+        return {name: value for name, value in asdict(self).items() if name not in WITHOUT_EFFECT}
 
     def encodes(self, modality: str) -> bool:
         """Return whether the encoder has a tower for a modality, image or text."""
         return self.modality in (modality, BOTH)
+
+
+def checked_encoder(name: str, modality: str, folders: Sequence[Path]) -> tuple[Path, EncoderSettings]:
+    """Return the file and the settings of an encoder of a modality, from the first `config` folder that has it."""
+    path = settings_file("encoders", name, folders)
+    settings = load_encoder(path)
+    if not settings.encodes(modality):
+        raise UserError(f"{path} is an encoder of {settings.modality}s: name one of {modality}s, or of both")
+    return path, settings
 
 
 def load_encoder(path: Path) -> EncoderSettings:

@@ -5,7 +5,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,23 @@ def content_rows(paths: Iterable[str | Path], root: Path | None = None, known: P
         f"{path.relative_to(root) if root else path.name} {remembered_hash(path, known)[:SHOWN_DIGITS]}"
         for path in map(Path, paths)
     ]
+
+
+def listing_hash(folder: Path) -> str:
+    """Return one SHA-256 of the names, sizes and times of all files below a folder, none of which is read.
+
+    A missing folder counts as empty.
+    """
+    found, waiting = [], [str(folder)]
+    while waiting:
+        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    waiting.append(entry.path)
+                else:
+                    status = entry.stat()
+                    found.append((entry.path, status.st_size, status.st_mtime_ns))
+    return fingerprint(sorted((os.path.relpath(path, folder), *stamp) for path, *stamp in found))
 
 
 def file_stamp(status: os.stat_result) -> tuple[int, ...]:
@@ -107,11 +124,13 @@ def remember_hashes(hashes: dict[Path, str], known: Path) -> None:
     _add(known, {str(path.absolute()): {"stamp": stamps[path], "sha256": hashes[path]} for path in hashes})
 
 
-def import_closure(script: Path, library: Path) -> list[Path]:
+def import_closure(script: Path, library: Path, without: Collection[Path] = ()) -> list[Path]:
     """Return `script` and every module in the folder `library` that it imports, directly or not, sorted.
 
     Only absolute imports are followed, in any block of a file. A registry also imports the modules of its folder that
     register something.
+
+    without: modules that are left out, with what only they import.
     """
     found: set[Path] = set()
     waiting = {script}
@@ -123,7 +142,7 @@ def import_closure(script: Path, library: Path) -> list[Path]:
         if path.name == REGISTRY:
             others = path.parent.glob("*.py")
             imported |= {other for other in others if "\n@register_" in _source(other)}
-        waiting |= imported - found
+        waiting |= imported - found - set(without)
     return sorted(found)
 
 
