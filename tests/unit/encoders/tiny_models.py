@@ -8,7 +8,28 @@ import torch
 
 from frozenalign.encoders.settings import EncoderSettings
 
-WORDS = "a an the dog cat runs sits on grass table red blue two people man woman instruct : query retrieve".split()
+WORDS = [
+    "a",
+    "an",
+    "the",
+    "dog",
+    "cat",
+    "runs",
+    "sits",
+    "on",
+    "grass",
+    "table",
+    "red",
+    "blue",
+    "two",
+    "people",
+    "man",
+    "woman",
+    "instruct",
+    ":",
+    "query",
+    "retrieve",
+]
 
 
 def settings(folder: Path | str, **changes: Any) -> EncoderSettings:
@@ -61,8 +82,8 @@ def word_tokenizer(folder: Path, *, ends: str, model_inputs: tuple[str, ...], **
 
 def change_json(path: Path, **changes: Any) -> None:
     """Change keys of a JSON file; None takes a key away."""
-    content = json.loads(path.read_text()) | changes
-    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    content = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps({key: value for key, value in content.items() if value is not None}), encoding="utf-8")
 
 
 def siglip(folder: Path) -> Path:
@@ -81,11 +102,11 @@ def clip(folder: Path) -> Path:
     """Write a CLIP with both towers, whose projections are 12 wide."""
     from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-    end = len(["<unk>", "<s>"])
-    towers = {"vision_config": vision(), "text_config": text(bos_token_id=1, eos_token_id=end, pad_token_id=end)}
+    # Of the id 2, transformers thinks that it was written by mistake.
+    towers = {"vision_config": vision(), "text_config": text(bos_token_id=1, eos_token_id=3, pad_token_id=3)}
     save(CLIPModel(CLIPConfig(**towers, projection_dim=12)), folder)
     CLIPImageProcessorPil(size={"shortest_edge": 24}, crop_size={"height": 24, "width": 24}).save_pretrained(folder)
-    special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    special = {"bos_token": "<s>", "mask_token": "<mask>", "eos_token": "</s>", "pad_token": "</s>"}
     word_tokenizer(folder, ends="<s> $A </s>", model_inputs=("input_ids", "attention_mask"), **special)
     return folder
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from frozenalign.encoders.efficientnet_lite import with_published_weights
 from frozenalign.encoders.model_files import find_model, opening
 from frozenalign.encoders.registry import register_encoder
-from frozenalign.encoders.rows import checked_rows
 from frozenalign.encoders.settings import EncoderSettings
+from frozenalign.system.errors import UserError
 
 SIDE = 224
 # Of the original evaluation: a centred square of 224 / 256 of the shorter side, and values around 0.
@@ -26,6 +26,8 @@ class EfficientNetPictures:
     """EfficientNet-Lite0, the mean of its last features over the picture, 1,280 wide."""
 
     def __init__(self, settings: EncoderSettings, modality: str, device: torch.device) -> None:
+        if modality != "image":
+            raise UserError(f"encoder {settings.encoder}: efficientnet-lite0 has no texts: set `modality: image`")
         self.settings, self.device = settings, device
         self.dtype = getattr(torch, settings.dtype)
         self.files = find_model(settings)
@@ -39,13 +41,13 @@ class EfficientNetPictures:
         pixels = np.stack([squared(picture, self.settings.image_size or SIDE) for picture in pictures])
         with torch.inference_mode():
             values = (torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() - MEAN) / SCALE
-            return checked_rows(self.network(values.to(self.dtype)), self.settings)
+            return self.network(values.to(self.dtype)).float().cpu()
 
     def facts(self) -> dict[str, Any]:
         """Return what decides the rows beside the settings."""
         return {
             "model": type(self.network).__name__,
-            "weights": self.files.weights_hash(),
+            "weights": self.files.weights_hash,
             "image_size": self.settings.image_size or SIDE,
             "dtype": self.settings.dtype,
             "versions": {"torch": torch.__version__, "PIL": PIL.__version__},

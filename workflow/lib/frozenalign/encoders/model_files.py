@@ -4,6 +4,7 @@ Nothing is downloaded: a job on a node without a network would try for minutes, 
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.util
 import re
@@ -30,6 +31,7 @@ class ModelFiles:
     path: Path
     commit: str | None = None
 
+    @functools.cached_property
     def weights_hash(self) -> str:
         """Return the SHA-256 of the weights; of several files, that of the lines `hash  name`."""
         if self.path.is_file():
@@ -67,8 +69,8 @@ def find_folder(settings: EncoderSettings) -> ModelFiles:
         if files.commit:
             raise not_downloaded(settings)
         raise UserError(
-            f"encoder {settings.encoder}: name: {files.path} is no folder that holds weights as {WEIGHTS}: save the model "
-            "with save_pretrained, or name another"
+            f"encoder {settings.encoder}: name: {files.path} is no folder that holds weights as {WEIGHTS}: save the "
+            "model with save_pretrained, or name another"
         )
     return files
 
@@ -102,7 +104,8 @@ def not_downloaded(settings: EncoderSettings) -> UserError:
     patterns = " ".join(f"--include '{pattern}'" for pattern in DOWNLOADED)
     return UserError(
         f"encoder {settings.encoder}: {settings.name} is not, or not whole, in the cache of Hugging Face: run "
-        f"`hf download {settings.name}{revision} {patterns}` where there is a network, or set `name` to a folder"
+        f"`hf download {settings.name}{revision} {patterns}` where there is a network (pickles are not read), or set "
+        "`name` to a folder"
     )
 
 
@@ -116,7 +119,7 @@ def opening(settings: EncoderSettings, files: ModelFiles) -> Iterator[None]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
-        if files.commit and isinstance(error, OSError):
+        if files.commit and (isinstance(error, OSError) or not (files.path / "config.json").exists()):
             raise not_downloaded(settings) from error
         reason = one_line(f"{type(error).__name__}: {error}".partition("\n")[0])
         raise UserError(

@@ -10,7 +10,6 @@ from torch import Tensor
 from frozenalign.encoders.libraries import imported
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.registry import Encoder, register_encoder
-from frozenalign.encoders.rows import checked_rows
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.transformers_models import versions
 from frozenalign.system.errors import UserError
@@ -26,7 +25,9 @@ class OpenClipTower:
     def __init__(self, settings: EncoderSettings, device: torch.device) -> None:
         self.library = imported("open_clip", INSTALL)
         if settings.pooling not in (None, "pooled"):
-            raise UserError(f"encoder {settings.encoder}: pooling: open_clip pools as the model was trained: leave it out")
+            raise UserError(
+                f"encoder {settings.encoder}: pooling: open_clip pools as the model was trained: leave it out"
+            )
         self.settings, self.device = settings, device
         self.dtype = getattr(torch, settings.dtype)
         self.files = find_folder(settings)
@@ -42,7 +43,7 @@ class OpenClipTower:
         return {
             "model": type(self.model).__name__,
             "commit": self.files.commit,
-            "weights": self.files.weights_hash(),
+            "weights": self.files.weights_hash,
             "dtype": self.settings.dtype,
             "versions": versions("open_clip", "torchvision", "PIL"),
         }
@@ -55,7 +56,7 @@ class OpenClipPictures(OpenClipTower):
         """Return the rows (n, D) of n RGB pictures, float32."""
         pixels = torch.stack([self.transform(picture) for picture in pictures]).to(self.device, self.dtype)
         with torch.inference_mode():
-            return checked_rows(self.model.encode_image(pixels), self.settings)
+            return self.model.encode_image(pixels).float().cpu()
 
     def facts(self) -> dict[str, Any]:
         """Return what decides the rows beside the settings."""
@@ -74,7 +75,7 @@ class OpenClipTexts(OpenClipTower):
         """Return the rows (n, D) of n texts, float32."""
         ids = self.tokenizer(self._prompted(texts)).to(self.device)
         with torch.inference_mode():
-            return checked_rows(self.model.encode_text(ids), self.settings)
+            return self.model.encode_text(ids).float().cpu()
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text before it is cut, prompt and special tokens counted."""

@@ -5,6 +5,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch.nn.functional import cosine_similarity
 
+from frozenalign.encoders.batches import refuse_wrong_rows
 from frozenalign.encoders.check_samples import Samples
 from frozenalign.encoders.comparisons import farthest
 from frozenalign.encoders.registry import Encoder
@@ -27,6 +28,7 @@ def self_check(encoder: Encoder, settings: EncoderSettings, samples: Samples) ->
     """Return one line for each check that an open encoder passed; one that it fails is a UserError."""
     tolerance = TOLERANCE[settings.dtype]
     rows = encoder.encode(samples.items)
+    refuse_wrong_rows(rows, len(samples.items), settings, lambda place: f"sample {place}")
     alone = torch.cat([encoder.encode([item]) for item in samples.items])
     distance = farthest(rows, alone)
     if not distance <= tolerance:

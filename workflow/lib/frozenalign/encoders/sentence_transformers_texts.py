@@ -9,7 +9,6 @@ from torch import Tensor
 from frozenalign.encoders.libraries import imported
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.registry import register_encoder
-from frozenalign.encoders.rows import checked_rows
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.transformers_models import import_transformers, versions
 from frozenalign.system.errors import UserError
@@ -21,10 +20,13 @@ class SentenceTransformersTexts:
 
     def __init__(self, settings: EncoderSettings, modality: str, device: torch.device) -> None:
         if modality != "text":
-            raise UserError(f"encoder {settings.encoder}: sentence-transformers is for texts here: set `modality: text`")
+            raise UserError(
+                f"encoder {settings.encoder}: sentence-transformers is for texts here: set `modality: text`"
+            )
         if settings.pooling:
             raise UserError(
-                f"encoder {settings.encoder}: pooling: the files of a model of sentence-transformers decide: leave it out"
+                f"encoder {settings.encoder}: pooling: the files of a model of sentence-transformers decide: "
+                "leave it out"
             )
         library = imported("sentence_transformers")
         import_transformers()
@@ -49,7 +51,7 @@ class SentenceTransformersTexts:
             convert_to_tensor=True,
             show_progress_bar=False,
         )
-        return checked_rows(rows, self.settings)
+        return rows.float().cpu()
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text before it is cut, prompt and special tokens counted."""
@@ -61,7 +63,7 @@ class SentenceTransformersTexts:
         return {
             "model": ", ".join(type(module).__name__ for module in self.model),
             "commit": self.files.commit,
-            "weights": self.files.weights_hash(),
+            "weights": self.files.weights_hash,
             "prompt": self.settings.prompt,
             "max_length": self.model.max_seq_length,
             "dtype": self.settings.dtype,

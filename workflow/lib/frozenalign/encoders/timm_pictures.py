@@ -11,7 +11,6 @@ from frozenalign.encoders.libraries import imported
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
 from frozenalign.encoders.registry import register_encoder
-from frozenalign.encoders.rows import checked_rows
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.transformers_models import versions
 from frozenalign.system.errors import UserError
@@ -24,8 +23,8 @@ INSTALL = "pip install timm torchvision"
 class TimmPictures:
     """A model of timm without its classifier.
 
-    name: a repository such as timm/vit_base_patch16_224.augreg2_in21k_ft_in1k, or its folder. pooling: `pooled`, which is
-    also the default, as the classifier would read it; `cls` the first token; `mean` the patches.
+    name: a repository such as timm/vit_base_patch16_224.augreg2_in21k_ft_in1k, or its folder. pooling: `pooled`,
+    which is also the default, as the classifier would read it; `cls` the first token; `mean` the patches.
     """
 
     def __init__(self, settings: EncoderSettings, modality: str, device: torch.device) -> None:
@@ -50,14 +49,14 @@ class TimmPictures:
         with torch.inference_mode():
             whole = self.settings.pooling in (None, "pooled")
             rows = self.model(pixels) if whole else self._of_tokens(self.model.forward_features(pixels))
-        return checked_rows(rows, self.settings)
+        return rows.float().cpu()
 
     def facts(self) -> dict[str, Any]:
         """Return what decides the rows beside the settings."""
         return {
             "model": type(self.model).__name__,
             "commit": self.files.commit,
-            "weights": self.files.weights_hash(),
+            "weights": self.files.weights_hash,
             "pooling": self.settings.pooling or "pooled",
             "processor": " ".join(str(self.transform).split()),
             "dtype": self.settings.dtype,
@@ -66,7 +65,11 @@ class TimmPictures:
 
     def _of_tokens(self, hidden: Tensor) -> Tensor:
         before = getattr(self.model, "num_prefix_tokens", 0)
-        if hidden.ndim != 3 or self.settings.pooling not in ("cls", "mean") or (self.settings.pooling == "cls" and not before):
+        if (
+            hidden.ndim != 3
+            or self.settings.pooling not in ("cls", "mean")
+            or (self.settings.pooling == "cls" and not before)
+        ):
             raise UserError(
                 f"encoder {self.settings.encoder}: pooling: {self.settings.name} has no {self.settings.pooling}: "
                 "set `pooling: pooled`"

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
-from frozenalign.encoders.rows import checked_rows
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.transformers_models import import_transformers, open_model, pooled, versions
 from frozenalign.system.errors import UserError
@@ -57,14 +56,14 @@ class TransformersPictures:
         with torch.inference_mode():
             output = self.tower(**inputs)
             rows = pooled(output, self.settings) if self.pooling == POOLED else self._of_tokens(output, inputs)
-        return checked_rows(rows, self.settings)
+        return rows.float().cpu()
 
     def facts(self) -> dict[str, Any]:
         """Return what decides the rows beside the settings."""
         return {
             "model": type(self.model).__name__,
             "commit": self.files.commit,
-            "weights": self.files.weights_hash(),
+            "weights": self.files.weights_hash,
             "pooling": self.pooling,
             "processor": type(self.processor).__name__,
             "dtype": self.settings.dtype,

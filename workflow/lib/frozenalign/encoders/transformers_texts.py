@@ -9,7 +9,6 @@ from torch import Tensor
 from frozenalign.encoders.comparisons import farthest
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
-from frozenalign.encoders.rows import checked_rows
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.siglip_tokens import SIGLIP, as_trained
 from frozenalign.encoders.text_tokens import TextTokens
@@ -44,7 +43,7 @@ class TransformersTexts:
         return {
             "model": type(self.model).__name__,
             "commit": self.files.commit,
-            "weights": self.files.weights_hash(),
+            "weights": self.files.weights_hash,
             "pooling": self.pooling,
             "prompt": self.settings.prompt,
             "max_length": self.tokens.max_length,
@@ -75,7 +74,7 @@ class TransformersTexts:
                 rows = pooled(output, self.settings)
             else:
                 rows = POOLINGS[self.pooling](output.last_hidden_state, mask.to(self.device))
-        return checked_rows(rows, self.settings)
+        return rows.float().cpu()
 
     def _pooling(self) -> str:
         if self.settings.pooling is None and self.tower is self.model:
