@@ -15,7 +15,7 @@ import torch
 from frozenalign.encoders import libraries
 from frozenalign.encoders.libraries import imported
 from frozenalign.encoders.model_files import find_folder, find_model
-from frozenalign.encoders.registry import open_encoder
+from frozenalign.encoders.registry import ENCODERS, open_encoder
 from frozenalign.system.errors import UserError
 from tests.unit.encoders.tiny_models import settings
 
@@ -200,6 +200,7 @@ def test_an_encoder_whose_library_is_missing_names_the_command(monkeypatch, libr
     def failing(name):
         raise ModuleNotFoundError(f"No module named {name!r}")
 
+    assert library in list(ENCODERS)
     monkeypatch.setattr(libraries.importlib, "import_module", failing)
     with pytest.raises(UserError, match=f"run `{command}`"):
         open_encoder(settings("owner/model", library=library), modality, CPU)
