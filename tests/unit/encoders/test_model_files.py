@@ -206,6 +206,21 @@ def test_an_encoder_whose_library_is_missing_names_the_command(monkeypatch, libr
         open_encoder(settings("owner/model", library=library), modality, CPU)
 
 
+def test_a_torchvision_of_another_pytorch_is_named(tiny, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+
+    def failing(name):
+        if name == "torchvision":
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return import_module(name)
+
+    import_module = libraries.importlib.import_module
+    monkeypatch.setattr(transformers.utils, "is_torchvision_available", lambda: True)
+    monkeypatch.setattr(libraries.importlib, "import_module", failing)
+    with pytest.raises(UserError, match=r"torchvision cannot be imported \(.*\): run `pip uninstall torchvision`"):
+        open_encoder(settings(tiny("siglip")), "image", CPU)
+
+
 def test_no_library_is_imported_before_an_encoder_is_opened():
     libraries_of_encoders = ("transformers", "sentence_transformers", "timm", "open_clip", "huggingface_hub")
     program = (

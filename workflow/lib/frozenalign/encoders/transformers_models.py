@@ -14,8 +14,13 @@ from frozenalign.system.errors import UserError
 
 
 def import_transformers() -> ModuleType:
-    """Import transformers, without its progress bars."""
+    """Import transformers, without its progress bars.
+
+    Where torchvision is installed, transformers imports it, and fails to import models if it is of another PyTorch.
+    """
     transformers = imported("transformers")
+    if transformers.utils.is_torchvision_available():
+        imported("torchvision", "pip uninstall torchvision")
     transformers.logging.disable_progress_bar()
     return transformers
 
