@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from frozenalign.data.captions.registry import read_captions
+from frozenalign.encoders import job
 from frozenalign.encoders import shards as shards_module
 from frozenalign.encoders.job import Job, encode_share
 from frozenalign.encoders.pictures import DROP, STOP, Pictures
@@ -45,6 +46,27 @@ def test_rows_stand_in_the_order_of_pictures_and_captions(photographs, encoder, 
     encode_texts(photographs, tmp_path / "texts")
     captions = read_captions([photographs.captions]).captions
     assert torch.equal(rows_in(tmp_path / "texts"), torch.stack([row_of(text) for text in captions]))
+
+
+def test_an_encoder_is_checked_before_it_encodes_and_not_where_nothing_is_left(
+    photographs, encoder, tmp_path, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(job, "self_check", lambda *_: asked.append(len(encoder.encoded)) or ["well"])
+    encode_pictures(photographs, tmp_path)
+    encode_pictures(photographs, tmp_path)
+    assert asked == [0]
+
+
+def test_an_encoder_that_fails_its_check_encodes_nothing(photographs, encoder, tmp_path, monkeypatch):
+    def fails(*_: object) -> list[str]:
+        raise UserError("other rows")
+
+    monkeypatch.setattr(job, "self_check", fails)
+    with pytest.raises(UserError, match="other rows"):
+        encode_texts(photographs, tmp_path)
+    assert encoder.encoded == []
+    assert not list(tmp_path.glob("*.pt"))
 
 
 def test_batches_of_texts_are_of_about_equal_length_and_lie_within_a_shard(photographs, encoder, tmp_path):
