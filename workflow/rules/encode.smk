@@ -26,17 +26,17 @@ if encoding():
             gpu=gpus,
         params:
             *encoding_code("encode_images", "image"),
-            *caption_content(None),
-            *picture_content(None),
-            pictures=encoding()["images"],
+            captions=caption_content,
+            columns=encoding().get("columns", {}),
+            pictures=picture_content,
             on_error=encoding()["on_error"],
             content=content(encoder_file("image")),
             step=step("encode_images"),
-            captions=caption_arguments,
+            sources=source_arguments,
             output_dir=lambda wildcards, output: os.path.dirname(output.done),
             device=config["device"],
         shell:
-            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.captions:q} --pictures={params.pictures:q}"
+            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.sources:q}"
             " --on-error {params.on_error} --job={wildcards.job}"
             " --device {params.device} --output-dir={params.output_dir:q}"
 
@@ -59,14 +59,15 @@ if encoding():
             gpu=gpus,
         params:
             *encoding_code("encode_texts", "text"),
-            *caption_content(None),
+            captions=caption_content,
+            columns=encoding().get("columns", {}),
             content=content(encoder_file("text")),
             step=step("encode_texts"),
-            captions=caption_arguments,
+            sources=source_arguments,
             output_dir=lambda wildcards, output: os.path.dirname(output.done),
             device=config["device"],
         shell:
-            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.captions:q} --job={wildcards.job}"
+            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.sources:q} --job={wildcards.job}"
             " --device {params.device} --output-dir={params.output_dir:q}"
 
     rule merge_encodings:
@@ -89,11 +90,11 @@ if encoding():
             runtime=60,
         params:
             *code("merge_encodings"),
-            *caption_content(None),
+            captions=caption_content,
+            columns=encoding().get("columns", {}),
             step=step("merge_encodings"),
-            captions=caption_arguments,
-            pictures=encoding()["images"],
+            sources=source_arguments,
             output_dir=lambda wildcards, output: os.path.dirname(output.encoding),
         shell:
-            "{params.step:q} --log {log:q} --images {input.images:q} --texts {input.texts:q} {params.captions:q}"
-            " --pictures={params.pictures:q} --output-dir={params.output_dir:q}"
+            "{params.step:q} --log {log:q} --images {input.images:q} --texts {input.texts:q} {params.sources:q}"
+            " --output-dir={params.output_dir:q}"

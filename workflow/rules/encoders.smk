@@ -3,11 +3,17 @@
 import functools
 import json
 
+from frozenalign.data.folder_content import folder_hash
+from frozenalign.data.picture_files import SUFFIXES
 from frozenalign.demo.made_files import DEMO
 from frozenalign.encoders.places import ENCODED, ENCODING
+from frozenalign.encoders.choice import checked_encoder
 from frozenalign.encoders.code import other_encoders
-from frozenalign.encoders.settings import checked_encoder
-from frozenalign.system.fingerprints import SHOWN_DIGITS, listing_hash
+from frozenalign.system.fingerprints import SHOWN_DIGITS
+
+KNOWN_FOLDERS = Path(".snakemake/folders")
+PICTURE_SUFFIXES = (*(f".{suffix}" for suffix in SUFFIXES), ".tar")
+CAPTION_SUFFIXES = (".txt", ".tar")
 
 
 def encoding():
@@ -41,30 +47,38 @@ def caption_files(wildcards):
     return [given(config["dataset"], path, f"captions-{i}-{Path(path).name}") for i, path in enumerate(paths)]
 
 
-def caption_arguments(wildcards, input):
-    """Return the command-line arguments that name the captions."""
+def source_arguments(wildcards, input):
+    """Return the command-line arguments that name the captions and the pictures."""
     columns = encoding().get("columns")
     paths = [given_path(path) for path in ([input.captions] if isinstance(input.captions, str) else input.captions)]
-    return ["--captions", *paths, *(["--columns", json.dumps(columns)] if columns else [])]
+    return [
+        "--captions",
+        *paths,
+        *(["--columns", json.dumps(columns)] if columns else []),
+        f"--pictures={encoding()['images']}",
+    ]
 
 
 def caption_content(wildcards):
-    """Return `name hash` of the files of captions that are a user's."""
-    paths = [] if generated() else encoding()["captions"]
-    return [f"{Path(path).name} {listing(path)}" for path in paths if os.path.isdir(path)] + content_rows(
-        [path for path in paths if not os.path.isdir(path)], known=KNOWN_HASHES
-    )
+    """Return `name hash` of the files and folders of captions that are a user's."""
+    rows = []
+    for path in [] if generated() else encoding()["captions"]:
+        rows += (
+            [folder_row(path, CAPTION_SUFFIXES)] if os.path.isdir(path) else content_rows([path], known=KNOWN_HASHES)
+        )
+    return rows
 
 
 def picture_content(wildcards):
-    """Return `pictures hash` of a user's pictures by their names, sizes and times, for which none is read."""
-    return [] if generated() else [f"pictures {listing(encoding()['images'])}"]
+    """Return `name hash` of the folder of pictures, if they are a user's."""
+    return [] if generated() else [folder_row(encoding()["images"], PICTURE_SUFFIXES)]
 
 
 @functools.cache
-def listing(folder):
-    """Return a short hash of the names, sizes and times of the files in a folder."""
-    return listing_hash(Path(folder))[:SHOWN_DIGITS]
+def folder_row(folder, suffixes):
+    """Return `name hash` of a folder of a user's files, which are read once, and again when they are touched."""
+    known = KNOWN_FOLDERS / config["dataset"] / text_hash(folder)[:SHOWN_DIGITS]
+    return f"{Path(folder).name} {folder_hash(Path(folder), suffixes, known)[:SHOWN_DIGITS]}"
 
 
 def encoding_code(script, modality):

@@ -21,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         encoder = open_encoder(settings, modality, device)
         for name, value in encoder.facts().items():
             print(f"{settings.encoder} {modality} {name}: {value}")
-        for line in self_check(encoder, settings, samples(modality)):
+        for line in self_check(encoder, settings, samples(encoder, modality)):
             print(f"{settings.encoder} {modality} passed: {line}", flush=True)
 
 

@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     job = Job(given.output_dir, *given.job)
-    captioned = read_captions(given.captions, given.columns)
+    captioned = read_captions(given.captions, given.columns, given.pictures)
     pictures = Pictures.of(captioned, given.pictures, given.on_error)
     found = encode_share(pictures, given.encoder, "image", choose_device(given.device), job)
     logger.info("found: %s", found)

@@ -20,14 +20,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S")
     job = Job(given.output_dir, *given.job)
-    captioned = read_captions(given.captions, given.columns)
+    captioned = read_captions(given.captions, given.columns, given.pictures)
     found = encode_share(Texts.of(captioned), given.encoder, "text", choose_device(given.device), job)
     logger.info("found: %s", found)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.encode_texts", description=__doc__)
-    add_options(parser, "--encoder", "--captions", "--columns", "--job", "--device")
+    add_options(parser, "--encoder", "--captions", "--columns")
+    parser.add_argument("--pictures", type=Path, help="folder of the pictures, to which some captions belong")
+    add_options(parser, "--job", "--device")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the shards of all jobs")
     return parser
 

@@ -15,7 +15,7 @@ from frozenalign.system.locks import only_writer
 def main(argv: Sequence[str] | None = None) -> None:
     """Write train2017_{image_embeddings.pt,text_embeddings.pt,metadata.json} and encoding.json."""
     given = _parser().parse_args(argv)
-    captioned = read_captions(given.captions, given.columns)
+    captioned = read_captions(given.captions, given.columns, given.pictures)
     images = gathered(given.images, len(captioned.image_files))
     texts = gathered(given.texts, len(captioned.captions))
     with only_writer(given.output_dir):

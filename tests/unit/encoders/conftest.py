@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.encoders import tiny_models
+from tests.unit.encoders.noting import encoder, photographs  # noqa: F401
 
 
 @pytest.fixture(autouse=True)

@@ -33,7 +33,8 @@ def shipped(name: str) -> EncoderSettings:
 @pytest.mark.parametrize("name", PACKAGES)
 def test_a_real_encoder_passes_its_self_check(name):
     described, modality = shipped(name), MODALITIES[name]
-    lines = self_check(open_encoder(described, modality, CPU), described, samples(modality))
+    opened = open_encoder(described, modality, CPU)
+    lines = self_check(opened, described, samples(opened, modality))
     assert "by 0." in lines[-1]
 
 

@@ -45,10 +45,15 @@ def encoders() -> dict[str, Registration]:
     return _of_wing("encoders", "register_encoder")
 
 
+def caption_formats() -> dict[str, Registration]:
+    """Return the registered forms of captions by name."""
+    return _of_wing("data.captions", "register_caption_format")
+
+
 @functools.cache
 def _of_wing(wing: str, decorator: str) -> dict[str, Registration]:
     found = {}
-    for path in sorted((LIBRARY / wing).glob("*.py")):
+    for path in sorted(LIBRARY.joinpath(*wing.split(".")).glob("*.py")):
         found |= read_registrations(path, decorator, f"{LIBRARY.name}.{wing}.{path.stem}")
     return found
 

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from frozenalign.encoders.registry import Encoder
 from frozenalign.encoders.settings import EncoderSettings
+from frozenalign.encoders.shards import DTYPES
 from frozenalign.system.errors import UserError, one_line
 from frozenalign.system.memory import FittingSize
-
-DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from frozenalign.encoders.batches import OpenedEncoder
+from frozenalign.encoders.check_samples import samples
 from frozenalign.encoders.code import deciding_code
 from frozenalign.encoders.progress import Progress
 from frozenalign.encoders.registry import open_encoder
+from frozenalign.encoders.self_check import self_check
 from frozenalign.encoders.settings import load_encoder
 from frozenalign.encoders.shards import FORMAT, SHARD_ROWS, Shard, ShardRecord, shards_of, share
 from frozenalign.system.devices import device_name
@@ -64,28 +66,37 @@ def encode_share(source: Source, encoder_file: Path, modality: str, device: torc
     mine = share(shards_of(job.folder, len(source)), job.number, job.of)
     progress = Progress(sum(shard.items.stop - shard.items.start for shard in mine), source.what)
     logger.info("encoding %d %s in %d shards of %d", progress.total, source.what, len(mine), SHARD_ROWS)
-    records = {shard.number: _finished(shard, source, opened, maker, progress) for shard in mine}
+    records = {shard.number: _recognised(shard, source, maker, progress) for shard in mine}
+    if None in records.values():
+        for line in self_check(opened.encoder, settings, samples(opened.encoder, modality)):
+            logger.info("checked: %s", line)
+    for shard in mine:
+        record = records[shard.number] or _encoded(shard, source, opened, maker, progress)
+        source.refuse(record, shard.items)
+        for image_id, reason in record.refused.items():
+            logger.warning("warning: image %s is left out: %s", image_id, reason)
+        records[shard.number] = record
     about = {"settings": asdict(settings), "facts": facts, "device": device.type, "device_name": device_name(device)}
     _write_job(job, maker, len(source), about, records)
-    return progress.line()
+    return progress.closing_line()
 
 
-def _finished(shard: Shard, source: Source, opened: OpenedEncoder, maker: str, progress: Progress) -> ShardRecord:
-    """Return the record of a shard, which is encoded unless it is finished."""
+def _recognised(shard: Shard, source: Source, maker: str, progress: Progress) -> ShardRecord | None:
+    """Return the record of a shard that this maker has finished, of the items that there are now; else None."""
     found = shard.intact(maker)
     record = found and source.recognised(found, shard.items)
     if record:
         progress.keep(shard.items.stop - shard.items.start)
         if record != found:
             shard.record(record)
-    else:
-        began = time.perf_counter()
-        rows, about = source.encode(shard.items, opened, progress)
-        record = shard.write(rows, {"maker": maker, **about, "seconds": time.perf_counter() - began})
-    source.refuse(record, shard.items)
-    for image_id, reason in record.refused.items():
-        logger.warning("warning: image %s is left out: %s", image_id, reason)
     return record
+
+
+def _encoded(shard: Shard, source: Source, opened: OpenedEncoder, maker: str, progress: Progress) -> ShardRecord:
+    """Encode a shard, write it, and return its record."""
+    began = time.perf_counter()
+    rows, about = source.encode(shard.items, opened, progress)
+    return shard.write(rows, {"maker": maker, **about, "seconds": time.perf_counter() - began})
 
 
 def _write_job(job: Job, maker: str, count: int, about: Mapping[str, Any], records: Mapping[int, ShardRecord]) -> None:

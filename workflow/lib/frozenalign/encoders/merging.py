@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from frozenalign.data.rows import open_rows
-from frozenalign.encoders.batches import DTYPES
-from frozenalign.encoders.shards import FORMAT, Shard, ShardRecord, shards_of
+from frozenalign.encoders.shards import DTYPES, FORMAT, Shard, ShardRecord, shards_of
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, read_json
 

@@ -1,7 +1,7 @@
 """The pictures of a set, each once: loaded ahead of the encoder, and known again by their bytes."""
 
+import contextlib
 import functools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +11,14 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frozenalign.data.captions.registry import CaptionedPictures
-from frozenalign.data.pictures import UnreadablePicture, load_picture
+from frozenalign.data.captions.pairs import CaptionedPictures
+from frozenalign.data.picture_files import UnreadablePicture, file_inside
+from frozenalign.data.pictures import load_picture
+from frozenalign.data.tar_members import parted
 from frozenalign.encoders.ahead import computed_ahead
-from frozenalign.encoders.batches import DTYPES, OpenedEncoder
+from frozenalign.encoders.batches import OpenedEncoder
 from frozenalign.encoders.progress import Progress
-from frozenalign.encoders.shards import ShardRecord, texts_hash
+from frozenalign.encoders.shards import DTYPES, ShardRecord, texts_hash
 from frozenalign.system.errors import UserError, one_line
 from frozenalign.system.files import file_hash
 from frozenalign.system.fingerprints import file_stamp, fingerprint
@@ -112,7 +114,7 @@ class Pictures:
 
     def _hash(self, name: str) -> str:
         path = containing_file(self.folder, name)
-        return _hash_of(path, file_stamp(path.stat())) if path.is_file() else "missing"
+        return _hash_of(path, file_stamp(path.stat())) if path else "missing"
 
     def _digest(self, items: slice, hashes: list[str]) -> str:
         """Return one hash of the image ids and of the bytes of their files."""
@@ -120,16 +122,16 @@ class Pictures:
 
     def _stamps(self, items: slice) -> str:
         paths = (containing_file(self.folder, name) for name in self.files[items])
-        stamps = [file_stamp(path.stat()) if path.is_file() else None for path in paths]
+        stamps = [file_stamp(path.stat()) if path else None for path in paths]
         return fingerprint(self.ids[items], self.files[items], stamps)
 
 
-def containing_file(folder: Path, name: str) -> Path:
-    """Return the file that holds a picture: its own, or the archive that is part of its path."""
-    path = folder / name
-    if not os.path.lexists(path):
-        path = next((parent for parent in path.parents if parent.is_file()), path)
-    return path
+def containing_file(folder: Path, name: str) -> Path | None:
+    """Return the file that holds a picture, its own or the tar that its name leads into; None if there is none."""
+    for path in (name, parted(name)[0]):
+        with contextlib.suppress(UnreadablePicture):
+            return file_inside(folder, path)
+    return None
 
 
 @functools.lru_cache(maxsize=64)

@@ -33,6 +33,12 @@ class Progress:
         """Return how many were encoded in a second, of those that this run has encoded."""
         return self.encoded / max(self.clock() - self.began, 1e-9)
 
+    def closing_line(self) -> str:
+        """Return what has been done, and how fast what this run has encoded."""
+        kept = f", of which {self.done - self.encoded:,} were finished before" if self.done > self.encoded else ""
+        speed = f", {self.rate():,.0f} a second" if self.encoded else ""
+        return f"{self.done:,} {self.what}{kept}{speed}"
+
     def line(self) -> str:
         """Return what has been done, how fast, and what is left."""
         counted = f"{self.done:,} of {self.total:,} {self.what}"

@@ -7,7 +7,6 @@ from frozenalign.encoders.merging import Encoded
 from frozenalign.encoders.shards import texts_hash
 
 FORMAT = 1
-SETTINGS = ("encoder", "library", "name", "revision", "pooling", "prompt", "max_length", "padding", "dtype", "width")
 
 
 def encoding_record(
@@ -19,11 +18,12 @@ def encoding_record(
     """
     return {
         "format": FORMAT,
-        "images": _described(images) | {"refused": images.refused},
-        "texts": _described(texts) | {"truncated": texts.truncated},
+        "images": _described(images),
+        "texts": _described(texts),
         "captions_sha256": texts_hash(captions),
         "pairs": pairs,
         "dropped_pairs": len(captions) - pairs,
+        "refused_pictures": images.refused,
         "files": dict(files),
     }
 
@@ -36,6 +36,8 @@ def _described(encoded: Encoded) -> dict[str, Any]:
         "device": encoded.about["device"],
         "device_name": encoded.about["device_name"],
         "rows": encoded.rows,
+        "refused": len(encoded.refused),
+        "truncated": encoded.truncated,
         "seconds": seconds,
         "rows_per_second": encoded.rows / seconds if seconds else None,
     }

@@ -1,12 +1,10 @@
 """The settings of a frozen encoder, read from its YAML file; read without PyTorch."""
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from frozenalign.configuration.registrations import encoders
-from frozenalign.configuration.runs import settings_file
 from frozenalign.configuration.schemas import read_schema, validated
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
@@ -44,15 +42,6 @@ class EncoderSettings:
     def encodes(self, modality: str) -> bool:
         """Return whether the encoder has a tower for a modality, image or text."""
         return self.modality in (modality, BOTH)
-
-
-def checked_encoder(name: str, modality: str, folders: Sequence[Path]) -> tuple[Path, EncoderSettings]:
-    """Return the file and the settings of an encoder of a modality, from the first `config` folder that has it."""
-    path = settings_file("encoders", name, folders)
-    settings = load_encoder(path)
-    if not settings.encodes(modality):
-        raise UserError(f"{path} is an encoder of {settings.modality}s: name one of {modality}s, or of both")
-    return path, settings
 
 
 def load_encoder(path: Path) -> EncoderSettings:

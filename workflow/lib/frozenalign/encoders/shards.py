@@ -17,6 +17,7 @@ from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, read_json, text_hash, write_bytes, write_json
 
 SHARD_ROWS = 4096
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
 FORMAT = 1
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozenalign.data.captions.registry import CaptionedPictures
-from frozenalign.encoders.batches import DTYPES, OpenedEncoder, by_length
+from frozenalign.data.captions.pairs import CaptionedPictures
+from frozenalign.encoders.batches import OpenedEncoder, by_length
 from frozenalign.encoders.progress import Progress
-from frozenalign.encoders.shards import ShardRecord, texts_hash
+from frozenalign.encoders.shards import DTYPES, ShardRecord, texts_hash
 from frozenalign.system.errors import quoted
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from frozenalign.data.captions.registry import CaptionedPictures
+from frozenalign.data.captions.pairs import CaptionedPictures
 from frozenalign.data.made_files import ROW_FILES
 from frozenalign.encoders.merging import Encoded, write_rows
 from frozenalign.encoders.places import ENCODED, ENCODING

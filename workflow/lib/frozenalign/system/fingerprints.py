@@ -49,23 +49,6 @@ def content_rows(paths: Iterable[str | Path], root: Path | None = None, known: P
     ]
 
 
-def listing_hash(folder: Path) -> str:
-    """Return one SHA-256 of the names, sizes and times of all files below a folder, none of which is read.
-
-    A missing folder counts as empty.
-    """
-    found, waiting = [], [str(folder)]
-    while waiting:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir():
-                    waiting.append(entry.path)
-                else:
-                    status = entry.stat()
-                    found.append((entry.path, status.st_size, status.st_mtime_ns))
-    return fingerprint(sorted((os.path.relpath(path, folder), *stamp) for path, *stamp in found))
-
-
 def file_stamp(status: os.stat_result) -> tuple[int, ...]:
     """Return size, times and inode of a file: at least one changes when it is rewritten, copied or replaced."""
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
