@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sorted((ROOT / "workflow" / "scripts").glob("[!_]*.py"))}
 MISTAKES = {
     "baselines": "--baselines ridge --data-dir absent --split-dir absent --output-dir out",
+    "check_encoder": "--encoder absent.yaml",
     "curves": "--runs absent",
     "demo_data": "--images 1 --output-dir out",
     "encode_images": "--encoder absent.yaml --captions absent.json --pictures absent --output-dir out",
