@@ -1,4 +1,4 @@
-"""The registered heads, losses and baselines with their parameters and descriptions, read from the source files.
+"""The registered heads, losses, baselines and encoders with their parameters and descriptions, read from the sources.
 
 Importing the sources would import torch: seconds, where the check of a configuration takes milliseconds.
 """
@@ -38,6 +38,11 @@ def losses() -> dict[str, Registration]:
 def baselines() -> dict[str, Registration]:
     """Return the registered baselines by name."""
     return _of_wing("closed_forms", "register_baseline")
+
+
+def encoders() -> dict[str, Registration]:
+    """Return the registered encoders by the name of their library."""
+    return _of_wing("encoders", "register_encoder")
 
 
 def caption_formats() -> dict[str, Registration]:
