@@ -52,6 +52,7 @@ wildcard_constraints:
 
 
 include: "workflow/rules/data.smk"
+include: "workflow/rules/read.smk"
 include: "workflow/rules/split.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"

@@ -2,6 +2,9 @@
 
 import functools
 
+from frozenalign.data.formats.given_sets import given_dir, sets_to_read
+from frozenalign.data.formats.opening import open_source
+from frozenalign.data.formats.reading_record import refuse_foreign as refuse_foreign_embeddings
 from frozenalign.data.given_files import (
     PAIRS,
     given_path,
@@ -29,8 +32,23 @@ def is_made(path):
 def made_files():
     """Return the embedding and metadata files of the run's data set that a rule makes, or none."""
     name = config["dataset"]
-    asked = {key for key, value in config["datasets"][name].items() if value}
-    return set_files(name, "train2017") if asked & MADE_FOR else []
+    if read := sources_to_read(name):
+        return [path for prefix in read for path in set_files(name, prefix)]
+    return set_files(name, "train2017") if is_asked_for(name) else []
+
+
+def is_asked_for(dataset):
+    """Return whether a key of a data set asks a rule to make its embeddings."""
+    return any(config["datasets"][dataset].get(key) for key in MADE_FOR)
+
+
+@functools.cache
+def sources_to_read(dataset):
+    """Return the sources of each set that is not in the default form, by prefix; none of what a rule makes."""
+    if is_asked_for(dataset):
+        return {}
+    with told_by_snakemake():
+        return sets_to_read(config["datasets"][dataset])
 
 
 def generated():
@@ -41,7 +59,7 @@ def generated():
 def refuse_missing_files():
     """Stop if a file of the data set is missing: Snakemake would take old results for results of it."""
     name = config["dataset"]
-    keys = dict.fromkeys(set_files(name, "train2017"), "dir")
+    keys = {path: "dir" for path in set_files(name, "train2017") if path not in made_files()}
     if assignments := config["datasets"][name]["split"].get("assignments"):
         keys[assignments] = "split.assignments"
     with told_by_snakemake():
@@ -59,6 +77,15 @@ def refuse_foreign_demo_data():
         refuse_foreign(config["datasets"][config["dataset"]]["dir"], remedy, KNOWN_HASHES)
 
 
+def refuse_foreign_read():
+    """Stop before Snakemake deletes a user's files, which it takes for outputs of rule read_embeddings."""
+    folder = Path(embeddings_dir(config["dataset"]))
+    with told_by_snakemake():
+        refuse_foreign_embeddings(
+            folder, "move it away, and name it as `images`, `texts` or `metadata`, or its folder as `dir`"
+        )
+
+
 def given(dataset, path, name=None):
     """Return a link to a user's file, which stays the same input when the folder of the file moves.
 
@@ -67,15 +94,16 @@ def given(dataset, path, name=None):
     return local(ancient(link_to(path, GIVEN / dataset / (name or os.path.basename(path)))))
 
 
-def witness(result, key, relevant):
+def witness(result, key, relevant, present_of=None):
     """Return an input that holds the hashes of a user's files, new if `result` was made from other files.
 
     It triggers a rerun with any `--rerun-triggers`; a user's files, which are ancient, do not.
-    key: where the JSON file `result` notes the hashes of its inputs. relevant: selects its inputs by name.
+    key: where the JSON file `result` notes the hashes of its inputs. relevant: selects its inputs by name. present_of:
+    gives the hashes of the files by name, `present_files` if none is given.
     """
 
     def found(wildcards):
-        present = present_files(wildcards.dataset)
+        present = (present_of or present_files)(wildcards.dataset)
         read = {name: sha256 for name, sha256 in present.items() if relevant(name)}
         stale = made_from_others(result.format(**wildcards), key, read)
         # In a folder of its own: Snakemake lists a folder once, perhaps before this file is written.
@@ -105,6 +133,43 @@ def present_files(dataset):
     return present_hashes(users, KNOWN_HASHES) | {PAIRS: pairs_of(dataset)}
 
 
+@functools.cache
+def present_sources(dataset):
+    """Return the SHA-256 of the files that read_embeddings reads, by set, part and name."""
+    read = {prefix: sources.hashes(KNOWN_HASHES) for prefix, sources in sources_to_read(dataset).items()}
+    return {f"{prefix}/{name}": sha256 for prefix, files in read.items() for name, sha256 in files.items()}
+
+
+def source_files(wildcards):
+    """Return the files that read_embeddings reads, as a rule takes them."""
+    return [
+        given(wildcards.dataset, str(path), f"{prefix}/{part}/{path.name}")
+        for prefix, sources in sources_to_read(wildcards.dataset).items()
+        for part, source in sources.parts
+        for path in source.files
+    ]
+
+
+def source_content(wildcards):
+    """Return `name hash` of each file that read_embeddings reads, and what is taken of it."""
+    hashes = [f"{name} {sha256[:12]}" for name, sha256 in present_sources(wildcards.dataset).items()]
+    read = sources_to_read(wildcards.dataset)
+    names = [
+        f"{prefix}/{part}::{source.name}" for prefix, all in read.items() for part, source in all.parts if source.name
+    ]
+    return hashes + names
+
+
+def source_arguments(wildcards, input):
+    """Return the command-line arguments that name the sources of read_embeddings."""
+    options = {"train2017": "--", "val2017": "--extra-"}
+    return [
+        f"{options[prefix]}{part}={source.given}"
+        for prefix, sources in sources_to_read(wildcards.dataset).items()
+        for part, source in sources.parts
+    ]
+
+
 def pairs(wildcards):
     """Return a hash of the image ids in a user's metadata, None for metadata that a rule makes."""
     return pairs_of(wildcards.dataset)
@@ -128,8 +193,8 @@ def data_files(wildcards):
 
 def extra_files(wildcards):
     """Return the files of the extra evaluation set, or none."""
-    found = set_files(wildcards.dataset, "val2017")
-    return inputs_of(wildcards.dataset, "val2017") if os.path.exists(found[0]) else []
+    found = set_files(wildcards.dataset, "val2017")[0]
+    return inputs_of(wildcards.dataset, "val2017") if found in made_files() or os.path.exists(found) else []
 
 
 @functools.cache
@@ -141,8 +206,13 @@ def inputs_of(dataset, prefix):
 
 def set_files(dataset, prefix):
     """Return the files of a set by its prefix."""
-    folder = config["datasets"][dataset]["dir"]
+    folder = embeddings_dir(dataset)
     return [f"{folder}/{prefix}_{end}" for end in ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")]
+
+
+def embeddings_dir(dataset):
+    """Return the folder of a data set's embeddings in the default form."""
+    return f"results/{dataset}/embeddings" if sources_to_read(dataset) else config["datasets"][dataset]["dir"]
 
 
 def data_dir(wildcards, input):
@@ -152,6 +222,8 @@ def data_dir(wildcards, input):
 
 def data_mb(wildcards):
     """Return the size of a data set's embeddings in MB, zero before they are made."""
+    if read := opened_sources(wildcards.dataset):
+        return sum(rows.bytes for rows in read) // 10**6
     return sum(os.path.getsize(path) for path in embedding_files(wildcards) if os.path.exists(path)) // 10**6
 
 
@@ -162,8 +234,18 @@ def held_mb(wildcards):
 
 
 @functools.cache
+def opened_sources(dataset):
+    """Return what the headers say of the image and text embeddings that read_embeddings reads, or nothing."""
+    read = sources_to_read(dataset).get("train2017")
+    with told_by_snakemake():
+        return [open_source(read.images), open_source(read.texts)] if read else []
+
+
+@functools.cache
 def embedding_widths(dataset):
     """Return the widths of the images and the texts of a data set, zeros before they are made."""
+    if read := opened_sources(dataset):
+        return [rows.width for rows in read]
     return [matrix_width(path) or 0 for path in set_files(dataset, "train2017")[:2]]
 
 

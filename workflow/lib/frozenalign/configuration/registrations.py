@@ -1,4 +1,4 @@
-"""The registered heads, losses and baselines with their parameters and descriptions, read from the source files.
+"""What is registered (heads, losses, baselines, file formats), with parameters and descriptions, read from the sources.
 
 Importing the sources would import torch: seconds, where the check of a configuration takes milliseconds.
 """
@@ -40,11 +40,21 @@ def baselines() -> dict[str, Registration]:
     return _of_wing("closed_forms", "register_baseline")
 
 
+def row_formats() -> dict[str, Registration]:
+    """Return the registered formats of embedding files by suffix."""
+    return _of_wing("data/formats", "register_row_format")
+
+
+def table_formats() -> dict[str, Registration]:
+    """Return the registered formats of metadata by suffix."""
+    return _of_wing("data/formats", "register_table_format")
+
+
 @functools.cache
 def _of_wing(wing: str, decorator: str) -> dict[str, Registration]:
-    found = {}
+    found, package = {}, ".".join((LIBRARY.name, *Path(wing).parts))
     for path in sorted((LIBRARY / wing).glob("*.py")):
-        found |= read_registrations(path, decorator, f"{LIBRARY.name}.{wing}.{path.stem}")
+        found |= read_registrations(path, decorator, f"{package}.{path.stem}")
     return found
 
 

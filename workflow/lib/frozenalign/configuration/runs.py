@@ -35,12 +35,32 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: datasets.{run['dataset']}.split: give `counts` or `assignments`, not both")
     if (total := sum(split["fractions"].values())) > 1 + 1e-9:
         raise UserError(f"{where}: datasets.{run['dataset']}.split.fractions: they add up to {total:g}; at most 1")
-    for data_set in run["datasets"].values():
+    for name, data_set in run["datasets"].items():
+        _find_folder(name, data_set, where)
         for section, key in ((data_set, "dir"), (data_set["split"], "assignments")):
             if key in section:
                 # Snakemake does not find `data//demo/`.
                 section[key] = str(Path(section[key]))
     return run
+
+
+def _find_folder(name: str, data_set: dict[str, Any], where: str) -> None:
+    """Set `dir` of a data set that names its files instead; both, or neither, are refused."""
+    if not data_set.get("images"):
+        for key in ("texts", "metadata"):
+            if key in data_set:
+                raise UserError(
+                    f"{where}: datasets.{name}: `{key}` is given without `images`: name the image embeddings"
+                )
+        if "dir" not in data_set:
+            raise UserError(
+                f"{where}: datasets.{name}: `dir` is missing: give a folder, or the files as `images` and `texts`"
+            )
+        return
+    for key in ("dir", "generate"):
+        if data_set.get(key):
+            raise UserError(f"{where}: datasets.{name}: give `{key}` or `images`, not both")
+    data_set["dir"] = f"results/{name}/embeddings"
 
 
 def _refuse_names(run: Mapping[str, Any], where: str) -> None:
