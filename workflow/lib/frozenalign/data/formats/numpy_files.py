@@ -1,11 +1,11 @@
 """NumPy's .npy and .npz, read in chunks without loading a whole array; pickled objects are refused."""
 
 import functools
-import io
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from frozenalign.data.formats.stored_rows import (
     matrix_shape,
     number_format,
     rows_at_once,
+    standing_at,
     stream_chunks,
 )
 from frozenalign.system.errors import UserError
@@ -42,11 +43,9 @@ def read_npy(path: Path, name: str | None) -> StoredRows:
         raise UserError(f"{path} holds one array, which has no name: leave out `::{name}`")
     opened = functools.partial(path.open, "rb")
     array = _header(opened)
-    rows = _rows(path, str(path), array, opened)
+    rows = _rows(path, str(path), array, functools.partial(standing_at, path, array.offset))
     if array.in_columns and len(array.shape) > 1:
-        return StoredRows(
-            path, rows.rows, rows.width, rows.number, lambda: _column_chunks(path, rows), None, rows.notes
-        )
+        return replace(rows, chunks=lambda: _column_chunks(path, rows))
     return rows
 
 
@@ -61,18 +60,15 @@ def read_npz(path: Path, name: str | None) -> StoredRows:
     if arrays[taken].in_columns and len(arrays[taken].shape) > 1:
         raise UserError(f"{where} is stored column after column: save np.ascontiguousarray(array)")
     ids = id_name([member for member in members if len(arrays[member].shape) == 1])
-    rows = _rows(path, where, arrays[taken], functools.partial(_member, path, taken))
-    return StoredRows(
-        path, rows.rows, rows.width, rows.number, rows.chunks, ids and (lambda: _npz_ids(path, ids)), rows.notes
-    )
+    rows = _rows(path, where, arrays[taken], functools.partial(_member, path, taken, arrays[taken].offset))
+    return replace(rows, ids=functools.partial(_npz_ids, path, ids)) if ids else rows
 
 
-def _rows(path: Path, where: str, array: _Array, opened: Callable[[], io.BufferedIOBase]) -> StoredRows:
+def _rows(path: Path, where: str, array: _Array, opened: Callable[[], BinaryIO]) -> StoredRows:
     number = number_format(array.dtype, where)
     rows, width, notes = matrix_shape(array.shape, where)
-    return StoredRows(
-        path, rows, width, number, lambda: stream_chunks(opened, array.offset, (rows, width), array.dtype), None, notes
-    )
+    chunks = functools.partial(stream_chunks, opened, (rows, width), array.dtype)
+    return StoredRows(path, rows, width, number, chunks, None, notes)
 
 
 def _column_chunks(path: Path, rows: StoredRows) -> Iterator[np.ndarray]:
@@ -83,7 +79,7 @@ def _column_chunks(path: Path, rows: StoredRows) -> Iterator[np.ndarray]:
         yield as_stored(matrix[start : start + step])
 
 
-def _header(opened: Callable[[], io.BufferedIOBase]) -> _Array:
+def _header(opened: Callable[[], BinaryIO]) -> _Array:
     with opened() as stream:
         version = np.lib.format.read_magic(stream)
         if version not in HEADERS:
@@ -91,12 +87,12 @@ def _header(opened: Callable[[], io.BufferedIOBase]) -> _Array:
         return _Array(*HEADERS[version](stream), stream.tell())
 
 
-def _member(path: Path, name: str) -> io.BufferedIOBase:
-    """Open an array of an archive; closing it closes the archive."""
-    archive = zipfile.ZipFile(path)
-    stream = archive.open(f"{name}.npy")
-    # ZipExtFile keeps the archive's file open until it is closed itself.
-    archive.close()
+def _member(path: Path, name: str, offset: int = 0) -> BinaryIO:
+    """Open an array of an archive and read to byte `offset`: after a jump, its checksum would not be compared."""
+    with zipfile.ZipFile(path) as archive:
+        # It stays open when the archive is closed.
+        stream = archive.open(f"{name}.npy")
+    stream.read(offset)
     return stream
 
 

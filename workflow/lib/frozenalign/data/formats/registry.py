@@ -1,9 +1,9 @@
 """The formats of embedding files and of metadata, by the suffix of a file's name.
 
 A reader of rows is a function `(path, name) -> StoredRows`; `name` is the array, column or data set that the
-configuration names, or None. A reader of metadata is a function `(path, limit) -> columns`, lists of one length by name,
-of a file whose text has at most `limit` bytes. Neither runs anything that a file holds, and only its own call imports a
-library that the base installation lacks.
+configuration names, or None. A reader of metadata is a function `(path, limit) -> columns`, lists of one length by
+name, of a file whose text has at most `limit` bytes. Neither runs anything that a file holds, and only its own call
+imports a library that the base installation lacks.
 """
 
 import importlib

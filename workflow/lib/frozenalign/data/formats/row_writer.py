@@ -16,7 +16,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.serialization import skip_data
 
-from frozenalign.data.archives import record_start
+from frozenalign.data.archive_records import record_start
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 IDENTITY = "/.data/serialization_id"

@@ -1,9 +1,10 @@
 """The rows of an embedding file in any form: what its header says, and its numbers in chunks; without PyTorch."""
 
-import io
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -68,23 +69,33 @@ def matrix_shape(shape: Sequence[int], where: str) -> tuple[int, int, tuple[str,
 
 
 def stream_chunks(
-    opened: Callable[[], io.BufferedIOBase], offset: int, shape: tuple[int, int], dtype: np.dtype
+    opened: Callable[[], BinaryIO], shape: tuple[int, int], dtype: np.dtype, checksum: int = 0
 ) -> Iterator[np.ndarray]:
-    """Yield the rows of a C-ordered matrix that begins at byte `offset` of a stream, about CHUNK_BYTES at a time.
+    """Yield the rows of a C-ordered matrix, about CHUNK_BYTES at a time, in little-endian order.
 
-    opened: opens the stream. Numbers of the other byte order are converted.
+    opened: opens a stream that stands where the matrix begins. checksum: CRC-32 of its bytes, 0 if there is none.
     """
     rows, width = shape
     step = rows_at_once(width, dtype)
+    found = 0
     with opened() as stream:
-        stream.seek(offset)
         for start in range(0, rows, step):
             count = min(step, rows - start)
             wanted = count * width * dtype.itemsize
             content = stream.read(wanted)
             if len(content) < wanted:
                 raise EOFError(f"it ends before row {start + count}")
+            found = zlib.crc32(content, found) if checksum else 0
             yield as_stored(np.frombuffer(content, dtype=dtype).reshape(count, width))
+    if found != checksum:
+        raise ValueError("its bytes do not match their checksum")
+
+
+def standing_at(path: Path, offset: int) -> BinaryIO:
+    """Open a file that stands at byte `offset`."""
+    stream = path.open("rb")
+    stream.seek(offset)
+    return stream
 
 
 def rows_at_once(width: int, dtype: np.dtype) -> int:
