@@ -1,6 +1,7 @@
 """One set of pairs written in every form that is read, as people and other programs write it."""
 
 import csv
+import itertools
 import json
 import struct
 from collections.abc import Callable
@@ -29,7 +30,7 @@ class Pairs:
     def shards(self) -> list["Pairs"]:
         """Return the pairs in twelve parts, which are not equally long."""
         bounds = [0, *(len(self.ids) * (part + 1) // (SHARDS + 1) for part in range(SHARDS - 1)), len(self.ids)]
-        parts = [slice(*bound) for bound in zip(bounds[:-1], bounds[1:], strict=True)]
+        parts = [slice(*bound) for bound in itertools.pairwise(bounds)]
         return [Pairs(self.images[part], self.texts[part], self.ids[part], self.captions[part]) for part in parts]
 
     @property
@@ -394,6 +395,8 @@ def json_lines(folder, pairs):
 
 @form
 def json_of_a_list(folder, pairs):
-    rows = [{"image_id": str(image_id), "caption": text} for image_id, text in zip(pairs.ids, pairs.captions, strict=True)]
+    rows = [
+        {"image_id": str(image_id), "caption": text} for image_id, text in zip(pairs.ids, pairs.captions, strict=True)
+    ]
     (folder / "rows.json").write_text(json.dumps(rows))
     return both(folder, pairs, ".npy", np.save)._replace(metadata="rows.json")

@@ -22,6 +22,8 @@ from frozenalign.configuration.studies import load_study
 from frozenalign.configuration.variants import changes_from
 from frozenalign.configuration.yaml_text import plain_value, read_yaml
 from frozenalign.data.embeddings import EmbeddingFiles, check_set, read_metadata
+from frozenalign.data.formats.opening import open_source
+from frozenalign.data.formats.sources import find_source
 from frozenalign.data.rows import open_rows
 from frozenalign.data.splits import SplitIndex, split_by_assignments
 from frozenalign.data.tensor_header import matrix_width
@@ -104,6 +106,7 @@ TAGS = [
 TENSORS = {
     "embeddings": open_rows,
     "their header": matrix_width,
+    "embeddings in another form": lambda path: open_source(find_source(str(path), "images")),
     "a head": load_heads,
     "a checkpoint": read_checkpoint,
     "a training's state": lambda path: Checkpoint(path, "fingerprint").read_into(SimpleNamespace()),

@@ -40,7 +40,7 @@ def find_source(given: str, part: str) -> Source:
 
 def formats_of(part: str) -> Collection[str]:
     """Return the suffixes of the files that hold a part."""
-    return TABLE_FORMATS if part == "metadata" else ROW_FORMATS
+    return (TABLE_FORMATS if part == "metadata" else ROW_FORMATS).find().keys()
 
 
 def _files(path: Path, part: str) -> list[Path]:
