@@ -66,6 +66,8 @@ def _rows(path: Path, name: str | None, opened: Callable[[], _Table]) -> StoredR
     taken = chosen(dict.fromkeys(lists, (table.rows, 0)), name, path, "column")
     where, stored = f"{path}: {taken}", _stored(lists[taken])
     values = stored.value_type
+    if not arrow.types.is_floating(values):
+        raise UserError(f"{where} holds lists of {values}: write float32, float16 or float64")
     number = number_format(np.dtype(values.to_pandas_dtype()), where)
     width = stored.list_size if arrow.types.is_fixed_size_list(stored) else _first_width(table, taken)
     rows, width, notes = matrix_shape((table.rows, width), where)

@@ -49,10 +49,18 @@ def pairs_metadata(
         raise UserError(
             f"{where or texts.path} has no image ids: name a file with one `image_id` for each text row as `metadata`"
         )
-    _refuse_other_count(ids, texts, where)
+    listed = {"image ids": ids, "captions": metadata.get("captions"), "caption ids": metadata.get("caption_ids")}
+    for what, values in listed.items():
+        if values is not None and len(values) != texts.rows:
+            raise UserError(
+                f"{texts.path} has {texts.rows} rows but {where or images.path} lists {len(values)} {what}: write one "
+                "for each text row, in their order"
+            )
     if of_texts and coco_ids(of_texts) != coco_ids(ids):
         _refuse_different(ids, of_texts, texts, where)
     metadata["image_ids"] = coco_ids(ids)
+    if isinstance(files := metadata.get("image_files"), dict):
+        metadata["image_files"] = dict(zip(coco_ids(list(files)), files.values(), strict=True))
     unique = metadata.get("unique_image_ids") or own
     if unique and coco_ids(unique) != metadata["image_ids"]:
         metadata["unique_image_ids"] = _unique(coco_ids(unique), metadata["image_ids"], images, where)
@@ -85,7 +93,7 @@ def _default_names(columns: Mapping[str, Any], path: Path) -> dict[str, Any]:
         found["image_ids"] = ids_as_text(_listed(columns[name], f"{path}: {name}"), f"{path}: {name}")
         paths = next((columns[each] for each in PATHS if each in columns), None)
         if paths and "image_files" not in found and all(isinstance(each, str) and each for each in paths):
-            found["image_files"] = dict(zip(coco_ids(found["image_ids"]), paths, strict=True))
+            found["image_files"] = dict(zip(found["image_ids"], paths, strict=True))
     if columns.get("unique_image_ids") is not None:
         where = f"{path}: unique_image_ids"
         found["unique_image_ids"] = ids_as_text(_listed(columns["unique_image_ids"], where), where)
@@ -110,14 +118,6 @@ def _captions(values: list[Any], where: str) -> list[str]:
                 "embedding included"
             )
     return values
-
-
-def _refuse_other_count(ids: Sequence[str], texts: StoredRows, where: Path | None) -> None:
-    if len(ids) != texts.rows:
-        raise UserError(
-            f"{texts.path} has {texts.rows} rows but {where or 'the images file'} lists {len(ids)} image ids: write "
-            "one for each text row, in their order"
-        )
 
 
 def _refuse_different(ids: Sequence[str], others: Sequence[str], texts: StoredRows, where: Path | None) -> None:

@@ -84,8 +84,15 @@ _LITERALS: dict[str, Callable[[Any], Any]] = {
     "EMPTY_LIST": lambda _: [],
     "EMPTY_DICT": lambda _: {},
     "MARK": lambda _: _MARK,
-    "GLOBAL": _Name,
+    "GLOBAL": lambda text: _known(text),
 }
+
+
+def _known(text: str) -> _Name:
+    """Return a name that a description may hold: a function that makes a tensor, a storage or a number format."""
+    if text not in _CALLS and not text.startswith(("torch ", "torch.storage ")):
+        raise ValueError(f"it holds an object of {text}")
+    return _Name(text)
 
 
 def _to_mark(stack: list[Any]) -> list[Any]:
@@ -135,7 +142,7 @@ def _call(stack: list[Any]) -> None:
     """Replace a name and its arguments by what they describe."""
     arguments, name = stack.pop(), stack.pop()
     if not isinstance(name, _Name) or name.text not in _CALLS:
-        raise ValueError(f"it holds an object of {name.text if isinstance(name, _Name) else 'an unknown kind'}")
+        raise ValueError("it holds an object of an unknown kind")
     stack.append(_CALLS[name.text](*arguments))
 
 

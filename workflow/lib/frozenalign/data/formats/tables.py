@@ -29,7 +29,7 @@ def read_json_columns(path: Path, limit: int) -> dict[str, Any]:
 def read_json_lines(path: Path, limit: int) -> dict[str, Any]:
     """One JSON object a line, one line a pair."""
     rows = []
-    for number, line in enumerate(read_text(path, limit, REMEDY).splitlines(), start=1):
+    for number, line in enumerate(read_text(path, limit, REMEDY).split("\n"), start=1):
         if not line.strip():
             continue
         try:

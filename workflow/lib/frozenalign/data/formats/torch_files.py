@@ -4,7 +4,7 @@ import functools
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from frozenalign.data.archive_records import ArchiveKind, checked_records, recor
 from frozenalign.data.formats.registry import register_row_format
 from frozenalign.data.formats.saved_tensors import SavedTensor, described
 from frozenalign.data.formats.stored_rows import (
+    CHUNK_BYTES,
     STORED,
     StoredRows,
     chosen,
@@ -30,9 +31,17 @@ KIND = ArchiveKind(
     verified=False,
     missing="check the configuration, or write the embeddings there",
     foreign="holds Python objects or is damaged",
-    otherwise="save one plain tensor with torch.save",
+    otherwise="save one plain tensor, as `torch.save(torch.as_tensor(rows), path)` does",
 )
 INTEGERS = np.dtype("<i8")
+
+
+class _Place(NamedTuple):
+    """Where a tensor lies: its first byte, and its checksum, or the record of which it is a part without one."""
+
+    start: int
+    checksum: int
+    part_of: zipfile.ZipInfo | None
 
 
 @register_row_format(".pth")
@@ -84,23 +93,18 @@ def _ids(path: Path, name: str, value: Any, records: Mapping[str, zipfile.ZipInf
     if isinstance(value, SavedTensor):
         if value.number != "int64":
             raise UserError(f"{where} holds {value.number}: save ids as whole numbers (int64) or text")
-        start, checksum = _place(path, where, value, INTEGERS, records)
-        opened = functools.partial(standing_at, path, start)
-        value = [
-            each
-            for chunk in stream_chunks(opened, (value.size[0], 1), INTEGERS, checksum)
-            for each in chunk[:, 0].tolist()
-        ]
+        place = _place(path, where, value, INTEGERS, records)
+        chunks = _chunks(path, [place], (value.size[0], 1), INTEGERS)
+        value = [each for chunk in chunks for each in chunk[:, 0].tolist()]
     return ids_as_text(value, where)
 
 
 def _matrix(path: Path, where: str, tensor: SavedTensor, records: Mapping[str, zipfile.ZipInfo]) -> StoredRows:
     dtype = _dtype(where, tensor)
     rows, width, notes = matrix_shape(tensor.size, where)
-    start, checksum = _place(path, where, tensor, dtype, records)
-    opened = functools.partial(standing_at, path, start)
-    chunks = functools.partial(stream_chunks, opened, (rows, width), dtype, checksum)
-    return StoredRows(path, rows, width, tensor.number, chunks, None, (*notes, *_notes(where, tensor, checksum)))
+    place = _place(path, where, tensor, dtype, records)
+    chunks = functools.partial(_chunks, path, [place], (rows, width), dtype)
+    return StoredRows(path, rows, width, tensor.number, chunks, None, (*notes, *_notes(where, tensor)))
 
 
 def _stacked(path: Path, tensors: list[Any], records: Mapping[str, zipfile.ZipInfo]) -> StoredRows:
@@ -118,21 +122,29 @@ def _stacked(path: Path, tensors: list[Any], records: Mapping[str, zipfile.ZipIn
             )
     dtype = _dtype(str(path), first)
     rows, width, _ = matrix_shape((len(tensors), first.size[-1]), str(path))
-    places = (_place(path, f"{path}: tensor {number}", each, dtype, records) for number, each in enumerate(tensors))
+    places = [_place(path, f"{path}: tensor {number}", each, dtype, records) for number, each in enumerate(tensors)]
+    chunks = functools.partial(_chunks, path, places, (1, width), dtype)
     note = f"{path} holds a list of {rows} tensors: taken as rows"
-    chunks = functools.partial(_row_chunks, path, list(places), width, dtype)
-    return StoredRows(path, rows, width, first.number, chunks, None, (note, *_notes(str(path), first, 1)))
+    return StoredRows(path, rows, width, first.number, chunks, None, (note, *_notes(str(path), first)))
 
 
-def _row_chunks(path: Path, places: list[tuple[int, int]], width: int, dtype: np.dtype) -> Iterator[np.ndarray]:
-    """Yield rows that lie at different places of a file, given the byte and the checksum of each."""
-    step = rows_at_once(width, dtype)
+def _chunks(path: Path, places: list[_Place], shape: tuple[int, int], dtype: np.dtype) -> Iterator[np.ndarray]:
+    """Yield the rows of matrices of one shape; single ones are put together into chunks."""
+    _compare_checksums(path, {place.part_of.filename: place.part_of for place in places if place.part_of})
+    step = rows_at_once(shape[1], dtype)
     for first in range(0, len(places), step):
-        opened = (
-            (functools.partial(standing_at, path, start), checksum) for start, checksum in places[first : first + step]
-        )
-        rows = [chunk for stream, checksum in opened for chunk in stream_chunks(stream, (1, width), dtype, checksum)]
-        yield np.concatenate(rows)
+        some = places[first : first + step]
+        chunks = (stream_chunks(functools.partial(standing_at, path, at), shape, dtype, check) for at, check, _ in some)
+        yield from ([np.concatenate([row for rows in chunks for row in rows])] if len(some) > 1 else next(chunks))
+
+
+def _compare_checksums(path: Path, records: Mapping[str, zipfile.ZipInfo]) -> None:
+    """Read storages of which parts are taken; the archive compares them with their checksums."""
+    with zipfile.ZipFile(path) as archive:
+        for record in records.values():
+            with archive.open(record) as stream:
+                while record.CRC and stream.read(CHUNK_BYTES):
+                    pass
 
 
 def _dtype(where: str, tensor: SavedTensor) -> np.dtype:
@@ -148,17 +160,17 @@ def _dtype(where: str, tensor: SavedTensor) -> np.dtype:
 
 def _place(
     path: Path, where: str, tensor: SavedTensor, dtype: np.dtype, records: Mapping[str, zipfile.ZipInfo]
-) -> tuple[int, int]:
-    """Return the byte at which a tensor begins, and its checksum: 0 for a part of a storage, which has none."""
+) -> _Place:
     record = records[tensor.record.removeprefix("/")]
     count = int(np.prod([int(size) for size in tensor.size], dtype=object))
     begin, end = tensor.offset * dtype.itemsize, (tensor.offset + count) * dtype.itemsize
     if begin < 0 or count < 0 or end > record.file_size:
         raise UserError(f"{where} {KIND.foreign}: it claims more numbers than there are; {KIND.otherwise}")
-    return record_start(path, record) + begin, record.CRC if end - begin == record.file_size else 0
+    start = record_start(path, record) + begin
+    return _Place(start, record.CRC, None) if end - begin == record.file_size else _Place(start, 0, record)
 
 
-def _notes(where: str, tensor: SavedTensor, checksum: int) -> tuple[str, ...]:
+def _notes(where: str, tensor: SavedTensor) -> tuple[str, ...]:
     """Return what is said of a tensor that is taken though it is not a plain one on the CPU."""
     device = (f"was saved on {tensor.location}",) if tensor.location != "cpu" else ()
     return tuple(f"{where} {what}: its values are taken" for what in (*tensor.notes, *device))
