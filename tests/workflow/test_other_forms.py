@@ -63,7 +63,7 @@ def write_pairs(path: Path, ids: list[int]) -> None:
 
 
 def numbers(project: Project, dataset: str) -> dict:
-    """Return what metrics.json says of the test set, without the data set's name and the hash of a model that holds it."""
+    """Return what metrics.json says of the test set, without the name of the data set and what depends on it."""
     content = json.loads(project.read(METRICS.format(dataset)))
     return {name: value for name, value in content.items() if name not in ("dataset", "inputs", "extra", "models")}
 

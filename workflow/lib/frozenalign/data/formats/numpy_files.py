@@ -18,9 +18,9 @@ from frozenalign.data.formats.stored_rows import (
     ids_as_text,
     matrix_shape,
     number_format,
+    opened_chunks,
     rows_at_once,
     standing_at,
-    stream_chunks,
 )
 from frozenalign.system.errors import UserError
 
@@ -67,7 +67,7 @@ def read_npz(path: Path, name: str | None) -> StoredRows:
 def _rows(path: Path, where: str, array: _Array, opened: Callable[[], BinaryIO]) -> StoredRows:
     number = number_format(array.dtype, where)
     rows, width, notes = matrix_shape(array.shape, where)
-    chunks = functools.partial(stream_chunks, opened, (rows, width), array.dtype)
+    chunks = functools.partial(opened_chunks, opened, (rows, width), array.dtype)
     return StoredRows(path, rows, width, number, chunks, None, notes)
 
 

@@ -16,8 +16,8 @@ from frozenalign.data.formats.stored_rows import (
     id_name,
     ids_as_text,
     matrix_shape,
+    opened_chunks,
     standing_at,
-    stream_chunks,
 )
 from frozenalign.system.errors import UserError
 
@@ -38,7 +38,7 @@ def read_safetensors(path: Path, name: str | None) -> StoredRows:
     rows, width, notes = matrix_shape(tensors[taken]["shape"], where)
     dtype = STORED[NUMBERS[kind]]
     opened = _opened(path, start, tensors[taken], rows * width * dtype.itemsize)
-    chunks = functools.partial(stream_chunks, opened, (rows, width), dtype)
+    chunks = functools.partial(opened_chunks, opened, (rows, width), dtype)
     ids = id_name([key for key, value in tensors.items() if len(value["shape"]) == 1])
     found = functools.partial(_ids, path, start, ids, tensors[ids]) if ids else None
     return StoredRows(path, rows, width, NUMBERS[kind], chunks, found, notes)
@@ -68,5 +68,5 @@ def _ids(path: Path, start: int, name: str, tensor: dict[str, Any]) -> list[str]
         raise UserError(f"{path}: {name} holds {tensor['dtype']}: save ids as whole numbers, in I64 or I32")
     rows = tensor["shape"][0]
     opened = _opened(path, start, tensor, rows * dtype.itemsize)
-    values = [each for chunk in stream_chunks(opened, (rows, 1), dtype) for each in chunk[:, 0].tolist()]
+    values = [each for chunk in opened_chunks(opened, (rows, 1), dtype) for each in chunk[:, 0].tolist()]
     return ids_as_text(values, f"{path}: {name}")

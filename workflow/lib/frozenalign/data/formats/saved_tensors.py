@@ -135,7 +135,7 @@ def _store(stack: list[Any]) -> None:
     if kind != "storage":
         raise ValueError(f"it refers to a {kind}")
     number = name.text.rpartition(" ")[2].removesuffix("Storage")
-    stack.append(_Storage(TYPES.get(number, number.lower()), f"/data/{key}", location))
+    stack.append(_Storage(TYPES.get(number, number.lower()), f"data/{key}", location))
 
 
 def _call(stack: list[Any]) -> None:

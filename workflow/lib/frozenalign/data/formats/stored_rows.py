@@ -68,25 +68,30 @@ def matrix_shape(shape: Sequence[int], where: str) -> tuple[int, int, tuple[str,
     return int(shape[0]), int(shape[1]), notes
 
 
-def stream_chunks(
+def opened_chunks(
     opened: Callable[[], BinaryIO], shape: tuple[int, int], dtype: np.dtype, checksum: int = 0
 ) -> Iterator[np.ndarray]:
-    """Yield the rows of a C-ordered matrix, about CHUNK_BYTES at a time, in little-endian order.
+    """Yield the chunks of `stream_chunks`. opened: opens a stream that stands where the matrix begins."""
+    with opened() as stream:
+        yield from stream_chunks(stream, shape, dtype, checksum)
 
-    opened: opens a stream that stands where the matrix begins. checksum: CRC-32 of its bytes, 0 if there is none.
+
+def stream_chunks(stream: BinaryIO, shape: tuple[int, int], dtype: np.dtype, checksum: int = 0) -> Iterator[np.ndarray]:
+    """Yield the rows of a C-ordered matrix that begins here, about CHUNK_BYTES at a time, in little-endian order.
+
+    checksum: CRC-32 of its bytes, 0 if there is none.
     """
     rows, width = shape
     step = rows_at_once(width, dtype)
     found = 0
-    with opened() as stream:
-        for start in range(0, rows, step):
-            count = min(step, rows - start)
-            wanted = count * width * dtype.itemsize
-            content = stream.read(wanted)
-            if len(content) < wanted:
-                raise EOFError(f"it ends before row {start + count}")
-            found = zlib.crc32(content, found) if checksum else 0
-            yield as_stored(np.frombuffer(content, dtype=dtype).reshape(count, width))
+    for start in range(0, rows, step):
+        count = min(step, rows - start)
+        wanted = count * width * dtype.itemsize
+        content = stream.read(wanted)
+        if len(content) < wanted:
+            raise EOFError(f"it ends before row {start + count}")
+        found = zlib.crc32(content, found) if checksum else 0
+        yield as_stored(np.frombuffer(content, dtype=dtype).reshape(count, width))
     if found != checksum:
         raise ValueError("its bytes do not match their checksum")
 
