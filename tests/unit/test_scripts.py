@@ -23,6 +23,7 @@ MISTAKES = {
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",
     "figures": "--evaluations absent",
+    "read_embeddings": "--images absent.npy --texts absent.npy --output-dir out",
     "report": "--dataset-name demo --data-dir absent --manifest absent.json --runs absent/seed0 --output-dir out",
     "split": '--dataset demo --data-dir absent --counts {"train":1,"val":1,"test":1} --output-dir out',
     "train": "--experiment absent.yaml --data-dir absent --split-dir absent --output-dir out",

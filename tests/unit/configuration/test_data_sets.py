@@ -18,7 +18,7 @@ def test_a_data_set_of_named_files_has_its_default_form_in_the_results():
 @pytest.mark.parametrize(
     ("data_set", "said"),
     [
-        ({}, "here: datasets.mine: `dir` is missing: give a folder, or the files as `images` and `texts`"),
+        ({}, "here: datasets.mine: the key 'dir' is missing: give a folder, or files as `images` and `texts`"),
         ({"dir": "data", "images": "a.npy"}, "here: datasets.mine: give `dir` or `images`, not both"),
         ({"images": "a", "generate": {"images": 10}}, "here: datasets.mine: give `generate` or `images`, not both"),
         ({"dir": "data", "texts": "a.npy"}, "`texts` is given without `images`"),

@@ -54,7 +54,7 @@ def _find_folder(name: str, data_set: dict[str, Any], where: str) -> None:
                 )
         if "dir" not in data_set:
             raise UserError(
-                f"{where}: datasets.{name}: `dir` is missing: give a folder, or the files as `images` and `texts`"
+                f"{where}: datasets.{name}: the key 'dir' is missing: give a folder, or files as `images` and `texts`"
             )
         return
     for key in ("dir", "generate"):
