@@ -141,12 +141,12 @@ def present_sources(dataset):
 
 
 def source_files(wildcards):
-    """Return the files that read_embeddings reads, as a rule takes them."""
+    """Return the files that read_embeddings reads, as a rule takes them; Snakemake would expand braces in their names."""
     return [
-        given(wildcards.dataset, str(path), f"{prefix}/{part}/{path.name}")
+        given(wildcards.dataset, str(path), f"{prefix}/{part}/{number}{path.suffix}")
         for prefix, sources in sources_to_read(wildcards.dataset).items()
         for part, source in sources.parts
-        for path in source.files
+        for number, path in enumerate(source.files)
     ]
 
 

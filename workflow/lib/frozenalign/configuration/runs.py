@@ -57,7 +57,7 @@ def _find_folder(name: str, data_set: dict[str, Any], where: str) -> None:
                 f"{where}: datasets.{name}: the key 'dir' is missing: give a folder, or files as `images` and `texts`"
             )
         return
-    for key in ("dir", "generate"):
+    for key in ("dir", "generate", "encode"):
         if data_set.get(key):
             raise UserError(f"{where}: datasets.{name}: give `{key}` or `images`, not both")
     data_set["dir"] = f"results/{name}/embeddings"

@@ -49,16 +49,11 @@ def pairs_metadata(
         raise UserError(
             f"{where or texts.path} has no image ids: name a file with one `image_id` for each text row as `metadata`"
         )
-    listed = {"image ids": ids, "captions": metadata.get("captions"), "caption ids": metadata.get("caption_ids")}
-    for what, values in listed.items():
-        if values is not None and len(values) != texts.rows:
-            raise UserError(
-                f"{texts.path} has {texts.rows} rows but {where or images.path} lists {len(values)} {what}: write one "
-                "for each text row, in their order"
-            )
-    if of_texts and coco_ids(of_texts) != coco_ids(ids):
-        _refuse_different(ids, of_texts, texts, where)
+    counted = {"image ids": ids, "captions": metadata.get("captions"), "caption ids": metadata.get("caption_ids")}
+    _refuse_other_counts(counted, texts, where or images.path)
     metadata["image_ids"] = coco_ids(ids)
+    if of_texts and coco_ids(of_texts) != metadata["image_ids"]:
+        _refuse_different(ids, of_texts, texts, where)
     if isinstance(files := metadata.get("image_files"), dict):
         metadata["image_files"] = dict(zip(coco_ids(list(files)), files.values(), strict=True))
     unique = metadata.get("unique_image_ids") or own
@@ -118,6 +113,15 @@ def _captions(values: list[Any], where: str) -> list[str]:
                 "embedding included"
             )
     return values
+
+
+def _refuse_other_counts(counted: Mapping[str, Sequence[str] | None], texts: StoredRows, where: Path) -> None:
+    for what, values in counted.items():
+        if values is not None and len(values) != texts.rows:
+            raise UserError(
+                f"{texts.path} has {texts.rows} rows but {where} lists {len(values)} {what}: write one for each text "
+                "row, in their order"
+            )
 
 
 def _refuse_different(ids: Sequence[str], others: Sequence[str], texts: StoredRows, where: Path | None) -> None:
