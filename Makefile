@@ -20,7 +20,7 @@ help:
 	@echo "make lock    write the hashes of the pinned packages after a change in envs/requirements*.txt"
 	@echo "make audit   check the pinned packages for known vulnerabilities"
 	@echo "make image   build envs/frozenalign.sif for snakemake --sdm apptainer"
-	@echo "make clean   empty results/, unless there are embeddings in it"
+	@echo "make clean   empty results/, unless there are embeddings of your own in it"
 
 setup: $(VENV)/installed
 

@@ -106,6 +106,16 @@ def test_what_ends_in_the_middle_leaves_no_part_of_a_file(given):
     check_set(read(given))
 
 
+def test_what_a_killed_reading_left_behind_is_removed(given):
+    """Killed while it wrote the images, it has left its record and a part of them."""
+    out = given.parent / "out"
+    (out / ".unfinished").mkdir(parents=True)
+    (out / ".unfinished" / "train2017_image_embeddings.pt").write_bytes(b"a part")
+    (out / "read_embeddings.json").write_text('{"format": 1, "sources": {}}')
+    check_set(read(given))
+    assert not list(out.glob(".unfinished*"))
+
+
 def test_embeddings_of_ones_own_are_not_replaced(given):
     own = given.parent / "out"
     write_set(own, *related_embeddings(2, 1)[:2], {"image_ids": [1, 2]})
