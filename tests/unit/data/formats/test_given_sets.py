@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from frozenalign.data.formats.given_sets import given_dir, sets_to_read
 from frozenalign.system.errors import UserError
@@ -34,6 +35,25 @@ def test_the_default_form_is_read_by_no_step(tmp_path, there):
 def test_files_of_default_names_in_another_form_are_taken_as_if_named(tmp_path):
     touch(tmp_path, *ARRAYS)
     assert read(tmp_path) == {"train2017": list(ARRAYS)}
+
+
+@pytest.mark.parametrize(
+    ("content", "is_read"),
+    [
+        (torch.zeros(2, 3), False),
+        (torch.nn.Parameter(torch.zeros(2, 3).bfloat16()), False),
+        (torch.zeros(2, 3, dtype=torch.float64), True),
+        (torch.zeros(2, 1, 3), True),
+        ({"rows": torch.zeros(2, 3)}, True),
+        (list(torch.zeros(2, 3)), True),
+        ({"one": torch.zeros(2, 3), "other": torch.zeros(2, 3)}, False),
+        ("text", False),
+    ],
+)
+def test_a_pt_file_of_a_default_name_is_read_if_it_is_odd_and_clear(tmp_path, content, is_read):
+    touch(tmp_path, *DEFAULT)
+    torch.save(content, tmp_path / DEFAULT[1])
+    assert read(tmp_path) == ({"train2017": list(DEFAULT)} if is_read else {})
 
 
 def test_one_part_in_another_form_is_enough(tmp_path):

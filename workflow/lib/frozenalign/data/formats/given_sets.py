@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from frozenalign.data.formats.sources import SEPARATOR, Source, find_source, formats_of
+from frozenalign.data.formats.torch_files import is_odd
 from frozenalign.system.errors import UserError
 from frozenalign.system.fingerprints import remembered_hash
 
@@ -61,9 +62,13 @@ def sets_to_read(data_set: Mapping[str, Any]) -> dict[str, SetSources]:
         return {SETS[0]: SetSources.find(images, texts, metadata)}
     folder = Path(data_set["dir"])
     found = {prefix: paths for prefix in SETS if (paths := _beside(folder, prefix))}
-    if all(path.suffix == DEFAULTS[part] for paths in found.values() for part, path in paths.items()):
+    if not any(_has_another_form(part, path) for paths in found.values() for part, path in paths.items()):
         return {}
     return {prefix: _complete(folder, prefix, paths) for prefix, paths in found.items()}
+
+
+def _has_another_form(part: str, path: Path) -> bool:
+    return path.suffix != DEFAULTS[part] or (path.suffix == ".pt" and is_odd(path))
 
 
 def _beside(folder: Path, prefix: str) -> dict[str, Path]:

@@ -101,6 +101,19 @@ def read_pt(path: Path, name: str | None) -> StoredRows:
     raise UserError(f"{path} holds a {type(content).__name__}: {KIND.otherwise}")
 
 
+def is_odd(path: Path) -> bool:
+    """Return whether a .pt file holds rows that this module reads, but not as the one matrix that later steps read."""
+    try:
+        content = _Archive.opened(path).content()
+        if isinstance(content, SavedTensor) and len(content.size) == 2 and content.number != "float64":
+            return False
+        read_pt(path, None)
+    except Exception:
+        # Damage leads to any error; the split step reports what is wrong with the file.
+        return False
+    return True
+
+
 def _from_dict(archive: _Archive, content: Mapping[Any, Any], name: str | None) -> StoredRows:
     tensors = {key: value for key, value in content.items() if isinstance(key, str) and isinstance(value, SavedTensor)}
     taken = chosen({key: tensor.size for key, tensor in tensors.items()}, name, archive.path, "tensor")
