@@ -100,6 +100,14 @@ def test_texts_and_metadata_of_a_folder_need_no_names_of_their_own(tmp_path):
     assert folders == ["img_emb", "text_emb", "metadata"]
 
 
+@pytest.mark.parametrize("data_set", [{}, {"texts": "rows.npz"}])
+def test_one_file_is_not_images_and_texts_alike(tmp_path, monkeypatch, data_set):
+    monkeypatch.chdir(tmp_path)
+    touch(tmp_path, "rows.npz")
+    with pytest.raises(UserError, match=r"rows\.npz is named for images and texts alike: name other files, or arrays"):
+        sets_to_read({"images": "rows.npz", **data_set})
+
+
 @pytest.mark.parametrize(
     ("data_set", "folder"),
     [

@@ -26,8 +26,10 @@ class SetSources:
     @classmethod
     def find(cls, images: str, texts: str, metadata: str | None) -> "SetSources":
         """Return the sources of what a configuration names, each PATH or PATH::NAME."""
-        found = find_source(metadata, "metadata") if metadata else None
-        return cls(find_source(images, "images"), find_source(texts, "texts"), found)
+        of_images, of_texts = find_source(images, "images"), find_source(texts, "texts")
+        if (of_images.files, of_images.name) == (of_texts.files, of_texts.name):
+            raise UserError(f"{images} is named for images and texts alike: name other files, or arrays, as `texts`")
+        return cls(of_images, of_texts, find_source(metadata, "metadata") if metadata else None)
 
     @property
     def parts(self) -> Iterator[tuple[str, Source]]:
