@@ -20,7 +20,7 @@ help:
 	@echo "make lock    write the hashes of the pinned packages after a change in envs/requirements*.txt"
 	@echo "make audit   check the pinned packages for known vulnerabilities"
 	@echo "make image   build envs/frozenalign.sif for snakemake --sdm apptainer"
-	@echo "make clean   empty results/, unless there are embeddings in it"
+	@echo "make clean   empty results/, unless there are embeddings of your own in it"
 
 setup: $(VENV)/installed
 
@@ -90,6 +90,6 @@ image:
 	apptainer build --force envs/frozenalign.sif envs/apptainer.def
 
 clean:
-	@! find results/ -name '*2017_*' 2> /dev/null | grep . || { echo "error: results/ holds the embeddings above, which no step makes again: move or delete them first" >&2; exit 1; }
+	@! find results/ -name '*2017_*' ! -path '*/.unfinished/*' ! -exec sh -c 'test -e "$$(dirname "$$0")/read_embeddings.json"' {} \; -print 2> /dev/null | grep . || { echo "error: results/ holds the embeddings above, which no step makes again: move or delete them first" >&2; exit 1; }
 	@test ! -L results || { echo "error: results is a link: empty the folder that it points to by hand" >&2; exit 1; }
 	test ! -d results || find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

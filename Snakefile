@@ -20,6 +20,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/given.smk"
+include: "workflow/rules/sources.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/targets.smk"
@@ -55,6 +56,7 @@ wildcard_constraints:
 
 include: "workflow/rules/data.smk"
 include: "workflow/rules/encode.smk"
+include: "workflow/rules/read.smk"
 include: "workflow/rules/split.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ENVS = Path(__file__).parent
 FILES = (
-    *("requirements-pip.txt", "requirements.txt", "requirements-dev.txt"),
+    *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-dev.txt"),
     *("requirements-cluster.txt", "requirements-encode.txt"),
 )
 CONSTRAINTS = "constraints.txt"

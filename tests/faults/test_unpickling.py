@@ -23,6 +23,8 @@ from frozenalign.configuration.variants import changes_from
 from frozenalign.configuration.yaml_text import plain_value, read_yaml
 from frozenalign.data.assignments import Assignments
 from frozenalign.data.embeddings import EmbeddingFiles, check_set, read_metadata
+from frozenalign.data.formats.opening import open_source
+from frozenalign.data.formats.sources import find_source
 from frozenalign.data.rows import open_rows
 from frozenalign.data.splits import SplitIndex
 from frozenalign.data.tensor_header import matrix_width
@@ -105,6 +107,7 @@ TAGS = [
 TENSORS = {
     "embeddings": open_rows,
     "their header": matrix_width,
+    "embeddings in another form": lambda path: open_source(find_source(str(path), "images")),
     "a head": load_heads,
     "a checkpoint": read_checkpoint,
     "a training's state": lambda path: Checkpoint(path, "fingerprint").read_into(SimpleNamespace()),

@@ -8,6 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "workflow" / "lib" / "frozenalign"
+# A wing may have a part of its own folder.
 WINGS = sorted(path.parent.relative_to(LIBRARY).as_posix() for path in LIBRARY.glob("*/**/__init__.py"))
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PATTERNS = ("*.md", "docs/*.md", "config/*.md", "data/*.md", "results/*.md")

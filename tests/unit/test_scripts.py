@@ -27,6 +27,7 @@ MISTAKES = {
     "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",
     "figures": "--evaluations absent",
     "merge_encodings": "--images absent.json --texts absent.json --captions absent.json --pictures a --output-dir out",
+    "read_embeddings": "--images absent.npy --texts absent.npy --output-dir out",
     "report": "--dataset-name demo --data-dir absent --manifest absent.json --runs absent/seed0 --output-dir out",
     "split": '--dataset demo --data-dir absent --counts {"train":1,"val":1,"test":1} --output-dir out',
     "train": "--experiment absent.yaml --data-dir absent --split-dir absent --output-dir out",

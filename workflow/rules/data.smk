@@ -1,6 +1,6 @@
 """Demo pictures with their captions, for data sets that the configuration asks to generate."""
 
-if not made_files():
+if not is_asked_for(config["dataset"]):
     refuse_missing_files()
 
 if encoding():

@@ -30,8 +30,14 @@ def is_made(path):
 def made_files():
     """Return the embedding and metadata files of the run's data set that a rule makes, or none."""
     name = config["dataset"]
-    asked = {key for key, value in config["datasets"][name].items() if value}
-    return set_files(name, "train2017") if asked & MADE_FOR else []
+    if read := sources_to_read(name):
+        return [path for prefix in read for path in set_files(name, prefix)]
+    return set_files(name, "train2017") if is_asked_for(name) else []
+
+
+def is_asked_for(dataset):
+    """Return whether a key of a data set asks a rule to make its embeddings."""
+    return any(config["datasets"][dataset].get(key) for key in MADE_FOR)
 
 
 def drawn_files():
@@ -48,7 +54,7 @@ def generated():
 def refuse_missing_files():
     """Stop if a file of the data set is missing: Snakemake would take old results for results of it."""
     name = config["dataset"]
-    keys = dict.fromkeys(set_files(name, "train2017"), "dir")
+    keys = {path: "dir" for path in set_files(name, "train2017") if path not in made_files()}
     if assignments := config["datasets"][name]["split"].get("assignments"):
         keys[assignments] = "split.assignments"
     with told_by_snakemake():
@@ -64,15 +70,16 @@ def given(dataset, path, name=None):
     return local(ancient(link_to(path, GIVEN / dataset / (name or os.path.basename(path)))))
 
 
-def witness(result, key, relevant):
+def witness(result, key, relevant, present_of=None):
     """Return an input that holds the hashes of a user's files, new if `result` was made from other files.
 
     It triggers a rerun with any `--rerun-triggers`; a user's files, which are ancient, do not.
     key: where the JSON file `result` notes the hashes of its inputs. relevant: selects those of a data set by name.
+    present_of: gives the hashes of the files by name, `present_files` if none is given.
     """
 
     def found(wildcards):
-        present = present_files(wildcards.dataset)
+        present = (present_of or present_files)(wildcards.dataset)
         read = {name: sha256 for name, sha256 in present.items() if relevant(wildcards.dataset, name)}
         stale = made_from_others(result.format(**wildcards), key, read)
         # In a folder of its own: Snakemake lists a folder once, perhaps before this file is written.
@@ -141,8 +148,8 @@ def extra_files(wildcards):
     """Return the files of the extra evaluation set, or none."""
     if "val2017" in split_sets(wildcards.dataset):
         return []
-    found = set_files(wildcards.dataset, "val2017")
-    return inputs_of(wildcards.dataset, "val2017") if os.path.exists(found[0]) else []
+    found = set_files(wildcards.dataset, "val2017")[0]
+    return inputs_of(wildcards.dataset, "val2017") if found in made_files() or os.path.exists(found) else []
 
 
 @functools.cache
@@ -154,8 +161,13 @@ def inputs_of(dataset, prefix):
 
 def set_files(dataset, prefix):
     """Return the files of a set by its prefix."""
-    folder = config["datasets"][dataset]["dir"]
+    folder = embeddings_dir(dataset)
     return [f"{folder}/{prefix}_{end}" for end in ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")]
+
+
+def embeddings_dir(dataset):
+    """Return the folder of a data set's embeddings in the default form."""
+    return f"results/{dataset}/embeddings" if sources_to_read(dataset) else config["datasets"][dataset]["dir"]
 
 
 def data_dir(wildcards, input):
@@ -165,6 +177,8 @@ def data_dir(wildcards, input):
 
 def data_mb(wildcards):
     """Return the size of a data set's embeddings in MB, zero before they are made."""
+    if read := opened_sources(wildcards.dataset):
+        return sum(rows.bytes for rows in read) // 10**6
     return sum(os.path.getsize(path) for path in embedding_files(wildcards) if os.path.exists(path)) // 10**6
 
 
@@ -177,6 +191,8 @@ def held_mb(wildcards):
 @functools.cache
 def embedding_widths(dataset):
     """Return the widths of the images and the texts of a data set; zeros before they are made by no encoder."""
+    if read := opened_sources(dataset):
+        return [rows.width for rows in read]
     found = [matrix_width(path) or 0 for path in set_files(dataset, "train2017")[:2]]
     return found if all(found) or not encoding() else [encoder("image").width, encoder("text").width]
 

@@ -121,7 +121,7 @@ def demo_pictures(wildcards):
 
 def picture_dir(wildcards, input):
     """Return the folder that pictures are looked for in: that of the data."""
-    return Path(input.pictures).parent if generated() else config["datasets"][config["dataset"]]["dir"]
+    return Path(input.pictures).parent if generated() else given_dir(config["datasets"][config["dataset"]])
 
 
 def picture_arguments(wildcards):

@@ -1,4 +1,4 @@
-"""The registered heads, losses, baselines and encoders with their parameters and descriptions, read from the sources.
+"""What is registered (heads, losses, encoders, file formats), with parameters and descriptions, read from the sources.
 
 Importing the sources would import torch: seconds, where the check of a configuration takes milliseconds.
 """
@@ -48,6 +48,16 @@ def encoders() -> dict[str, Registration]:
 def caption_formats() -> dict[str, Registration]:
     """Return the registered forms of captions by name."""
     return _of_wing("data.captions", "register_caption_format")
+
+
+def row_formats() -> dict[str, Registration]:
+    """Return the registered formats of embedding files by suffix."""
+    return _of_wing("data.formats", "register_row_format")
+
+
+def table_formats() -> dict[str, Registration]:
+    """Return the registered formats of metadata by suffix."""
+    return _of_wing("data.formats", "register_table_format")
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from frozenalign.configuration.variants import variants_of
 from frozenalign.system.errors import UserError, quoted
 
 # Folders beside those of the experiments.
-RESERVED = ("encode", "split", "tuning", "report", "logs", "benchmarks")
+RESERVED = ("encode", "embeddings", "split", "tuning", "report", "logs", "benchmarks")
 # What encodes generated pictures and captions, in the places that demo_data gives them.
 OF_THE_DEMO = {"image_encoder": "demo-pictures", "text_encoder": "demo-words"}
 DRAWN = {"images": "images", "captions": "captions.json"}
@@ -38,7 +38,8 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
         raise UserError(f"{where}: datasets.{run['dataset']}.split: give `counts` or `assignments`, not both")
     if (total := sum(split["fractions"].values())) > 1 + 1e-9:
         raise UserError(f"{where}: datasets.{run['dataset']}.split.fractions: they add up to {total:g}; at most 1")
-    for data_set in run["datasets"].values():
+    for name, data_set in run["datasets"].items():
+        _find_folder(name, data_set, where)
         encode = data_set.get("encode") or {}
         for section, key in ((data_set, "dir"), (data_set["split"], "assignments"), (encode, "images")):
             if key in section:
@@ -76,6 +77,25 @@ def with_encoders_of_the_demo(document: Any, where: str) -> Any:
             drawn = {key: f"{data_set['dir']}/{place}" for key, place in DRAWN.items()}
             filled[name] = data_set | {"encode": OF_THE_DEMO | encode | drawn}
     return document | {"datasets": filled}
+
+
+def _find_folder(name: str, data_set: dict[str, Any], where: str) -> None:
+    """Set `dir` of a data set that names its files instead; both, or neither, are refused."""
+    if not data_set.get("images"):
+        for key in ("texts", "metadata"):
+            if key in data_set:
+                raise UserError(
+                    f"{where}: datasets.{name}: `{key}` is given without `images`: name the image embeddings"
+                )
+        if "dir" not in data_set:
+            raise UserError(
+                f"{where}: datasets.{name}: the key 'dir' is missing: give a folder, or files as `images` and `texts`"
+            )
+        return
+    for key in ("dir", "generate", "encode"):
+        if data_set.get(key):
+            raise UserError(f"{where}: datasets.{name}: give `{key}` or `images`, not both")
+    data_set["dir"] = f"results/{name}/embeddings"
 
 
 def _refuse_names(run: Mapping[str, Any], where: str) -> None:

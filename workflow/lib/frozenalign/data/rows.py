@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozenalign.data.archives import ArchiveKind, open_archive, record_start
+from frozenalign.data.archive_records import ArchiveKind, record_start
+from frozenalign.data.archives import open_archive
 from frozenalign.system.errors import UserError
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)

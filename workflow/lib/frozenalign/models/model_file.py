@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozenalign.data.archives import ArchiveKind, open_archive
+from frozenalign.data.archive_records import ArchiveKind
+from frozenalign.data.archives import open_archive
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.models.registry import HEADS
 from frozenalign.system.errors import UserError, one_line, quoted
