@@ -141,7 +141,7 @@ def test_a_pickle_of_weights_is_never_run(tiny, tmp_path):
     shutil.copytree(tiny("siglip"), folder)
     (folder / "model.safetensors").unlink()
     for name in ("pytorch_model.bin", "weights.pth"):
-        (folder / name).write_bytes(pickle.dumps(Evil(trace)))
+        (folder / name).write_bytes(pickle.dumps(Evil(trace), protocol=2))
     with pytest.raises(UserError, match="is no folder that holds weights as"):
         open_encoder(settings(folder), "image", CPU)
     with pytest.raises(UserError, match="cannot be opened by efficientnet-lite0"):
