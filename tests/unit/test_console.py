@@ -2,6 +2,8 @@
 
 import logging
 import re
+import threading
+import time
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from snakemake_logger_plugin_frozenalign import LogHandler, executor, lines, logs
 from snakemake_logger_plugin_frozenalign.progress import COLLECTING, Progress
+from snakemake_logger_plugin_frozenalign.watch import Watch
 
 ROOT = Path(__file__).parents[2]
 ASKED_FOR_SNAKEMAKES_OWN = ["dryrun", "printshellcmds", "verbose", "debug_dag", "quiet"]
@@ -130,6 +133,16 @@ def test_the_time_left_is_told_once_most_of_the_rest_is_known():
     assert progress.seconds_left(now=30) is None
 
 
+def test_a_watch_looks_until_it_is_stopped():
+    looks = threading.Event()
+    watch = Watch(looks.set, seconds=0.01)
+    assert looks.wait(5)
+    watch.stop()
+    time.sleep(0.1)
+    looks.clear()
+    assert not looks.wait(0.1)
+
+
 class Run:
     """A handler that is told of a run as Snakemake would."""
 
@@ -192,6 +205,19 @@ def test_a_run_shows_its_jobs_and_how_it_ended(run, capsys):
     run.handler.close()
     run.handler.close()
     assert [line[:11] for line in shown(capsys)] == ["2 of 2 jobs"]
+
+
+def test_a_long_job_shows_how_far_it_is_when_that_has_changed(run, capsys):
+    run.log.write_text("progress: of an earlier run\n")
+    run.start()
+    run.start_job(1, dataset="demo", experiment="mlp", seed="0")
+    shown(capsys)
+    run.handler.show_progress()
+    assert shown(capsys) == []
+    run.log.write_text("12:00:00  progress: 10 of 90 pictures, 2.0 a second, about 40 s left\n12:00:01  else\n")
+    run.handler.show_progress()
+    run.handler.show_progress()
+    assert shown(capsys) == ["train mlp, seed 0: 10 of 90 pictures, 2.0 a second, about 40 s left"]
 
 
 @pytest.mark.parametrize(

@@ -77,10 +77,10 @@ def test_touched_and_copied_pictures_and_captions_rerun_nothing(finished, tmp_pa
 def test_another_content_encodes_what_it_decides_again(finished, name, jobs):
     path = finished.folder / name
     before = path.read_bytes()
-    other = {
-        "000007.png": (path.parent / "000009.png").read_bytes(),
-        "captions.json": before.replace(b"circle", b"disc"),
-    }.get(path.name, before + b"prompt: see\n")
+    if path.suffix == ".png":
+        other = path.with_name("000009.png").read_bytes()
+    else:
+        other = before.replace(b"ircle", b"isc") if path.suffix == ".json" else before + b"prompt: see\n"
     write_with_its_old_time(path, other)
     try:
         assert finished.stale_jobs() == jobs

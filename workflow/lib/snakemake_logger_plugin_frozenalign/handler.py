@@ -15,6 +15,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from snakemake_logger_plugin_frozenalign import executor, lines, logs
 from snakemake_logger_plugin_frozenalign.progress import COLLECTING, Progress
+from snakemake_logger_plugin_frozenalign.watch import Watch
 
 BEFORE_THE_RUN = ("Assuming unrestricted shared filesystem usage", "Config file ")
 STOPPING = "Terminating processes on user request"
@@ -45,6 +46,7 @@ class Job:
     logs: dict[str, tuple[int, int] | None]
     began: float
     killed: str = ""
+    progress: str = ""
 
     def written(self, paths: Iterable[str]) -> list[str]:
         """Return the logs to which this job, and not one of an earlier run, has written."""
@@ -60,6 +62,7 @@ class LogHandler(LogHandlerBase):
         self.snakemake = ColorizingTextHandler(settings.nocolor, sys.stderr, DefaultFormatter())
         self.began: float | None = None
         self.progress: Progress | None = None
+        self.watch: Watch | None = None
         self.running: dict[int, Job] = {}
         self.failed: dict[int, str] = {}
         self.said: dict[int, list[str]] = {}
@@ -110,6 +113,8 @@ class LogHandler(LogHandlerBase):
 
     def close(self) -> None:
         """Show how the run ended, once."""
+        if self.watch:
+            self.watch.stop()
         if self.progress:
             done, total, seconds = self.progress.finished, self.progress.total, time.time() - self.began
             self._write(lines.last_line(done, total, seconds, list(self.failed.values())))
@@ -121,6 +126,15 @@ class LogHandler(LogHandlerBase):
 
     def _planned(self, record: LogRecord) -> None:
         self.progress = Progress(record.stats, record.created)
+        self.watch = self.watch or Watch(self.show_progress)
+
+    def show_progress(self) -> None:
+        """Show how far each running job is that says so in its log, if that has changed."""
+        for job in list(self.running.values()):
+            said = next(filter(None, map(logs.progress, job.written(job.logs))), "")
+            if said not in ("", job.progress):
+                job.progress = said
+                self._write(f"{job.description}: {said}")
 
     def _job_started(self, record: LogRecord) -> None:
         if record.rule_name in COLLECTING:

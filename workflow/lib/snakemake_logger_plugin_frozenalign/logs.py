@@ -9,6 +9,7 @@ LINES = 20
 COPIES = Path(".snakemake/storage")
 IN_STORAGE = re.compile(r"^(?:\w+://)?(.+) \([^()]*send to storage\)$")
 FOUND = re.compile(r"^(?:\d\d:\d\d:\d\d  )?found: (.+)$")
+PROGRESS = re.compile(r"^(?:\d\d:\d\d:\d\d  )?progress: (.+)$")
 ERROR = re.compile(r"^(?:\d\d:\d\d:\d\d  )?(?:error: |Traceback \(most recent call last\))")
 
 
@@ -23,7 +24,16 @@ def state(path: str) -> tuple[int, int] | None:
 
 def finding(path: str) -> str:
     """Return the last line of a log that begins with `found: `, without these words; nothing where there is none."""
-    found = [match[1].strip() for match in map(FOUND.match, tail(path)) if match]
+    return _last(FOUND, path)
+
+
+def progress(path: str) -> str:
+    """Return the last line of a log that begins with `progress: `, without these words; nothing where there is none."""
+    return _last(PROGRESS, path)
+
+
+def _last(pattern: re.Pattern, path: str) -> str:
+    found = [match[1].strip() for match in map(pattern.match, tail(path)) if match]
     return found[-1] if found else ""
 
 
