@@ -18,7 +18,7 @@ if encoding():
         benchmark:
             f"results/{config['dataset']}/benchmarks/encode_images-{{job}}.tsv"
         conda:
-            "../../envs/environment.yaml"
+            environment("image")
         threads: encoder("image").threads
         resources:
             mem_mb=lambda wildcards, attempt: int(1000 * encoder("image").memory) * attempt,
@@ -51,7 +51,7 @@ if encoding():
         benchmark:
             f"results/{config['dataset']}/benchmarks/encode_texts-{{job}}.tsv"
         conda:
-            "../../envs/environment.yaml"
+            environment("text")
         threads: encoder("text").threads
         resources:
             mem_mb=lambda wildcards, attempt: int(1000 * encoder("text").memory) * attempt,

@@ -11,6 +11,8 @@ from frozenalign.encoders.choice import checked_encoder
 from frozenalign.encoders.code import other_encoders
 from frozenalign.system.fingerprints import SHOWN_DIGITS
 
+# Encoders of these need nothing beyond the base installation.
+BASE_LIBRARIES = {"demo"}
 KNOWN_FOLDERS = Path(".snakemake/folders")
 PICTURE_SUFFIXES = (*(f".{suffix}" for suffix in SUFFIXES), ".tar")
 CAPTION_SUFFIXES = (".txt", ".tar")
@@ -32,6 +34,11 @@ def opened(modality):
 def encoder(modality):
     """Return the settings of the run's encoder of a modality."""
     return opened(modality)[1]
+
+
+def environment(modality):
+    """Return the conda environment that holds the library of the run's encoder of a modality."""
+    return f"../../envs/{'environment' if encoder(modality).library in BASE_LIBRARIES else 'encode'}.yaml"
 
 
 def encoder_file(modality):
