@@ -80,6 +80,11 @@ def test_siglip_sees_the_whole_picture_scaled_bicubically_around_zero(tiny):
         np.testing.assert_allclose(pixels.permute(1, 2, 0).numpy(), whole / 127.5 - 1, atol=1e-5)
 
 
+def test_any_number_of_threads_prepares_the_same_pictures(tiny):
+    rows = [opened(tiny("siglip"), threads=threads).encode(PICTURES) for threads in (1, 7)]
+    assert torch.equal(*rows)
+
+
 def test_the_features_may_be_an_object_or_as_before_transformers_5_a_tensor(tiny):
     encoder = opened(tiny("clip"), width=12)
     wanted = encoder.encode(PICTURES)

@@ -119,6 +119,15 @@ def test_rows_that_padding_changes_do_not_pass_the_self_check(tiny):
         self_check(encoder, described, Samples(TEXTS, ((0, 1, 2),)))
 
 
+def test_no_keys_and_values_are_kept_for_a_next_token(tiny):
+    from transformers import AutoModel
+
+    encoder = opened(tiny("mistral"), pooling="last_token")
+    inputs, _ = encoder.tokens.batch(TEXTS)
+    assert AutoModel.from_pretrained(tiny("mistral"))(**inputs).past_key_values is not None
+    assert encoder.model(**inputs).past_key_values is None
+
+
 @pytest.mark.parametrize("pooling", ["mean", "cls"])
 def test_bert_is_pooled_as_a_plain_loop_does(tiny, pooling):
     encoder = opened(tiny("bert"), pooling=pooling)

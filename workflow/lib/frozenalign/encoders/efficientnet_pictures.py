@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frozenalign.encoders.ahead import computed_ahead
 from frozenalign.encoders.efficientnet_lite import with_published_weights
 from frozenalign.encoders.model_files import find_model, opening
 from frozenalign.encoders.registry import register_encoder
@@ -38,7 +39,8 @@ class EfficientNetPictures:
 
     def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Return the rows (n, 1280) of n RGB pictures, float32."""
-        pixels = np.stack([squared(picture, self.settings.image_size or SIDE) for picture in pictures])
+        each = computed_ahead(self._squared, pictures, self.settings.threads, len(pictures))
+        pixels = np.stack(list(each))
         with torch.inference_mode():
             values = (torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() - MEAN) / SCALE
             return self.network(values.to(self.dtype)).float().cpu()
@@ -52,6 +54,9 @@ class EfficientNetPictures:
             "dtype": self.settings.dtype,
             "versions": {"torch": torch.__version__, "PIL": PIL.__version__},
         }
+
+    def _squared(self, picture: Image.Image) -> np.ndarray:
+        return squared(picture, self.settings.image_size or SIDE)
 
 
 def squared(picture: Image.Image, side: int) -> np.ndarray:

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frozenalign.encoders.ahead import computed_ahead
 from frozenalign.encoders.libraries import imported
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.registry import Encoder, register_encoder
@@ -54,7 +55,8 @@ class OpenClipPictures(OpenClipTower):
 
     def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Return the rows (n, D) of n RGB pictures, float32."""
-        pixels = torch.stack([self.transform(picture) for picture in pictures]).to(self.device, self.dtype)
+        each = computed_ahead(self.transform, pictures, self.settings.threads, len(pictures))
+        pixels = torch.stack(list(each)).to(self.device, self.dtype)
         with torch.inference_mode():
             return self.model.encode_image(pixels).float().cpu()
 

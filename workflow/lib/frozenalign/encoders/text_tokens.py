@@ -39,7 +39,8 @@ class TextTokens:
 
     def lengths(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text before it is cut, prompt and special tokens counted."""
-        return [len(ids) for ids in self.tokenizer(self._prompted(texts), truncation=False)["input_ids"]]
+        encoded = self.tokenizer(self._prompted(texts), truncation=False, verbose=False)
+        return [len(ids) for ids in encoded["input_ids"]]
 
     def batch(self, texts: Sequence[str], side: str = "right") -> tuple[dict[str, Tensor], Tensor]:
         """Return what the model reads of n texts, and the mask (n, T) of their tokens.

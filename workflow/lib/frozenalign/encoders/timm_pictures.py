@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frozenalign.encoders.ahead import computed_ahead
 from frozenalign.encoders.libraries import imported
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
@@ -45,7 +46,8 @@ class TimmPictures:
 
     def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Return the rows (n, D) of n RGB pictures, float32."""
-        pixels = torch.stack([self.transform(picture) for picture in pictures]).to(self.device, self.dtype)
+        each = computed_ahead(self.transform, pictures, self.settings.threads, len(pictures))
+        pixels = torch.stack(list(each)).to(self.device, self.dtype)
         with torch.inference_mode():
             whole = self.settings.pooling in (None, "pooled")
             rows = self.model(pixels) if whole else self._of_tokens(self.model.forward_features(pixels))

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from frozenalign.encoders.ahead import computed_ahead
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
 from frozenalign.encoders.settings import EncoderSettings
@@ -50,7 +51,7 @@ class TransformersPictures:
 
     def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Return the rows (n, D) of n RGB pictures, float32."""
-        inputs = self.processor(images=list(pictures), return_tensors="pt", input_data_format="channels_last")
+        inputs = self._prepared(pictures)
         self._hold_size(inputs["pixel_values"])
         inputs = {name: self._moved(values) for name, values in inputs.items()}
         with torch.inference_mode():
@@ -69,6 +70,14 @@ class TransformersPictures:
             "dtype": self.settings.dtype,
             "versions": versions("transformers", "PIL"),
         }
+
+    def _prepared(self, pictures: Sequence[Image.Image]) -> dict[str, Tensor]:
+        # One thread prepares some 125 pictures of 384 x 384 a second, a GPU encodes several times as many.
+        each = list(computed_ahead(self._prepare, pictures, self.settings.threads, len(pictures)))
+        return {name: torch.cat([inputs[name] for inputs in each]) for name in each[0]}
+
+    def _prepare(self, picture: Image.Image) -> Mapping[str, Tensor]:
+        return self.processor(images=[picture], return_tensors="pt", input_data_format="channels_last")
 
     def _moved(self, values: Tensor) -> Tensor:
         kind = self.model.dtype if values.is_floating_point() else values.dtype
