@@ -19,6 +19,7 @@ MISTAKES = {
     "baselines": "--baselines ridge --data-dir absent --split-dir absent --output-dir out",
     "curves": "--runs absent",
     "demo_data": "--images 1 --output-dir out",
+    "demo_photos": "--output-dir /dev/null/absent",
     "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",
