@@ -20,6 +20,7 @@ report: "workflow/report/workflow.rst"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/given.smk"
+include: "workflow/rules/encoders.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/targets.smk"
 
@@ -48,10 +49,12 @@ wildcard_constraints:
     experiment=rf"(?!(?:{'|'.join(RESERVED)})/){NAME}",
     study=NAME,
     worker=r"\d+-of-\d+",
+    job=r"\d+-of-\d+",
     seed=r"\d+",
 
 
 include: "workflow/rules/data.smk"
+include: "workflow/rules/encode.smk"
 include: "workflow/rules/split.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"

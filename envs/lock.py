@@ -12,7 +12,10 @@ import tempfile
 from pathlib import Path
 
 ENVS = Path(__file__).parent
-FILES = ("requirements-pip.txt", "requirements.txt", "requirements-dev.txt", "requirements-cluster.txt")
+FILES = (
+    *("requirements-pip.txt", "requirements.txt", "requirements-dev.txt"),
+    *("requirements-cluster.txt", "requirements-encode.txt"),
+)
 CONSTRAINTS = "constraints.txt"
 OLDEST_PYTHON = "3.11"
 OPTIONS = (

@@ -14,7 +14,8 @@ from frozenalign.configuration.studies import load_study
 from frozenalign.system.files import read_json, write_yaml
 from frozenalign.tuning.opening import build_pruner
 from tests.benchmarks.measurement import Row, seconds_of
-from workflow.scripts import demo_data, split
+from tests.generated import write_generated_set
+from workflow.scripts import split
 
 ROOT = Path(__file__).parents[2]
 ORDERS = 10
@@ -38,7 +39,7 @@ def measure(quick: bool = False) -> list[Row]:
 
 
 def _write_input(folder: Path, scenes: int) -> None:
-    demo_data.main(["--output-dir", str(folder / "data"), "--images", str(scenes)])
+    write_generated_set(folder / "data", images=scenes)
     folders = ["--data-dir", str(folder / "data"), "--output-dir", str(folder / "split")]
     split.main(["--dataset", "demo", *folders, "--fractions", '{"train": 0.8, "val": 0.1, "test": 0.1}'])
 

@@ -6,7 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from frozenalign.demo.made_files import ROW_FILES, write_made
+from frozenalign.data.encoding import ENCODING
+from frozenalign.data.made_files import ROW_FILES
+from frozenalign.demo.made_files import CAPTIONS, DEMO
+from frozenalign.encoders.places import ENCODED
 from tests.benchmarks.measurement import Row, interleaved, seconds_of
 
 ROOT = Path(__file__).parents[2]
@@ -80,7 +83,8 @@ def _finish(project: Path) -> None:
     """Make every output an empty file that Snakemake holds for its own."""
     configured = ("--cores", "1", "--configfile", "config/benchmark.yaml")
     lines = snakemake(project, "--summary", *configured).splitlines()
-    write_made(project / "data" / "demo", dict.fromkeys(ROW_FILES, b""), "")
+    DEMO.write(project / "data" / "demo", {CAPTIONS: b""}, "")
+    ENCODED.write(project / "data" / "demo", dict.fromkeys((*ROW_FILES, ENCODING), b""), "")
     (project / "data" / "demo" / "images").mkdir()
     for output in (line.split("\t")[0] for line in lines if line.startswith("results/")):
         path = project / output

@@ -25,6 +25,8 @@ FAILED = {"rule_msg": None, "aux": {}, "level": logging.ERROR}
         ("split", {}, "split"),
         ("tune_init", {"study": "short"}, "tune init short"),
         ("tune_worker", {"study": "short", "worker": "1-of-1"}, "tune short"),
+        ("encode_images", {"job": "1-of-1"}, "encode images"),
+        ("encode_texts", {"job": "2-of-3"}, "encode texts, job 2 of 3"),
         ("tune_worker", {"study": "2-of-3", "worker": "2-of-4"}, "tune 2-of-3, worker 2 of 4"),
         ("train", {"experiment": "mlp", "seed": "0"}, "train mlp, seed 0"),
         ("train", {"dataset": "coco", "experiment": "mlp", "seed": "0"}, "train mlp, dataset coco, seed 0"),

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = ROOT / "workflow" / "lib" / "frozenalign"
-WINGS = sorted(path.parent.name for path in LIBRARY.glob("*/__init__.py"))
+WINGS = sorted(path.parent.relative_to(LIBRARY).as_posix() for path in LIBRARY.glob("*/**/__init__.py"))
 ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 PATTERNS = ("*.md", "docs/*.md", "config/*.md", "data/*.md", "results/*.md")
 PAGES = sorted(path.relative_to(ROOT).as_posix() for pattern in PATTERNS for path in ROOT.glob(pattern))
@@ -30,7 +30,7 @@ def test_the_architecture_names_only_what_exists():
     for wing, module, name in sorted(named):
         assert module in modules_of(wing), f"{wing}/{module}"
         if name != "py":
-            path = f"frozenalign.{wing}.{module}"
+            path = f"frozenalign.{wing.replace('/', '.')}.{module}"
             found = getattr(importlib.import_module(path), name, None)
             assert getattr(found, "__module__", None) == path, f"{wing}/{module}.{name}"
 

@@ -18,7 +18,7 @@ ENVS = ROOT / "envs"
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "matplotlib": "matplotlib-base"}
 REQUIREMENTS = [
     *("requirements-pip.txt", "requirements.txt", "requirements-dev.txt", "requirements-cluster.txt"),
-    "constraints.txt",
+    *("requirements-encode.txt", "constraints.txt"),
 ]
 OWN = {"workflow", "frozenalign", "snakemake_logger_plugin_frozenalign"}
 IMPORT_NAMES = {
@@ -126,3 +126,22 @@ def test_the_installed_package_asks_for_the_same_ranges():
     asked = [*project["dependencies"], *project["optional-dependencies"]["workflow"]]
     ranges = {each.name: each.specifier for each in map(Requirement, asked)}
     assert ranges == {canonicalize_name(name): each.specifier for name, each in direct().items()}
+
+
+def test_the_extra_for_encoders_is_pinned_within_its_open_ranges_and_conda_has_the_same():
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["encode"]
+    conda = yaml.safe_load((ENVS / "encode.yaml").read_text())["dependencies"]
+    assert set(asked) <= {str(each).replace(" ", "") for each in conda}
+    for each in map(Requirement, asked):
+        assert each.specifier.contains(pins("requirements-encode.txt")[each.name].version)
+
+
+def test_the_conda_environment_of_encoders_has_all_that_a_run_needs():
+    of_a_run, of_encoders = (
+        yaml.safe_load((ENVS / name).read_text())["dependencies"] for name in ("environment.yaml", "encode.yaml")
+    )
+    assert [each for each in of_a_run if each not in of_encoders] == []
+
+
+def test_the_pinned_encoders_pull_no_second_pytorch_and_no_torchvision():
+    assert not {"torch", "torchvision", "timm", "open-clip-torch"} & set(pins("requirements-encode.txt"))

@@ -17,13 +17,17 @@ ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sorted((ROOT / "workflow" / "scripts").glob("[!_]*.py"))}
 MISTAKES = {
     "baselines": "--baselines ridge --data-dir absent --split-dir absent --output-dir out",
+    "check_encoder": "--encoder absent.yaml",
     "curves": "--runs absent",
     "demo_data": "--images 1 --output-dir out",
     "demo_photos": "--output-dir /dev/null/absent",
+    "encode_images": "--encoder absent.yaml --captions absent.json --pictures absent --output-dir out",
+    "encode_texts": "--encoder absent.yaml --captions absent.json --output-dir out",
     "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",
     "figures": "--evaluations absent",
+    "merge_encodings": "--images absent.json --texts absent.json --captions absent.json --pictures a --output-dir out",
     "report": "--dataset-name demo --data-dir absent --manifest absent.json --runs absent/seed0 --output-dir out",
     "split": '--dataset demo --data-dir absent --counts {"train":1,"val":1,"test":1} --output-dir out',
     "train": "--experiment absent.yaml --data-dir absent --split-dir absent --output-dir out",

@@ -129,6 +129,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network(finished):
     assert "quick_test-skip" in page, "a variant stands in the ablation alone, without its second ranking"
     assert not re.findall(r"""(?:src|href)=["'](?!data:|#)""", page)
     assert "data:image/jpeg;base64," in page, "the demo's pictures stand in the examples"
+    assert "encoded by demo-pictures: scenes, revision 0, from demo, float32" in page
     for word in ("quick_test/seed0", "nan", "None"):
         assert word not in re.sub(r"base64,[^\"]*", "", page)
 
@@ -185,6 +186,9 @@ def test_a_change_that_kept_its_old_time_is_not_missed(finished, name, rules):
 EVALUATED = {"evaluate": 7, "ensemble": 1, "figures": 1, "report": 1}
 FITTED = {"baselines": 1, "evaluate": 7, "tune_worker": 1, "tune_best": 1, "train": 5, "ensemble": 1} | DRAWN
 
+MERGED = {"merge_encodings": 1, "split": 1, "tune_init": 1} | FITTED
+ENCODED = {"encode_images": 1, "encode_texts": 1} | MERGED
+
 
 @pytest.mark.parametrize(
     ("module", "rules"),
@@ -203,10 +207,12 @@ FITTED = {"baselines": 1, "evaluate": 7, "tune_worker": 1, "tune_best": 1, "trai
         ("models/ensemble", {"ensemble": 1, "figures": 1, "report": 1}),
         ("models/heads", FITTED),
         ("data/splits", {"split": 1, "tune_init": 1} | FITTED),
-        ("demo/scenes", {"demo_data": 1, "split": 1, "tune_init": 1} | FITTED),
+        ("demo/scenes", {"demo_data": 1} | ENCODED),
+        ("encoders/demo", ENCODED),
+        ("encoders/merging", MERGED),
         ("tuning/results", {"tune_best": 1, "train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
         ("configuration/search_space", TUNED | {"train": 1, "evaluate": 1, "ensemble": 1} | DRAWN),
-        ("system/locks", {"demo_data": 1, "split": 1, "tune_init": 1} | FITTED),
+        ("system/locks", {"demo_data": 1} | ENCODED),
     ],
 )
 def test_an_edited_module_reruns_the_rules_that_use_it_until_the_edit_is_taken_back(finished, module, rules):
@@ -262,8 +268,9 @@ def test_one_more_experiment_trains_that_one_only(finished):
 
 def test_rulegraph_summary_and_report_work(finished):
     graph = finished.snakemake("--rulegraph")
-    rules = ("demo_data", "split", "baselines", *TUNED, "train", "evaluate", "ensemble", "curves", "figures", "report")
-    for rule in rules:
+    encoding = ("demo_data", "encode_images", "encode_texts", "merge_encodings")
+    rules = ("split", "baselines", *TUNED, "train", "evaluate", "ensemble", "curves", "figures", "report")
+    for rule in (*encoding, *rules):
         assert f'label = "{rule}"' in graph
     assert "metrics.json" in finished.snakemake("--summary")
     finished.snakemake("--report", "report.zip")

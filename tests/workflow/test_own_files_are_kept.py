@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 # As a user writes it who has not seen that `demo` is generated: config.yaml, which it adds to, says so.
 OWN = "datasets: {demo: {dir: data/own}}\n"
-FOREIGN = "which demo_data has not written and would replace: give the data set another name than demo, or set "
+FOREIGN = "has not written and would replace: give the data set another name than demo, or set `generate: null` for it"
 FEW = "datasets: {demo: {generate: {images: 30, captions: 2}}}\n"
 
 
@@ -24,7 +24,7 @@ def project(tmp_path_factory) -> Project:
     write_set(project.folder / "data/own", images, texts, {"image_ids": ids})
     project.write("own.yaml", OWN)
     project.write("few.yaml", FEW)
-    project.snakemake("--until", "demo_data", "--configfile", "few.yaml")
+    project.snakemake("--until", "merge_encodings", "--configfile", "few.yaml")
     return project
 
 
@@ -51,10 +51,13 @@ def test_a_run_with_any_flag_stops_before_embeddings_of_ones_own(project, flags)
 
 def test_the_script_by_hand_stops_before_them_as_well(project):
     before = contents(project.folder / "data/own")
-    done = project.run("python", "-m", "workflow.scripts.demo_data", "--output-dir", "data/own", "--images", "10")
+    shards, places = "results/demo/encode", ("--captions", "data/demo/captions.json", "--pictures", "data/demo/images")
+    jobs = [word for kind in ("images", "texts") for word in (f"--{kind}", f"{shards}/{kind}/1-of-1.json")]
+    script = ("python", "-m", "workflow.scripts.merge_encodings")
+    done = project.run(*script, *jobs, *places, "--output-dir", "data/own")
     assert done.returncode == 1
     assert done.stderr.startswith("error: data/own holds train2017_image_embeddings.pt, ")
-    assert "take another --output-dir" in done.stderr
+    assert "choose another folder" in done.stderr
     assert contents(project.folder / "data/own") == before
 
 
@@ -64,7 +67,8 @@ def test_generate_null_reads_what_is_there(project):
 
 
 def test_demo_data_are_made_again_after_a_change_and_never_over_a_file_that_somebody_put_there(project):
-    code, few = project.read("workflow/scripts/demo_data.py"), ("--until", "demo_data", "--configfile", "few.yaml")
+    code = project.read("workflow/scripts/demo_data.py")
+    few = ("--until", "merge_encodings", "--configfile", "few.yaml")
     project.write("workflow/scripts/demo_data.py", code + "# changed\n")
     own = project.folder / "data/demo/images/own.png"
     own.write_bytes(b"mine")

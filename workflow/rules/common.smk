@@ -24,6 +24,8 @@ NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"  # config.schema.yaml holds the names of a 
 SPLITS = ["train", "train_tuning", "val", "test"]
 STUDY_SCHEMAS = ["schemas/experiment.schema.yaml", "schemas/tuning.schema.yaml"]
 READ = {
+    "encode_images": ["schemas/encoder.schema.yaml"],
+    "encode_texts": ["schemas/encoder.schema.yaml"],
     "tune_init": STUDY_SCHEMAS,
     "tune_worker": STUDY_SCHEMAS,
     "tune_best": STUDY_SCHEMAS,
@@ -79,12 +81,12 @@ def last_lines(path):
     return path.read_text(encoding="utf-8", errors="replace").splitlines()[-10:] if path.is_file() else []
 
 
-def code(script):
+def code(script, without=()):
     """Return a parameter `name hash` for each file that decides what a script does: itself, its imports, what it reads.
 
-    Each is a parameter of its own, so that Snakemake's reason names the one that changed.
+    Each is a parameter of its own, so that Snakemake's reason names the one that changed. without: modules left out.
     """
-    found = import_closure(SCRIPTS / f"{script}.py", LIBRARY)
+    found = import_closure(SCRIPTS / f"{script}.py", LIBRARY, without)
     return content_rows([*found, *(WORKFLOW / name for name in READ.get(script, []))], WORKFLOW)
 
 

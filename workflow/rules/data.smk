@@ -1,18 +1,19 @@
-"""Demo data, for data sets that the configuration asks to generate."""
+"""Demo pictures with their captions, for data sets that the configuration asks to generate."""
 
 if not made_files():
     refuse_missing_files()
 
+if encoding():
+    refuse_wrong_sources()
+    refuse_foreign_data()
+
 if generated():
-    refuse_foreign_demo_data()
-    DEMO = config["datasets"][config["dataset"]]
+    DEMO_SET = config["datasets"][config["dataset"]]
 
     rule demo_data:
         output:
-            images=f"{DEMO['dir']}/train2017_image_embeddings.pt",
-            texts=f"{DEMO['dir']}/train2017_text_embeddings.pt",
-            metadata=f"{DEMO['dir']}/train2017_metadata.json",
-            pictures=directory(f"{DEMO['dir']}/images"),
+            captions=DEMO_SET["encode"]["captions"],
+            pictures=directory(DEMO_SET["encode"]["images"]),
         log:
             f"results/{config['dataset']}/logs/demo_data.log",
         benchmark:
@@ -20,17 +21,17 @@ if generated():
         localrule: True
         conda:
             "../../envs/environment.yaml"
-        threads: 2
+        threads: 1
         resources:
-            mem_mb=2000,
+            mem_mb=1000,
             runtime=10,
         params:
             *code("demo_data"),
             step=step("demo_data"),
-            dir=lambda wildcards, output: os.path.dirname(output.metadata),
-            images=DEMO["generate"]["images"],
-            captions=DEMO["generate"]["captions"],
-            seed=DEMO["generate"]["seed"],
+            dir=lambda wildcards, output: os.path.dirname(output.pictures),
+            images=DEMO_SET["generate"]["images"],
+            captions=DEMO_SET["generate"]["captions"],
+            seed=DEMO_SET["generate"]["seed"],
         shell:
             "{params.step:q} --log {log:q} --output-dir={params.dir:q} --images {params.images}"
             " --captions {params.captions} --seed {params.seed}"

@@ -12,18 +12,17 @@ from frozenalign.data.given_files import (
     write_witness,
 )
 from frozenalign.data.tensor_header import matrix_width
-from frozenalign.demo.made_files import refuse_foreign
 from frozenalign.system.files import file_size
 
 GIVEN = Path(".snakemake/inputs")
 # Keys of a data set for which a rule makes its embeddings and metadata.
-MADE_FOR = {"generate"}
+MADE_FOR = {"encode", "generate"}
 BEST_CONFIGURATION = rf"results/{NAME}/tuning/{NAME}/best_config\.yaml"
 
 
 def is_made(path):
     """Return whether a rule makes a file; any other is a user's, wherever it lies."""
-    return path in made_files() or re.fullmatch(BEST_CONFIGURATION, path) is not None
+    return path in [*made_files(), *drawn_files()] or re.fullmatch(BEST_CONFIGURATION, path) is not None
 
 
 def made_files():
@@ -31,6 +30,12 @@ def made_files():
     name = config["dataset"]
     asked = {key for key, value in config["datasets"][name].items() if value}
     return set_files(name, "train2017") if asked & MADE_FOR else []
+
+
+def drawn_files():
+    """Return the captions and the folder of the pictures that demo_data makes for the run's data set, or none."""
+    section = config["datasets"][config["dataset"]]
+    return [*section["encode"]["captions"], section["encode"]["images"]] if generated() else []
 
 
 def generated():
@@ -47,16 +52,6 @@ def refuse_missing_files():
     with told_by_snakemake():
         for path, key in keys.items():
             file_size(path, f"check `datasets.{name}.{key}`, or put the file there")
-
-
-def refuse_foreign_demo_data():
-    """Stop before Snakemake deletes a user's files, which it takes for outputs of rule demo_data."""
-    remedy = (
-        f"give the data set another name than {config['dataset']}, or set `generate: null` for it; where they are demo "
-        "data of an earlier version, delete the folder"
-    )
-    with told_by_snakemake():
-        refuse_foreign(config["datasets"][config["dataset"]]["dir"], remedy, KNOWN_HASHES)
 
 
 def given(dataset, path, name=None):
@@ -163,11 +158,12 @@ def held_mb(wildcards):
 
 @functools.cache
 def embedding_widths(dataset):
-    """Return the widths of the images and the texts of a data set, zeros before they are made."""
-    return [matrix_width(path) or 0 for path in set_files(dataset, "train2017")[:2]]
+    """Return the widths of the images and the texts of a data set; zeros before they are made by no encoder."""
+    found = [matrix_width(path) or 0 for path in set_files(dataset, "train2017")[:2]]
+    return found if all(found) or not encoding() else [encoder("image").width, encoder("text").width]
 
 
 def equally_wide(dataset):
-    """Return whether the images and texts of a data set are equally wide, as generated ones are."""
+    """Return whether the images and texts of a data set are equally wide."""
     images, texts = embedding_widths(dataset)
-    return images == texts if images and texts else set_files(dataset, "train2017") == made_files()
+    return images == texts and images > 0

@@ -4,6 +4,7 @@
 rule split:
     input:
         data=data_files,
+        encoding=encoding_file,
         witness=witness("results/{dataset}/split/manifest.json", "hashes", of_the_split),
         assignments=assignment_file,
     output:

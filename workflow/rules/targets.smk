@@ -126,7 +126,14 @@ def picture_dir(wildcards, input):
 
 def picture_arguments(wildcards):
     """Return the command-line argument that names another folder of pictures, or none."""
-    folder = config["datasets"][config["dataset"]].get("pictures")
+    section = config["datasets"][config["dataset"]]
+    folder = section.get("pictures")
+    if (
+        not folder
+        and encoding()
+        and not Path(encoding()["images"]).absolute().is_relative_to(Path(section["dir"]).absolute())
+    ):
+        folder = encoding()["images"]
     return [f"--pictures={folder}"] if folder else []
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.data.embeddings import EXTRA_SET, TRAINING_SET, CheckedSet, EmbeddingFiles, check_extra_set, check_set
+from frozenalign.data.encoding import read_encoding
 from frozenalign.data.manifests import write_manifest
 from frozenalign.data.split_findings import find, warning_lines
 from frozenalign.data.splits import (
@@ -54,6 +55,7 @@ def _write_split(arguments: argparse.Namespace) -> None:
     splits = _written_splits(arguments, checked, division)
     findings = find(checked, division, splits, {EXTRA_SET: extra} if extra else {})
     described = {"dataset": arguments.dataset, "folder": path_text(arguments.data_dir), "seed": arguments.seed}
+    described["encoding"] = read_encoding(arguments.data_dir, checked.hashes)
     content = write_manifest(arguments.output_dir, described, checked, division, splits, vars(findings))
     for name, counts in (content["splits"] | {"unused": content["unused"]}).items():
         logger.info("%-12s %7d images %7d pairs", name, counts["images"], counts["pairs"])

@@ -54,8 +54,8 @@ def test_every_head_loss_and_baseline_is_named_with_what_it_is():
         assert item.description in reference
 
 
-def test_the_guide_has_five_examples():
-    assert len(EXAMPLES) == 5
+def test_the_guide_has_six_examples():
+    assert len(EXAMPLES) == 6
 
 
 @pytest.mark.parametrize("text", EXAMPLES, ids=range(len(EXAMPLES)))

@@ -8,11 +8,12 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from frozenalign.closed_forms.registry import BASELINES
-from frozenalign.configuration.registrations import baselines, heads, losses, read_registrations
+from frozenalign.configuration.registrations import baselines, caption_formats, heads, losses, read_registrations
+from frozenalign.data.captions.registry import CAPTION_FORMATS
 from frozenalign.losses.registry import LOSSES
 from frozenalign.models.registry import HEADS
 
-REGISTRIES = [(heads, HEADS), (losses, LOSSES), (baselines, BASELINES)]
+REGISTRIES = [(heads, HEADS), (losses, LOSSES), (baselines, BASELINES), (caption_formats, CAPTION_FORMATS)]
 REGISTERED = [
     pytest.param(read()[name], registry[name], id=f"{read.__name__}-{name}")
     for read, registry in REGISTRIES
@@ -38,7 +39,7 @@ def accepted_types(schema: dict) -> list:
     return [tuple(schema["enum"])] if "enum" in schema else [schema["type"]]
 
 
-@pytest.mark.parametrize(("read", "registry"), REGISTRIES, ids=["heads", "losses", "baselines"])
+@pytest.mark.parametrize(("read", "registry"), REGISTRIES, ids=lambda value: getattr(value, "__name__", ""))
 def test_the_same_names(read, registry):
     assert set(read()) == set(registry)
     assert all(name == registration.name for name, registration in read().items())

@@ -1,4 +1,4 @@
-"""The demo data script: a data set in the input layout that the workflow takes, with encoders that never saw it."""
+"""The demo data script: pictures with captions in COCO's form, which encoders that never saw them turn into a set."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,17 @@ import pytest
 import torch
 from PIL import Image
 
+from frozenalign.data.captions.registry import read_captions
 from frozenalign.data.embeddings import EmbeddingFiles, check_set
-from frozenalign.demo.made_files import RECORD
+from frozenalign.data.made_files import ROW_FILES
+from frozenalign.demo.made_files import DEMO
+from frozenalign.demo.samples import UNSEEN, draw_scenes, sample_scenes
 from frozenalign.demo.scenes import CAPTION_STYLES
+from frozenalign.encoders import demo
+from frozenalign.encoders.registry import open_encoder
+from frozenalign.encoders.settings import load_encoder
 from frozenalign.system.errors import UserError
+from tests.generated import ENCODERS, write_generated_set
 from workflow.scripts import demo_data
 from workflow.scripts.split import main as split
 
@@ -22,7 +29,7 @@ IMAGES, CAPTIONS = 40, 2
 def small_encoders():
     """Fit the encoders on a quarter of the scenes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo_data, "ENCODER_SCENES", 300)
+        patch.setattr(demo, "SCENES", 300)
         yield
 
 
@@ -37,23 +44,26 @@ def written(tmp_path_factory) -> Path:
     return generate(tmp_path_factory.mktemp("written"))
 
 
+@pytest.fixture(scope="module")
+def encoded(tmp_path_factory) -> Path:
+    return write_generated_set(tmp_path_factory.mktemp("encoded"), images=IMAGES, captions=CAPTIONS)
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Return the bytes of every file but the record, which says when they were written."""
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    return {name: content for name, content in found.items() if name != RECORD}
+    return {name: content for name, content in found.items() if name != DEMO.record}
 
 
-def test_the_folder_holds_the_input_layout_and_nothing_else(written):
-    pictures = {f"images/{i:06d}.png" for i in range(1, IMAGES + 1)}
-    files = {f"train2017_{end}" for end in ("image_embeddings.pt", "text_embeddings.pt", "metadata.json")}
-    assert set(contents(written)) == pictures | files
+def test_the_folder_holds_pictures_and_captions_and_nothing_else(written):
+    assert set(contents(written)) == {f"images/{i:06d}.png" for i in range(1, IMAGES + 1)} | {"captions.json"}
 
 
 def test_files_of_somebody_else_are_refused_and_kept(tmp_path):
-    (tmp_path / "train2017_metadata.json").write_text("mine")
-    with pytest.raises(UserError, match=r"holds train2017_metadata\.json, which .*: take another --output-dir;"):
+    (tmp_path / "captions.json").write_text("mine")
+    with pytest.raises(UserError, match=r"holds captions\.json, which .*: take another --output-dir;"):
         generate(tmp_path, images=10)
-    assert contents(tmp_path) == {"train2017_metadata.json": b"mine"}
+    assert contents(tmp_path) == {"captions.json": b"mine"}
 
 
 def test_a_smaller_data_set_in_the_same_folder_leaves_no_old_picture(tmp_path):
@@ -62,31 +72,38 @@ def test_a_smaller_data_set_in_the_same_folder_leaves_no_old_picture(tmp_path):
     assert len(list((tmp_path / "images").iterdir())) == 10
 
 
-def test_rows_ids_captions_and_pictures_belong_together(written):
-    checked = check_set(EmbeddingFiles.of(written, "train2017"))
-    for file in (checked.images, checked.texts):
-        assert (file.rows, file.width, file.dtype) == (IMAGES * CAPTIONS, 256, torch.float32)
+def test_captions_are_read_as_those_of_coco(written):
+    captioned = read_captions([written / "captions.json"], None, written / "images")
+    assert captioned.image_ids == [str(i) for i in range(1, IMAGES + 1) for _ in range(CAPTIONS)]
+    assert captioned.caption_ids == [str(i) for i in range(1, IMAGES * CAPTIONS + 1)]
+    assert captioned.image_files == {str(i): f"{i:06d}.png" for i in range(1, IMAGES + 1)}
+
+
+def test_rows_ids_captions_and_pictures_belong_together(encoded):
+    checked = check_set(EmbeddingFiles.of(encoded, "train2017"))
+    assert [(file.rows, file.width, file.dtype) for file in (checked.images, checked.texts)] == [
+        (IMAGES, 256, torch.float32),
+        (IMAGES * CAPTIONS, 256, torch.float32),
+    ]
     assert len(checked.metadata.captions) == IMAGES * CAPTIONS
     assert checked.index.image_ids.tolist() == [str(i) for i in range(1, IMAGES + 1)]
     assert checked.index.pair_image.tolist() == [i for i in range(IMAGES) for _ in range(CAPTIONS)]
     assert len(set(checked.image_content.tolist())) == IMAGES
     assert checked.metadata.image_files == {str(i): f"images/{i:06d}.png" for i in range(1, IMAGES + 1)}
     for name in checked.metadata.image_files.values():
-        with Image.open(written / name) as picture:
+        with Image.open(encoded / name) as picture:
             assert (picture.size, picture.mode) == ((64, 64), "RGB")
 
 
-def test_an_image_row_repeats_over_the_captions_of_its_picture(written):
-    rows = torch.load(written / "train2017_image_embeddings.pt", weights_only=True, mmap=True)
-    assert rows.is_contiguous()
-    by_image = rows.view(IMAGES, CAPTIONS, 256)
-    assert torch.equal(by_image, by_image[:, :1].expand_as(by_image))
-
-
-def test_the_metadata_hold_integer_ids_captions_and_the_file_of_each_picture(written):
-    metadata = json.loads((written / "train2017_metadata.json").read_text())
-    assert set(metadata) == {"image_ids", "captions", "image_files"}
-    assert metadata["image_ids"] == [i for i in range(1, IMAGES + 1) for _ in range(CAPTIONS)]
+@pytest.mark.parametrize(("modality", "encoder"), [("image", "demo-pictures"), ("text", "demo-words")])
+def test_rows_are_those_of_the_registered_encoder(encoded, modality, encoder):
+    opened = open_encoder(load_encoder(ENCODERS / f"{encoder}.yaml"), modality, torch.device("cpu"))
+    if modality == "image":
+        items = [Image.open(path).convert("RGB") for path in sorted((encoded / "images").iterdir())]
+    else:
+        items = read_captions([encoded / "captions.json"]).captions
+    rows = torch.load(encoded / f"train2017_{modality}_embeddings.pt", weights_only=True)
+    torch.testing.assert_close(rows, opened.encode(items), atol=1e-5, rtol=0)
 
 
 def test_two_closing_lines_say_where_and_what_was_written(tmp_path, capsys):
@@ -96,12 +113,14 @@ def test_two_closing_lines_say_where_and_what_was_written(tmp_path, capsys):
     assert what == f"found: {IMAGES} pictures with {IMAGES * CAPTIONS} captions"
 
 
-def test_the_split_script_takes_the_data_set(written, tmp_path):
+def test_the_split_script_takes_the_data_set_and_says_what_encoded_it(encoded, tmp_path):
     counts = json.dumps({"train": 20, "val": 10, "test": 10})
-    arguments = ["--dataset", "demo", "--data-dir", written, "--output-dir", tmp_path, "--counts", counts]
+    arguments = ["--dataset", "demo", "--data-dir", encoded, "--output-dir", tmp_path, "--counts", counts]
     split([str(argument) for argument in arguments])
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["splits"]["test"] == {"images": 10, "pairs": 10 * CAPTIONS}
+    assert manifest["encoding"]["images"]["encoder"] == "demo-pictures"
+    assert manifest["encoding"]["texts"]["rows"] == IMAGES * CAPTIONS
 
 
 def test_the_seed_decides_every_byte(written, tmp_path):
@@ -115,27 +134,36 @@ def test_the_seed_decides_every_byte(written, tmp_path):
     assert not [name for name in first if other[name] == first[name]]
 
 
-def test_the_encoders_are_fitted_on_scenes_of_their_own(tmp_path, monkeypatch):
-    fitted = {}
-    original = demo_data.fit_encoders
+def test_an_encoding_twice_gives_the_same_rows(encoded, tmp_path):
+    again = write_generated_set(tmp_path, images=IMAGES, captions=CAPTIONS)
+    for name in ROW_FILES:
+        assert (again / name).read_bytes() == (encoded / name).read_bytes()
 
-    def fit_encoders(pictures: np.ndarray, captions: list[str], seed: int):
-        fitted.update(pictures=pictures, seed=seed)
-        return original(pictures, captions, seed)
 
-    monkeypatch.setattr(demo_data, "fit_encoders", fit_encoders)
-    generate(tmp_path, seed=3)
-    assert (len(fitted["pictures"]), fitted["seed"]) == (300, 3)
-    seen = {picture.tobytes() for picture in fitted["pictures"]}
+@pytest.mark.parametrize("seed", [0, 3])
+def test_the_encoders_are_fitted_on_scenes_that_no_demo_shows(tmp_path, seed):
+    generate(tmp_path, seed=seed)
+    seen = {picture.tobytes() for picture in draw_scenes(sample_scenes(0, UNSEEN, 300))}
     shown = [np.asarray(Image.open(path)).tobytes() for path in (tmp_path / "images").iterdir()]
     assert len(shown) == IMAGES
     assert not seen & set(shown)
 
 
+def test_a_seed_that_is_no_number_is_refused(tmp_path):
+    path = tmp_path / "words.yaml"
+    path.write_text((ENCODERS / "demo-words.yaml").read_text().replace('revision: "0"', "revision: main"))
+    with pytest.raises(UserError, match="the encoder words: revision: found 'main'; allowed: a whole number"):
+        open_encoder(load_encoder(path), "text", torch.device("cpu"))
+
+
+def test_a_picture_of_another_size_is_scaled():
+    opened = open_encoder(load_encoder(ENCODERS / "demo-pictures.yaml"), "image", torch.device("cpu"))
+    assert opened.encode([Image.new("RGB", (30, 90), "red"), Image.new("RGB", (64, 64))]).shape == (2, 256)
+
+
 def test_a_picture_may_have_a_single_caption(tmp_path):
     generate(tmp_path, images=10, captions=1)
-    for modality in ("image", "text"):
-        assert len(torch.load(tmp_path / f"train2017_{modality}_embeddings.pt", weights_only=True)) == 10
+    assert len(read_captions([tmp_path / "captions.json"]).captions) == 10
 
 
 @pytest.mark.parametrize(

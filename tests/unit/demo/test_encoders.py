@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from frozenalign.demo.encoders import ImageEncoder, TextEncoder, fit_encoders
+from frozenalign.demo.encoders import ImageEncoder, TextEncoder, fit_image_encoder, fit_text_encoder
 from frozenalign.demo.scenes import draw_scene, sample_scene, write_captions
 
 CAPTIONS = 3
@@ -18,7 +18,8 @@ def pictures_and_captions(count: int, seed: int) -> tuple[np.ndarray, list[str]]
 
 @pytest.fixture(scope="module")
 def encoders() -> tuple[ImageEncoder, TextEncoder]:
-    return fit_encoders(*pictures_and_captions(500, seed=1), seed=0)
+    pictures, captions = pictures_and_captions(500, seed=1)
+    return fit_image_encoder(pictures, seed=0), fit_text_encoder(captions, seed=0)
 
 
 def test_both_embeddings_are_256_wide_float32_finite_and_not_zero(encoders):
@@ -48,7 +49,8 @@ def test_encoding_leaves_the_encoders_as_they_are(encoders):
 
 
 def test_encoders_fitted_twice_are_equal(encoders):
-    again = fit_encoders(*pictures_and_captions(500, seed=1), seed=0)
+    pictures, captions = pictures_and_captions(500, seed=1)
+    again = fit_image_encoder(pictures, seed=0), fit_text_encoder(captions, seed=0)
     for first, second, inputs in zip(encoders, again, pictures_and_captions(20, seed=2), strict=True):
         assert np.array_equal(first.encode(inputs), second.encode(inputs))
 

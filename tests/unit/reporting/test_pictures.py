@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import struct
+import tarfile
 import zlib
 from pathlib import Path
 
@@ -141,3 +142,19 @@ def test_a_plot_keeps_its_size_and_colours(folder):
     plot = opened(embedded_plot(folder / "photo.png")).convert("RGB")
     assert plot.size == (800, 400)
     assert max(abs(a - b) for a, b in zip(plot.getpixel((5, 5)), (200, 30, 30), strict=True)) <= 8
+
+
+def test_a_picture_in_a_tar_is_shown(folder):
+    with tarfile.open(folder / "00000.tar", "w") as archive:
+        archive.add(folder / "photo.png", "1.png")
+    assert opened(thumbnail(folder, "00000.tar/1.png").uri).size == (192, 96)
+    assert thumbnail(folder, "00000.tar/2.png") == Thumbnail(None, "not in 00000.tar", "00000.tar/2.png")
+
+
+def test_a_thumbnail_is_upright_and_white_where_the_picture_is_transparent(folder):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(folder / "turned.png", exif=exif)
+    small = opened(thumbnail(folder, "turned.png").uri)
+    assert small.size == (20, 40)
+    assert min(small.getpixel((5, 5))) > 250

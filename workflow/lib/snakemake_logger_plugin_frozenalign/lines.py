@@ -7,7 +7,8 @@ from textwrap import wrap
 INDENT = "    "
 WHOLE_WORDS = {"break_long_words": False, "break_on_hyphens": False}
 SUBJECTS = ("experiment", "study")
-ONLY_WORKER = "1-of-1"
+NUMBERED = {"worker", "job"}
+ONLY_ONE = "1-of-1"
 STACK = re.compile(r'^  File ".*", line \d+, in .*\n?', re.MULTILINE)
 ORIGIN = re.compile(r'^WorkflowError(?: in file ".*", line \d+)?:\n')
 
@@ -16,9 +17,9 @@ def description(rule: str, wildcards: Mapping[str, str]) -> str:
     """Return what a job is called: train mlp, seed 0; tune quick, worker 2 of 4."""
     title = rule.removesuffix("_worker").replace("_", " ")
     subjects = [str(wildcards[name]) for name in SUBJECTS if name in wildcards]
-    others = {name: value for name, value in wildcards.items() if name not in SUBJECTS and value != ONLY_WORKER}
-    if "worker" in others:
-        others["worker"] = others["worker"].replace("-of-", " of ")
+    others = {name: value for name, value in wildcards.items() if name not in SUBJECTS and value != ONLY_ONE}
+    for name in NUMBERED & others.keys():
+        others[name] = others[name].replace("-of-", " of ")
     return ", ".join([" ".join([title, *subjects]), *(f"{name} {value}" for name, value in others.items())])
 
 

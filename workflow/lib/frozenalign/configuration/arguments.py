@@ -1,13 +1,36 @@
 """Command-line options that several scripts share."""
 
+import json
+import re
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
+
+from frozenalign.system.errors import UserError, quoted
 
 
 def _limit(text: str) -> int | None:
     """Parse `auto` or a number of gigabytes; return bytes."""
     return None if text == "auto" else int(1e9 * float(text))
+
+
+def _columns(text: str) -> dict[str, str]:
+    """Parse a JSON object of names."""
+    try:
+        names = json.loads(text)
+    except (ValueError, RecursionError):
+        names = None
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f'--columns {quoted(text)}: write a JSON object of names, {{"caption": "comment"}}')
+    return names
+
+
+def _number_and_count(text: str) -> tuple[int, int]:
+    """Parse `1-of-3`."""
+    found = re.fullmatch(r"([1-9]\d{0,5})-of-([1-9]\d{0,5})", text)
+    if not found or int(found[1]) > int(found[2]):
+        raise UserError(f"--job {quoted(text)}: write a number from 1 and how many there are, as in 1-of-3")
+    return int(found[1]), int(found[2])
 
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -25,6 +48,15 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "counts.npz of every evaluate_part; without them, everything is counted here",
     },
     "--device": {"default": "auto", "help": "where to compute: auto, cpu, cuda, cuda:N, mps (auto)"},
+    "--encoder": {"required": True, "type": Path, "help": "file of the encoder, config/encoders/NAME.yaml"},
+    "--captions": {"required": True, "nargs": "+", "type": Path, "help": "one file of captions, or several"},
+    "--columns": {"type": _columns, "help": "names of the columns of a table of captions, as a JSON object"},
+    "--job": {
+        "default": (1, 1),
+        "type": _number_and_count,
+        "metavar": "K-of-N",
+        "help": "which of how many jobs that divide the work this is (1-of-1)",
+    },
     "--memory": {"type": _limit, "metavar": "GB", "help": "the most memory for training rows, or auto (auto)"},
     "--precision": {"default": "auto", "choices": ["auto", "fp32", "bf16"], "help": "matrix products (auto)"},
 }

@@ -1,10 +1,10 @@
-"""The reference of every configuration key, written from the schemas and the registered heads, losses and baselines."""
+"""The reference of every configuration key, written from the schemas and the registered classes and functions."""
 
 import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from frozenalign.configuration.registrations import baselines, heads, losses
+from frozenalign.configuration.registrations import baselines, encoders, heads, losses
 from frozenalign.configuration.schemas import SCHEMAS, describe, read_schema
 
 # The first page, written by hand.
@@ -13,6 +13,7 @@ FILES = {
     "config": "## A run: `config/config.yaml`, `config/coco.yaml`, any `--configfile`",
     "experiment": "## An experiment: `config/experiments/NAME.yaml`",
     "tuning": "## A study: `config/tuning/NAME.yaml`",
+    "encoder": "## An encoder: `config/encoders/NAME.yaml`",
 }
 REGISTERED = (("model", "Heads", heads), ("loss", "Losses", losses))
 
@@ -27,6 +28,8 @@ def configuration_reference() -> str:
             for item in registered().values():
                 table = _table({"properties": item.parameters}, f"{section}.") if item.parameters else []
                 parts.append("\n".join([f"**`{item.name}`** {item.description}", "", *table]))
+    libraries = [f"- `{name}`: {item.description}" for name, item in encoders().items()]
+    parts.append("\n".join(["### Libraries: `library` of an encoder", "", *libraries]))
     closed_forms = [f"- `{name}`: {item.description}" for name, item in baselines().items()]
     parts.append("\n".join(["## Baselines: `baselines:` of a run", "", *closed_forms]))
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -1,4 +1,4 @@
-"""The registered heads, losses and baselines with their parameters and descriptions, read from the source files.
+"""The registered heads, losses, baselines and encoders with their parameters and descriptions, read from the sources.
 
 Importing the sources would import torch: seconds, where the check of a configuration takes milliseconds.
 """
@@ -40,10 +40,20 @@ def baselines() -> dict[str, Registration]:
     return _of_wing("closed_forms", "register_baseline")
 
 
+def encoders() -> dict[str, Registration]:
+    """Return the registered encoders by the name of their library."""
+    return _of_wing("encoders", "register_encoder")
+
+
+def caption_formats() -> dict[str, Registration]:
+    """Return the registered forms of captions by name."""
+    return _of_wing("data.captions", "register_caption_format")
+
+
 @functools.cache
 def _of_wing(wing: str, decorator: str) -> dict[str, Registration]:
     found = {}
-    for path in sorted((LIBRARY / wing).glob("*.py")):
+    for path in sorted(LIBRARY.joinpath(*wing.split(".")).glob("*.py")):
         found |= read_registrations(path, decorator, f"{LIBRARY.name}.{wing}.{path.stem}")
     return found
 

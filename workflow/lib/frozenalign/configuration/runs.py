@@ -13,13 +13,16 @@ from frozenalign.configuration.variants import variants_of
 from frozenalign.system.errors import UserError, quoted
 
 # Folders beside those of the experiments.
-RESERVED = ("split", "tuning", "report", "logs", "benchmarks")
+RESERVED = ("encode", "split", "tuning", "report", "logs", "benchmarks")
+# What encodes generated pictures and captions, in the places that demo_data gives them.
+OF_THE_DEMO = {"image_encoder": "demo-pictures", "text_encoder": "demo-words"}
+DRAWN = {"images": "images", "captions": "captions.json"}
 
 
 def checked_run(document: Any, where: str) -> dict[str, Any]:
     """Return the run configuration with defaults; the names of data sets, results and ensembles are checked as well."""
     schema = read_schema("config")
-    document = with_plain_values(document, schema)
+    document = with_encoders_of_the_demo(with_plain_values(document, schema), where)
     refuse_single_values(document, schema, where)
     run = validated(document, schema, where)
     if run["dataset"] not in run["datasets"]:
@@ -36,11 +39,43 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
     if (total := sum(split["fractions"].values())) > 1 + 1e-9:
         raise UserError(f"{where}: datasets.{run['dataset']}.split.fractions: they add up to {total:g}; at most 1")
     for data_set in run["datasets"].values():
-        for section, key in ((data_set, "dir"), (data_set["split"], "assignments")):
+        encode = data_set.get("encode") or {}
+        for section, key in ((data_set, "dir"), (data_set["split"], "assignments"), (encode, "images")):
             if key in section:
                 # Snakemake does not find `data//demo/`.
                 section[key] = str(Path(section[key]))
+        if encode:
+            captions = [encode["captions"]] if isinstance(encode["captions"], str) else encode["captions"]
+            encode["captions"] = [str(Path(path)) for path in captions]
     return run
+
+
+def with_encoders_of_the_demo(document: Any, where: str) -> Any:
+    """Return a run in which each data set with `generate` has an `encode` section of what is drawn there.
+
+    `generate: null` cancels such a section as well: it names no pictures of its own.
+    """
+    if not isinstance(document, Mapping) or not isinstance(document.get("datasets"), Mapping):
+        return document
+    filled = {}
+    for name, data_set in document["datasets"].items():
+        filled[name] = data_set
+        if not isinstance(data_set, Mapping) or "generate" not in data_set:
+            continue
+        encode = data_set.get("encode") or {}
+        if not isinstance(encode, Mapping):
+            continue
+        if data_set["generate"] is None:
+            filled[name] = data_set | ({} if "images" in encode else {"encode": None})
+        elif DRAWN.keys() & encode.keys():
+            raise UserError(
+                f"{where}: datasets.{name}: `generate` draws the pictures that are encoded: leave `encode.images` and "
+                "`encode.captions` out, or set `generate: null`"
+            )
+        elif isinstance(data_set.get("dir"), str):
+            drawn = {key: f"{data_set['dir']}/{place}" for key, place in DRAWN.items()}
+            filled[name] = data_set | {"encode": OF_THE_DEMO | encode | drawn}
+    return document | {"datasets": filled}
 
 
 def _refuse_names(run: Mapping[str, Any], where: str) -> None:

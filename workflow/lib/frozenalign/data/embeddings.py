@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from frozenalign.data.ids import ID_LENGTH, is_text
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.row_checks import check_rows, row_digests
 from frozenalign.data.rows import RowFile, open_rows
@@ -20,8 +21,6 @@ METADATA_BYTES = 1 << 20
 METADATA_BYTES_A_ROW = 2 << 10
 # The set that is split, and the one beside it on which every model is evaluated as well.
 TRAINING_SET, EXTRA_SET = "train2017", "val2017"
-# NumPy stores every id of a column at the length of the longest.
-ID_LENGTH = 255
 
 
 class EmbeddingFiles(NamedTuple):
@@ -150,7 +149,7 @@ def read_metadata(path: Path, limit: int) -> Metadata:
     if captions is not None:
         _refuse_wrong_captions(captions, len(image_ids), path)
     image_files = {} if image_files is None else image_files
-    if not isinstance(image_files, dict) or not all(_is_text(text) for item in image_files.items() for text in item):
+    if not isinstance(image_files, dict) or not all(is_text(text) for item in image_files.items() for text in item):
         raise UserError(f"{path}: `image_files` must map image ids to paths inside {path.parent}")
     return Metadata(image_ids, unique, captions, image_files)
 
@@ -159,13 +158,8 @@ def _refuse_wrong_captions(captions: Any, pairs: int, path: Path) -> None:
     if not isinstance(captions, list) or len(captions) != pairs:
         raise UserError(f"{path}: `captions` must be a list with one text for each of the {pairs} image_ids")
     for i, caption in enumerate(captions):
-        if not _is_text(caption):
+        if not is_text(caption):
             raise UserError(f"{path}: captions[{i}] is not text: write every caption as a string of whole characters")
-
-
-def _is_text(value: Any) -> bool:
-    """Return whether a value is text that can be written to a file: JSON may hold a lone surrogate, which cannot."""
-    return isinstance(value, str) and value.encode(errors="ignore").decode() == value
 
 
 def _ids(values: Any, where: str) -> np.ndarray:
@@ -180,7 +174,7 @@ def _ids(values: Any, where: str) -> np.ndarray:
     for i, name in enumerate(ids):
         if len(name) > ID_LENGTH:
             raise UserError(f"{where}[{i}] has {len(name)} characters: an id has at most {ID_LENGTH}; shorten it")
-        if "\0" in name or not _is_text(name):
+        if "\0" in name or not is_text(name):
             raise UserError(f"{where}[{i}] is {quoted(name)}: an id is text of whole characters, none of them NUL")
     return np.array(ids)
 

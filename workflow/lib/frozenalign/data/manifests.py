@@ -73,7 +73,7 @@ def write_manifest(
 ) -> dict[str, Any]:
     """Write and return manifest.json: counts, widths, hashes, and the keys of `described` and `found`.
 
-    described: dataset, folder and seed. splits: every split by name. found: leak_check, warnings and extra.
+    described: dataset, folder, seed and encoding. splits: every split by name. found: leak_check, warnings and extra.
     """
     index, unused = checked.index, division.names == UNUSED
     content = {

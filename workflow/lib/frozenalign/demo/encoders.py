@@ -43,20 +43,26 @@ class TextEncoder:
         return self.pipeline.transform(captions).astype(np.float32)
 
 
-def fit_encoders(pictures: np.ndarray, captions: Sequence[str], seed: int) -> tuple[ImageEncoder, TextEncoder]:
-    """Fit both encoders, the text encoder by latent semantic analysis (Deerwester et al. 1990).
+def fit_image_encoder(pictures: np.ndarray, seed: int) -> ImageEncoder:
+    """Fit the encoder of pictures.
 
-    pictures: at least 256, (N, S, S, 3) uint8, S a multiple of 16. captions: with more than 256 different n-grams.
-    Neither may be encoded later. seed: of the randomised projections.
+    pictures: at least 256 that are never encoded later, (N, S, S, 3) uint8, S a multiple of 16. seed: of the
+    randomised projection.
     """
     features = np.concatenate(list(_in_chunks(pictures)))
     # Each group of features gets a total variance of 1.
     totals = [group.sum() for group in np.split(features.var(axis=0), np.cumsum(_GROUP_WIDTHS)[:-1])]
     scales = np.repeat(1 / np.sqrt(totals), _GROUP_WIDTHS).astype(np.float32)
-    projection = PCA(WIDTH, svd_solver="randomized", random_state=seed).fit(features * scales)
+    return ImageEncoder(scales, PCA(WIDTH, svd_solver="randomized", random_state=seed).fit(features * scales))
+
+
+def fit_text_encoder(captions: Sequence[str], seed: int) -> TextEncoder:
+    """Fit the encoder of captions by latent semantic analysis (Deerwester et al. 1990).
+
+    captions: with more than 256 different n-grams, none of them encoded later. seed: of the randomised projection.
+    """
     weighting = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, dtype=np.float32)
-    pipeline = make_pipeline(weighting, TruncatedSVD(WIDTH, random_state=seed)).fit(captions)
-    return ImageEncoder(scales, projection), TextEncoder(pipeline)
+    return TextEncoder(make_pipeline(weighting, TruncatedSVD(WIDTH, random_state=seed)).fit(captions))
 
 
 def _in_chunks(pictures: np.ndarray) -> Iterator[np.ndarray]:

@@ -2,8 +2,6 @@
 
 import base64
 import io
-import os
-import stat
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -13,18 +11,23 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
+from frozenalign.data.picture_files import (
+    FORMATS,
+    LARGEST_PIXELS,
+    NO_PERMISSION,
+    TOO_LARGE,
+    UNDECODABLE,
+    MissingPicture,
+    OutsidePicture,
+    UnreadablePicture,
+)
+from frozenalign.data.pictures import as_rgb, exif_orientation, picture_source, upright
 from frozenalign.system.errors import one_line
 
 THUMBNAIL_PIXELS = 192
 PALETTE_COLORS = 128
-# For other formats Pillow may start a program (EPS) or read further files.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP")
-LARGEST_PIXELS = 80_000_000
-# Reasons why a picture is not shown, to follow a number.
+# A reason why a picture is not shown, to follow a number; others are those of the files.
 NO_ENTRY = "without an entry in `image_files`"
-NO_PERMISSION = "without permission to read"
-TOO_LARGE = f"of more than {LARGEST_PIXELS:,} pixels"
-UNDECODABLE = f"not readable as {', '.join(FORMATS[:-1])} or {FORMATS[-1]}"
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,10 @@ def embedded_figure(figure: Figure) -> str:
 def thumbnail(folder: Path, name: str, start: Path | None = None) -> Thumbnail:
     """Return a small version of a picture inside `folder`, or why it is not shown.
 
-    name: its path from `folder`, or from `start`, where a link may lead into `folder`.
+    name: its path from `folder`, or from `start`, where a link may lead into `folder`; or that of a member of a tar.
     """
     try:
-        return Thumbnail(_small_version(_file_inside(folder, name, [folder, start or folder])))
+        return Thumbnail(_small_version(_source(folder, name, [folder, start or folder])))
     except _NotShownError as missing:
         reason, *more = missing.args
         return Thumbnail(None, reason, "".join([one_line(name), *more]))
@@ -79,36 +82,27 @@ def not_shown(pictures: Sequence[Thumbnail]) -> str:
     return f"{len(missing)} of {len(pictures)} pictures {'is' if len(missing) == 1 else 'are'} not shown: {reasons}"
 
 
-def _file_inside(folder: Path, name: str, starts: Sequence[Path]) -> Path:
-    """Return the file of that name from the first start that has it, if it lies inside `folder`."""
+def _source(folder: Path, name: str, starts: Sequence[Path]) -> Path | io.BytesIO:
+    """Return the picture of that name from the first start that has it, if it lies inside `folder`."""
     try:
-        # Backslashes are separators of Windows, unless a file has that name. The bytes are UTF-8 in any locale.
-        spellings = [os.fsdecode(spelled.encode()) for spelled in (name, name.replace("\\", "/"))]
-        paths = [start / spelled for spelled in spellings for start in starts]
-        path = next(filter(os.path.exists, paths), paths[0]).resolve()
-        inside = path.is_relative_to(folder.resolve())
-        regular = inside and stat.S_ISREG(path.stat().st_mode)
-    except PermissionError as error:
-        raise _NotShownError(NO_PERMISSION) from error
-    except (OSError, ValueError, RuntimeError) as error:
-        # Impossible names and circular links count as not found.
+        return picture_source(folder, name, starts)
+    except MissingPicture as error:
         remedy = "name the folder that the paths start from as `pictures` of the data set"
-        raise _NotShownError(f"not found in {folder}", f"; {remedy}") from error
-    if not inside:
+        raise _NotShownError(str(error), f"; {remedy}") from error
+    except OutsidePicture as error:
         remedy = "name the folder of the pictures as `pictures` of the data set"
-        raise _NotShownError(f"outside {folder}", f", which leads to {one_line(str(path))}; {remedy}")
-    if not regular:
-        raise _NotShownError("not a regular file")
-    return path
+        raise _NotShownError(str(error), f", which leads to {one_line(str(error.target))}; {remedy}") from error
+    except UnreadablePicture as error:
+        raise _NotShownError(str(error)) from error
 
 
-def _small_version(path: Path) -> str:
+def _small_version(source: Path | io.BytesIO) -> str:
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as picture:
             if picture.width * picture.height > LARGEST_PIXELS:
                 raise Image.DecompressionBombError
             picture.draft("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-            small = picture.convert("RGB")
+            small = upright(as_rgb(picture), exif_orientation(picture))
             small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
             return _data_uri(small, "JPEG")
     except Image.DecompressionBombError as error:

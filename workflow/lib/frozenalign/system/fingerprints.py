@@ -5,7 +5,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -107,11 +107,13 @@ def remember_hashes(hashes: dict[Path, str], known: Path) -> None:
     _add(known, {str(path.absolute()): {"stamp": stamps[path], "sha256": hashes[path]} for path in hashes})
 
 
-def import_closure(script: Path, library: Path) -> list[Path]:
+def import_closure(script: Path, library: Path, without: Collection[Path] = ()) -> list[Path]:
     """Return `script` and every module in the folder `library` that it imports, directly or not, sorted.
 
     Only absolute imports are followed, in any block of a file. A registry also imports the modules of its folder that
     register something.
+
+    without: modules that are left out, with what only they import.
     """
     found: set[Path] = set()
     waiting = {script}
@@ -123,7 +125,7 @@ def import_closure(script: Path, library: Path) -> list[Path]:
         if path.name == REGISTRY:
             others = path.parent.glob("*.py")
             imported |= {other for other in others if "\n@register_" in _source(other)}
-        waiting |= imported - found
+        waiting |= imported - found - set(without)
     return sorted(found)
 
 

@@ -1,4 +1,4 @@
-"""demo_data recognises its own files by content and changes no other."""
+"""A step recognises its own files by content and changes no other."""
 
 import json
 import shutil
@@ -6,11 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from frozenalign.demo import made_files
-from frozenalign.demo.made_files import PICTURES, RECORD, ROW_FILES, foreign_files, refuse_foreign, write_made
+from frozenalign.data import made_files
+from frozenalign.data.made_files import Places
 from frozenalign.system.errors import UserError
 from tests.workflow.conftest import write_with_its_old_time
 
+PICTURES = "images"
+ROW_FILES = ("images.pt", "texts.pt", "metadata.json")
+MADE = Places("demo_data", ROW_FILES, subfolder=PICTURES, earlier=("made_by_another.json",))
+RECORD = "made_by_demo_data.json"
 FIRST = {"images/000001.png": b"red", "images/000002.png": b"blue"} | {name: name.encode() for name in ROW_FILES}
 SECOND = {"images/000001.png": b"green"} | {name: b"other " + name.encode() for name in ROW_FILES}
 
@@ -18,7 +22,7 @@ SECOND = {"images/000001.png": b"green"} | {name: b"other " + name.encode() for 
 @pytest.fixture
 def made(tmp_path) -> Path:
     """A folder of demo data."""
-    write_made(tmp_path / "demo", FIRST, "")
+    MADE.write(tmp_path / "demo", FIRST, "")
     return tmp_path / "demo"
 
 
@@ -29,24 +33,24 @@ def holds(folder: Path) -> dict[str, bytes]:
 
 def test_demo_data_are_known_where_they_were_written_and_in_a_copy(made, tmp_path):
     shutil.copytree(made, tmp_path / "copy")
-    assert foreign_files(made) == foreign_files(tmp_path / "copy") == []
+    assert MADE.foreign_files(made) == MADE.foreign_files(tmp_path / "copy") == []
 
 
 def test_only_the_record_is_read_where_nothing_was_touched(made, monkeypatch):
     monkeypatch.setattr(made_files, "remembered_hash", lambda path, known: pytest.fail(f"{path} was read"))
-    assert foreign_files(made) == []
+    assert MADE.foreign_files(made) == []
 
 
 def test_missing_files_are_no_foreign_ones(made, tmp_path):
     shutil.rmtree(made / PICTURES)
     (made / ROW_FILES[0]).unlink()
-    assert foreign_files(made) == foreign_files(tmp_path / "absent") == []
+    assert MADE.foreign_files(made) == MADE.foreign_files(tmp_path / "absent") == []
 
 
 def test_new_demo_data_leave_nothing_of_the_old_ones(made):
-    write_made(made, SECOND, "")
+    MADE.write(made, SECOND, "")
     assert holds(made) == SECOND
-    assert foreign_files(made) == []
+    assert MADE.foreign_files(made) == []
 
 
 def a_picture(folder: Path) -> str:
@@ -110,7 +114,7 @@ def a_folder_in_place_of_rows(folder: Path) -> str:
 def test_what_a_user_put_there_is_refused_and_kept(made, put):
     name, before = put(made), holds(made)
     with pytest.raises(UserError) as caught:
-        write_made(made, SECOND, "take another folder")
+        MADE.write(made, SECOND, "take another folder")
     assert str(caught.value).startswith(
         f"{made} holds {name}, which demo_data has not written and would replace: take "
     )
@@ -118,14 +122,14 @@ def test_what_a_user_put_there_is_refused_and_kept(made, put):
 
 
 def test_files_beside_the_places_of_demo_data_are_nobodys_business(made):
-    for name in ("val2017_metadata.json", "notes.txt", "mine/train2017_metadata.json"):
+    for name in ("val2017_metadata.json", "notes.txt", "mine/metadata.json"):
         (made / name).parent.mkdir(exist_ok=True)
         (made / name).write_bytes(b"mine")
-    write_made(made, SECOND, "")
+    MADE.write(made, SECOND, "")
     assert holds(made).keys() - SECOND.keys() == {
         "val2017_metadata.json",
         "notes.txt",
-        "mine/train2017_metadata.json",
+        "mine/metadata.json",
     }
 
 
@@ -134,7 +138,7 @@ def test_many_files_are_counted(tmp_path):
     for i in range(5):
         (tmp_path / f"images/{i}\n.png").touch()
     with pytest.raises(UserError, match=r"holds images/\d\\n.png, [^,]*, [^,]* and 2 more, which .*: move them$"):
-        refuse_foreign(tmp_path, "move them")
+        MADE.refuse_foreign(tmp_path, "move them")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +146,7 @@ def test_many_files_are_counted(tmp_path):
 )
 def test_a_damaged_record_gives_nothing_away(made, damage):
     (made / RECORD).write_text(damage)
-    assert set(foreign_files(made)) == set(FIRST)
+    assert set(MADE.foreign_files(made)) == set(FIRST)
 
 
 def test_a_record_names_no_file_outside_its_folder(made, tmp_path):
@@ -150,7 +154,7 @@ def test_a_record_names_no_file_outside_its_folder(made, tmp_path):
     record = json.loads((made / RECORD).read_text())
     record["sha256"]["../precious"] = record["stamps"]["../precious"] = "anything"
     (made / RECORD).write_text(json.dumps(record))
-    write_made(made, SECOND, "")
+    MADE.write(made, SECOND, "")
     assert (tmp_path / "precious").read_bytes() == b"mine"
 
 
@@ -177,8 +181,24 @@ def test_a_writer_killed_at_any_moment_leaves_only_files_that_it_knows_as_its_ow
         patch.setattr(made_files, "write_text", until_killed(made_files.write_text))
         patch.setattr(Path, "unlink", until_killed(Path.unlink))
         with pytest.raises(Killed):
-            write_made(made, SECOND, "")
-    assert foreign_files(made) == []
-    write_made(made, FIRST, "")
+            MADE.write(made, SECOND, "")
+    assert MADE.foreign_files(made) == []
+    MADE.write(made, FIRST, "")
     left = {name: content for name, content in holds(made).items() if made_files.UNFINISHED not in name}
     assert left == FIRST
+
+
+def test_what_another_step_has_recorded_is_no_user_s(tmp_path):
+    other = Places("another", ROW_FILES[:1])
+    other.write(tmp_path, {ROW_FILES[0]: b"rows"}, "")
+    assert MADE.foreign_files(tmp_path) == []
+    (tmp_path / ROW_FILES[0]).write_bytes(b"mine")
+    assert MADE.foreign_files(tmp_path) == [ROW_FILES[0]]
+
+
+def test_what_an_earlier_version_made_elsewhere_stays_known(made):
+    later = Places("demo_data", ROW_FILES[:1], subfolder=PICTURES)
+    rows = {ROW_FILES[0]: b"new", "images/000001.png": b"new"}
+    later.write(made, rows, "")
+    assert MADE.foreign_files(made) == []
+    assert holds(made).keys() == rows.keys() | set(ROW_FILES)

@@ -1,0 +1,146 @@
+"""Photographs of a user's own: encoded by as many jobs as asked for, and again where their content says so."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.workflow.conftest import Project, copy_of_the_project, write_with_its_old_time
+from workflow.scripts import demo_data
+
+pytestmark = pytest.mark.slow
+
+CONFIGURATION = """
+dataset: photos
+datasets:
+  photos:
+    dir: data/photos
+    encode:
+      images: photographs/images
+      captions: photographs/captions.json
+      image_encoder: pictures
+      text_encoder: words
+      jobs: 2
+    split: {fractions: {train: 0.6, val: 0.2, test: 0.2}, tuning_pairs: 50}
+experiments: []
+baselines: [cca]
+tuning: []
+device: cpu
+"""
+AFTER = {"merge_encodings": 1, "split": 1, "baselines": 1, "evaluate": 1, "figures": 1, "report": 1}
+IMAGES, TEXTS = {"encode_images": 2}, {"encode_texts": 2}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Project:
+    """A project with photographs outside its data folder, run to its end; tests leave it as they found it."""
+    project = copy_of_the_project(tmp_path_factory.mktemp("photographs of mine"))
+    project.write("config/config.yaml", CONFIGURATION)
+    for name, shipped in (("pictures", "demo-pictures"), ("words", "demo-words")):
+        project.write(f"config/encoders/{name}.yaml", project.read(f"config/encoders/{shipped}.yaml"))
+    place = str(project.folder / "photographs")
+    demo_data.main(["--output-dir", place, "--images", "60", "--captions", "2"])
+    project.snakemake()
+    return project
+
+
+def test_the_set_its_record_and_the_report_are_there(finished):
+    record = json.loads(finished.read("data/photos/encoding.json"))
+    assert (record["images"]["rows"], record["texts"]["rows"], record["pairs"]) == (60, 120, 120)
+    page = finished.read("results/photos/report/index.html")
+    assert "encoded by pictures: scenes, revision 0" in page
+    assert "data:image/jpeg;base64," in page, "pictures stand in the examples"
+    assert "are not shown" not in page
+    assert finished.stale_jobs() == {}
+
+
+def test_touched_and_copied_pictures_and_captions_rerun_nothing(finished, tmp_path):
+    for path in (finished.folder / "photographs").rglob("*"):
+        os.utime(path)
+    assert finished.stale_jobs() == {}
+    copy = Project(tmp_path / "copy")
+    shutil.copytree(finished.folder, copy.folder)
+    assert copy.stale_jobs() == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs"),
+    [
+        ("photographs/images/000007.png", IMAGES | AFTER),
+        ("photographs/captions.json", IMAGES | TEXTS | AFTER),
+        ("config/encoders/pictures.yaml", IMAGES | AFTER),
+        ("config/encoders/words.yaml", TEXTS | AFTER),
+    ],
+)
+def test_another_content_encodes_what_it_decides_again(finished, name, jobs):
+    path = finished.folder / name
+    before = path.read_bytes()
+    other = {
+        "000007.png": (path.parent / "000009.png").read_bytes(),
+        "captions.json": before.replace(b"circle", b"disc"),
+    }.get(path.name, before + b"prompt: see\n")
+    write_with_its_old_time(path, other)
+    try:
+        assert finished.stale_jobs() == jobs
+    finally:
+        write_with_its_old_time(path, before)
+    assert finished.stale_jobs() == {}
+
+
+def test_an_own_file_in_the_place_of_the_set_stops_the_run_and_is_kept(finished, tmp_path):
+    path = finished.folder / "data/photos/train2017_text_embeddings.pt"
+    before = path.read_bytes()
+    path.write_bytes(b"mine")
+    try:
+        done = finished.run("snakemake", "--cores", "2", "-F", "splits")
+        assert done.returncode
+        assert "data/photos holds train2017_text_embeddings.pt, which merge_encodings has not" in done.stderr
+        assert path.read_bytes() == b"mine"
+    finally:
+        path.write_bytes(before)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("images: photographs/absent", "photographs/absent is no folder: check `datasets.photos.encode.images`"),
+        ("captions: photographs/absent.json", "photographs/absent.json not found: check `datasets.photos.encode.capt"),
+        ("image_encoder: absent", "config/encoders/absent.yaml not found: check the name, or write the file"),
+        ("text_encoder: pictures", "pictures.yaml is an encoder of images: name one of texts, or of both"),
+    ],
+)
+def test_mistakes_stop_the_run_before_its_first_job(finished, change, said):
+    key = change.partition(":")[0]
+    lines = [change if line.strip().startswith(f"{key}:") else line for line in CONFIGURATION.splitlines()]
+    text = "\n".join(f"      {line}" if line == change else line for line in lines)
+    finished.write("wrong.yaml", text)
+    try:
+        done = finished.run("snakemake", "--cores", "2", "-n", "--configfile", "wrong.yaml")
+    finally:
+        (finished.folder / "wrong.yaml").unlink()
+    assert done.returncode
+    assert said in done.stdout + done.stderr
+
+
+def test_a_broken_picture_stops_the_run_in_one_sentence_and_is_dropped_on_request(finished, tmp_path):
+    copy = Project(tmp_path / "broken")
+    shutil.copytree(finished.folder, copy.folder)
+    (copy.folder / "photographs/images/000007.png").write_bytes(b"no picture")
+    done = copy.run("snakemake", "--cores", "2", "splits")
+    assert done.returncode
+    assert "1 of the pictures 1 to 60 cannot be read, the first is photographs/images/000007.png" in done.stderr
+    copy.write("config/config.yaml", CONFIGURATION.replace("jobs: 2", "on_error: drop"))
+    copy.snakemake("splits")
+    record = json.loads(copy.read("data/photos/encoding.json"))
+    assert (record["images"]["rows"], record["pairs"], record["dropped_pairs"]) == (59, 118, 2)
+    assert list(record["refused_pictures"]) == ["7"]
+    manifest = json.loads(copy.read("results/photos/split/manifest.json"))
+    assert manifest["encoding"]["images"]["refused"] == 1
+
+
+def test_the_jobs_log_says_what_was_encoded(finished):
+    log = finished.read("results/photos/logs/encode_images-1-of-2.log")
+    assert "60 pictures in 1 shards" in log
+    assert Path(finished.folder / "results/photos/encode/images/1-of-2.json").exists()

@@ -1,0 +1,104 @@
+"""One job of an encoding: its share of the shards, those that are finished kept and all others computed."""
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from frozenalign.encoders.batches import OpenedEncoder
+from frozenalign.encoders.check_samples import samples
+from frozenalign.encoders.code import deciding_code
+from frozenalign.encoders.progress import Progress
+from frozenalign.encoders.registry import open_encoder
+from frozenalign.encoders.self_check import self_check
+from frozenalign.encoders.settings import load_encoder
+from frozenalign.encoders.shards import FORMAT, SHARD_ROWS, Shard, ShardRecord, shards_of, share
+from frozenalign.system.devices import device_name
+from frozenalign.system.files import write_json
+from frozenalign.system.fingerprints import fingerprint
+
+logger = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """What is encoded: pictures or captions in a fixed order. what: their name in the plural."""
+
+    what: str
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def recognised(self, record: ShardRecord, items: slice) -> ShardRecord | None:
+        """Return the record, up to date, if the shard was made from these items."""
+
+    def refuse(self, record: ShardRecord, items: slice) -> None:
+        """Stop if the record lists items that must not be left out."""
+
+    def encode(self, items: slice, opened: OpenedEncoder, progress: Progress) -> tuple[Tensor, dict[str, Any]]:
+        """Return the rows (n, D) of some items, and fields of their ShardRecord."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One of so many jobs that divide the shards in a folder, counted from 1."""
+
+    folder: Path
+    number: int = 1
+    of: int = 1
+
+    @property
+    def path(self) -> Path:
+        """Return the file that the job ends with."""
+        return self.folder / f"{self.number}-of-{self.of}.json"
+
+
+def encode_share(source: Source, encoder_file: Path, modality: str, device: torch.device, job: Job) -> str:
+    """Encode a job's share of the shards, write its file, and return what was found in one line."""
+    settings = load_encoder(encoder_file)
+    opened = OpenedEncoder(settings, modality, device, open_encoder(settings, modality, device))
+    facts = opened.encoder.facts()
+    maker = fingerprint(FORMAT, settings.decisive(), modality, facts, device.type, deciding_code(settings.library))
+    mine = share(shards_of(job.folder, len(source)), job.number, job.of)
+    progress = Progress(sum(shard.items.stop - shard.items.start for shard in mine), source.what)
+    logger.info("encoding %d %s in %d shards of %d", progress.total, source.what, len(mine), SHARD_ROWS)
+    records = {shard.number: _recognised(shard, source, maker, progress) for shard in mine}
+    if None in records.values():
+        for line in self_check(opened.encoder, settings, samples(opened.encoder, modality)):
+            logger.info("checked: %s", line)
+    for shard in mine:
+        record = records[shard.number] or _encoded(shard, source, opened, maker, progress)
+        source.refuse(record, shard.items)
+        for image_id, reason in record.refused.items():
+            logger.warning("warning: image %s is left out: %s", image_id, reason)
+        records[shard.number] = record
+    about = {"settings": asdict(settings), "facts": facts, "device": device.type, "device_name": device_name(device)}
+    _write_job(job, maker, len(source), about, records)
+    return progress.closing_line()
+
+
+def _recognised(shard: Shard, source: Source, maker: str, progress: Progress) -> ShardRecord | None:
+    """Return the record of a shard that this maker has finished, of the items that there are now; else None."""
+    found = shard.intact(maker)
+    record = found and source.recognised(found, shard.items)
+    if record:
+        progress.keep(shard.items.stop - shard.items.start)
+        if record != found:
+            shard.record(record)
+    return record
+
+
+def _encoded(shard: Shard, source: Source, opened: OpenedEncoder, maker: str, progress: Progress) -> ShardRecord:
+    """Encode a shard, write it, and return its record."""
+    began = time.perf_counter()
+    rows, about = source.encode(shard.items, opened, progress)
+    return shard.write(rows, {"maker": maker, **about, "seconds": time.perf_counter() - began})
+
+
+def _write_job(job: Job, maker: str, count: int, about: Mapping[str, Any], records: Mapping[int, ShardRecord]) -> None:
+    shards = {str(number): asdict(record) for number, record in records.items()}
+    write_json(job.path, {"format": FORMAT, "maker": maker, "items": count, **about, "shards": shards})

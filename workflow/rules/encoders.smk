@@ -1,0 +1,129 @@
+"""The encoders of the run's data set, and the pictures and captions that they read."""
+
+import functools
+import json
+
+from frozenalign.data.folder_content import folder_hash
+from frozenalign.data.picture_files import SUFFIXES
+from frozenalign.demo.made_files import DEMO
+from frozenalign.encoders.places import ENCODED, ENCODING
+from frozenalign.encoders.choice import checked_encoder
+from frozenalign.encoders.code import other_encoders
+from frozenalign.system.fingerprints import SHOWN_DIGITS
+
+KNOWN_FOLDERS = Path(".snakemake/folders")
+PICTURE_SUFFIXES = (*(f".{suffix}" for suffix in SUFFIXES), ".tar")
+CAPTION_SUFFIXES = (".txt", ".tar")
+
+
+def encoding():
+    """Return the `encode` section of the run's data set, or none."""
+    return config["datasets"][config["dataset"]].get("encode")
+
+
+@functools.cache
+def opened(modality):
+    """Return the file and the settings of the run's encoder of a modality, image or text."""
+    name = encoding()[f"{modality}_encoder"]
+    with told_by_snakemake():
+        return checked_encoder(name, modality, CONFIGURATIONS)
+
+
+def encoder(modality):
+    """Return the settings of the run's encoder of a modality."""
+    return opened(modality)[1]
+
+
+def encoder_file(modality):
+    """Return a function of the wildcards that gives the file of the run's encoder of a modality."""
+    return lambda wildcards: local(str(opened(modality)[0]))
+
+
+def caption_files(wildcards):
+    """Return the files of the captions, or folders that hold them, as rules take them."""
+    paths = encoding()["captions"]
+    if generated():
+        return paths
+    return [given(config["dataset"], path, f"captions-{i}-{Path(path).name}") for i, path in enumerate(paths)]
+
+
+def source_arguments(wildcards, input):
+    """Return the command-line arguments that name the captions and the pictures."""
+    columns = encoding().get("columns")
+    paths = [given_path(path) for path in ([input.captions] if isinstance(input.captions, str) else input.captions)]
+    return [
+        "--captions",
+        *paths,
+        *(["--columns", json.dumps(columns)] if columns else []),
+        f"--pictures={encoding()['images']}",
+    ]
+
+
+def caption_content(wildcards):
+    """Return `name hash` of the files and folders of captions that are a user's."""
+    rows = []
+    for path in [] if generated() else encoding()["captions"]:
+        rows += (
+            [folder_row(path, CAPTION_SUFFIXES)] if os.path.isdir(path) else content_rows([path], known=KNOWN_HASHES)
+        )
+    return rows
+
+
+def picture_content(wildcards):
+    """Return `name hash` of the folder of pictures, if they are a user's."""
+    return [] if generated() else [folder_row(encoding()["images"], PICTURE_SUFFIXES)]
+
+
+@functools.cache
+def folder_row(folder, suffixes):
+    """Return `name hash` of a folder of a user's files, which are read once, and again when they are touched."""
+    known = KNOWN_FOLDERS / config["dataset"] / text_hash(folder)[:SHOWN_DIGITS]
+    return f"{Path(folder).name} {folder_hash(Path(folder), suffixes, known)[:SHOWN_DIGITS]}"
+
+
+def encoding_code(script, modality):
+    """Return a parameter for each file that decides what a script does; of the encoders only the run's counts."""
+    return code(script, other_encoders(encoder(modality).library))
+
+
+def encoding_jobs(modality):
+    """Return the files that the jobs of an encoding end with."""
+    jobs = encoding()["jobs"]
+    return [f"results/{config['dataset']}/encode/{modality}s/{number}-of-{jobs}.json" for number in range(1, jobs + 1)]
+
+
+def encoding_file(wildcards):
+    """Return encoding.json beside the embeddings of a data set, made by a rule or a user's, or none."""
+    path = f"{config['datasets'][wildcards.dataset]['dir']}/{ENCODING}"
+    if encoding() and wildcards.dataset == config["dataset"]:
+        return path
+    return given(wildcards.dataset, path) if os.path.isfile(path) else []
+
+
+def refuse_wrong_sources():
+    """Stop if pictures or captions are missing, or an encoder is not one of their kind."""
+    for modality in ("image", "text"):
+        opened(modality)
+    if generated():
+        return
+    key = f"datasets.{config['dataset']}.encode"
+    with told_by_snakemake():
+        for path in encoding()["captions"]:
+            if not os.path.isdir(path):
+                file_size(path, f"check `{key}.captions`, or put the file there")
+        if not os.path.isdir(encoding()["images"]):
+            raise UserError(f"{encoding()['images']} is no folder: check `{key}.images`, or put the pictures there")
+
+
+def refuse_foreign_data():
+    """Stop before Snakemake deletes a user's files, which it takes for outputs of a rule."""
+    name, folder = config["dataset"], config["datasets"][config["dataset"]]["dir"]
+    remedy = f"give the data set another name than {name}, or set `generate: null` for it"
+    demo = f"{remedy}; where they are demo data of an earlier version, delete the folder"
+    with told_by_snakemake():
+        if generated():
+            DEMO.refuse_foreign(folder, demo, KNOWN_HASHES)
+            ENCODED.refuse_foreign(folder, demo, KNOWN_HASHES)
+        else:
+            remedy = f"move them away, set another `dir`, or set `encode: null` for the data set {name}"
+            ENCODED.refuse_foreign(folder, remedy, KNOWN_HASHES)
