@@ -20,6 +20,7 @@ MISTAKES = {
     "check_encoder": "--encoder absent.yaml",
     "curves": "--runs absent",
     "demo_data": "--images 1 --output-dir out",
+    "demo_photos": "--output-dir /dev/null/absent",
     "encode_images": "--encoder absent.yaml --captions absent.json --pictures absent --output-dir out",
     "encode_texts": "--encoder absent.yaml --captions absent.json --output-dir out",
     "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
