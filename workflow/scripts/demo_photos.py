@@ -1,39 +1,59 @@
-"""Copy photographs that installed packages ship into a folder, with five captions for each: `make demo-photos`."""
+"""Cut photographs that installed packages ship into views and caption them, as a set to encode: `make demo-photos`."""
 
 import argparse
 import csv
+import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from frozenalign.demo.photographs import CAPTIONS, photographs
+import numpy as np
+
+from frozenalign.demo.photographs import View, photographs, views_of
 from frozenalign.system.errors import UserError, run
 from frozenalign.system.files import write_bytes
 
-PICTURES = "images"
+PICTURES, CAPTIONS, ASSIGNMENTS = "images", "captions.csv", "assignments.json"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write images/NAME of every photograph, and captions.csv."""
+    """Write images/*.jpg, captions.csv and assignments.json."""
     folder = _parser().parse_args(argv).output_dir
-    with CAPTIONS.open(encoding="utf-8", newline="") as lines:
-        names = list(dict.fromkeys(row["image"] for row in csv.DictReader(lines)))
-    files = {f"{PICTURES}/{name}": path for name, path in photographs(names).items()}
-    for name, path in (files | {CAPTIONS.with_stem("captions").name: CAPTIONS}).items():
-        _copy(path, folder / name)
-    print(f"found: {len(names)} photographs in {folder}")
+    generator = np.random.default_rng(0)
+    views = [view for name, captions in photographs().items() for view in views_of(name, captions, generator)]
+    files = {f"{PICTURES}/{view.name}": _jpeg(view) for view in views}
+    files |= {CAPTIONS: _table(views), ASSIGNMENTS: _assignments(views)}
+    for name, content in files.items():
+        if (folder / name).exists() and (folder / name).read_bytes() != content:
+            raise UserError(f"{folder / name} is another file, which would be replaced: take another --output-dir")
+    for name, content in files.items():
+        write_bytes(folder / name, content)
+    print(f"found: {len(views)} views of {len(photographs())} photographs in {folder}")
 
 
-def _copy(path: Path, target: Path) -> None:
-    """Copy a file; one that is there already and is another one is refused."""
-    content = path.read_bytes()
-    if target.exists() and target.read_bytes() != content:
-        raise UserError(f"{target} is another file, which would be replaced: take another --output-dir")
-    write_bytes(target, content)
+def _jpeg(view: View) -> bytes:
+    stream = io.BytesIO()
+    view.picture.save(stream, format="JPEG", quality=90)
+    return stream.getvalue()
+
+
+def _table(views: Sequence[View]) -> bytes:
+    stream = io.StringIO()
+    rows = csv.writer(stream, lineterminator="\n")
+    rows.writerow(["image", "caption"])
+    rows.writerows([view.name, caption] for view in views for caption in view.captions)
+    return stream.getvalue().encode()
+
+
+def _assignments(views: Sequence[View]) -> bytes:
+    return (json.dumps({view.name: view.split for view in views}, indent=1) + "\n").encode()
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.demo_photos", description=__doc__)
-    parser.add_argument("--output-dir", required=True, type=Path, help="folder for the photographs and captions.csv")
+    parser.add_argument(
+        "--output-dir", required=True, type=Path, help="folder for the views, captions.csv and assignments.json"
+    )
     return parser
 
 

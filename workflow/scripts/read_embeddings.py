@@ -5,10 +5,11 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from frozenalign.data.embeddings import EXTRA_SET, TRAINING_SET, EmbeddingFiles
+from frozenalign.data.embeddings import EmbeddingFiles
 from frozenalign.data.formats.default_form import write_default_form
 from frozenalign.data.formats.given_sets import SetSources
 from frozenalign.data.formats.reading_record import RECORD, refuse_foreign, write_record
+from frozenalign.data.inputs import EXTRA_SET, TRAINING_SET
 from frozenalign.data.manifests import KNOWN_HASHES
 from frozenalign.system.errors import run
 from frozenalign.system.fingerprints import code_hash, fingerprint
