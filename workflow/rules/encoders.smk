@@ -6,9 +6,9 @@ import json
 from frozenalign.data.folder_content import folder_hash
 from frozenalign.data.picture_files import SUFFIXES
 from frozenalign.demo.made_files import DEMO
-from frozenalign.encoders.places import ENCODED, ENCODING
 from frozenalign.encoders.choice import checked_encoder
 from frozenalign.encoders.code import other_encoders
+from frozenalign.encoders.places import ENCODED, ENCODING
 from frozenalign.system.fingerprints import SHOWN_DIGITS
 
 # Encoders of these need nothing beyond the base installation.

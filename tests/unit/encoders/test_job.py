@@ -120,6 +120,17 @@ def test_rows_without_their_record_are_not_taken_for_finished(photographs, encod
     assert len(encoder.encoded) == PICTURES
 
 
+def test_what_killed_writers_left_of_a_shard_is_deleted_with_it_and_of_others_kept(photographs, encoder, tmp_path):
+    for name in (".unfinished-00001-aa.pt", ".unfinished-1-of-2-bb.json", ".unfinished-00002-cc.pt"):
+        (tmp_path / name).write_bytes(b"half")
+    encode_pictures(photographs, tmp_path, 2, 2)
+    encode_pictures(photographs, tmp_path, 1, 2)
+    assert list(tmp_path.glob(".unfinished*")) == []
+    (tmp_path / ".unfinished-00001-aa.pt").write_bytes(b"half")
+    encode_pictures(photographs, tmp_path, 1, 2)
+    assert (tmp_path / ".unfinished-00001-aa.pt").exists(), "another job may be writing it"
+
+
 def flipped(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

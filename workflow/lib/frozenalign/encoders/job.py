@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,8 +19,10 @@ from frozenalign.encoders.self_check import self_check
 from frozenalign.encoders.settings import load_encoder
 from frozenalign.encoders.shards import FORMAT, SHARD_ROWS, Shard, ShardRecord, shards_of, share
 from frozenalign.system.devices import device_name
-from frozenalign.system.files import write_json
+from frozenalign.system.files import remove_unfinished, write_json
 from frozenalign.system.fingerprints import fingerprint
+from frozenalign.system.locks import in_turn
+from frozenalign.system.refusals import refusals_explained
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +60,10 @@ class Job:
 
 
 def encode_share(source: Source, encoder_file: Path, modality: str, device: torch.device, job: Job) -> str:
-    """Encode a job's share of the shards, write its file, and return what was found in one line."""
+    """Encode a job's share of the shards, write its file, and return what was found in one line.
+
+    A second process of the same job waits for the first.
+    """
     settings = load_encoder(encoder_file)
     opened = OpenedEncoder(settings, modality, device, open_encoder(settings, modality, device))
     facts = opened.encoder.facts()
@@ -66,19 +71,34 @@ def encode_share(source: Source, encoder_file: Path, modality: str, device: torc
     mine = share(shards_of(job.folder, len(source)), job.number, job.of)
     progress = Progress(sum(shard.items.stop - shard.items.start for shard in mine), source.what)
     logger.info("encoding %d %s in %d shards of %d", progress.total, source.what, len(mine), SHARD_ROWS)
-    records = {shard.number: _recognised(shard, source, maker, progress) for shard in mine}
-    if None in records.values():
-        for line in self_check(opened.encoder, settings, samples(opened.encoder, modality)):
+    with refusals_explained(job.folder):
+        job.folder.mkdir(parents=True, exist_ok=True)
+    with in_turn(job.folder / f".{job.path.stem}.lock"):
+        remove_unfinished(job.folder, job.path.stem)
+        records = _finished(mine, source, opened, maker, progress)
+        about = {"settings": asdict(settings), "facts": facts, "device": device.type}
+        shards = {str(number): asdict(record) for number, record in records.items()}
+        about |= {"device_name": device_name(device), "items": len(source), "shards": shards}
+        write_json(job.path, {"format": FORMAT, "maker": maker, **about})
+    return progress.closing_line()
+
+
+def _finished(
+    shards: Sequence[Shard], source: Source, opened: OpenedEncoder, maker: str, progress: Progress
+) -> dict[int, ShardRecord]:
+    """Return the records of shards by number; those that are not finished are encoded, after a check of the encoder."""
+    known = {shard.number: _recognised(shard, source, maker, progress) for shard in shards}
+    if None in known.values():
+        for line in self_check(opened.encoder, opened.settings, samples(opened.encoder, opened.modality)):
             logger.info("checked: %s", line)
-    for shard in mine:
-        record = records[shard.number] or _encoded(shard, source, opened, maker, progress)
+    records = {}
+    for shard in shards:
+        record = known[shard.number] or _encoded(shard, source, opened, maker, progress)
         source.refuse(record, shard.items)
         for image_id, reason in record.refused.items():
             logger.warning("warning: image %s is left out: %s", image_id, reason)
         records[shard.number] = record
-    about = {"settings": asdict(settings), "facts": facts, "device": device.type, "device_name": device_name(device)}
-    _write_job(job, maker, len(source), about, records)
-    return progress.closing_line()
+    return records
 
 
 def _recognised(shard: Shard, source: Source, maker: str, progress: Progress) -> ShardRecord | None:
@@ -97,8 +117,3 @@ def _encoded(shard: Shard, source: Source, opened: OpenedEncoder, maker: str, pr
     began = time.perf_counter()
     rows, about = source.encode(shard.items, opened, progress)
     return shard.write(rows, {"maker": maker, **about, "seconds": time.perf_counter() - began})
-
-
-def _write_job(job: Job, maker: str, count: int, about: Mapping[str, Any], records: Mapping[int, ShardRecord]) -> None:
-    shards = {str(number): asdict(record) for number, record in records.items()}
-    write_json(job.path, {"format": FORMAT, "maker": maker, "items": count, **about, "shards": shards})

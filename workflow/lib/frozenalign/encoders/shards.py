@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from frozenalign.system.errors import UserError
-from frozenalign.system.files import file_hash, read_json, text_hash, write_bytes, write_json
+from frozenalign.system.files import file_hash, read_json, remove_unfinished, text_hash, write_bytes, write_json
 
 SHARD_ROWS = 4096
 DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
@@ -70,6 +70,7 @@ class Shard:
         content = io.BytesIO()
         # A clone: torch.save writes the whole storage of a view.
         torch.save(rows.clone(), content)
+        remove_unfinished(self.folder, self.rows_path.stem)
         # Until the new rows are recorded, nothing is.
         self.record_path.unlink(missing_ok=True)
         write_bytes(self.rows_path, content.getvalue())

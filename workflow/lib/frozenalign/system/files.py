@@ -48,9 +48,12 @@ def replacing(path: str | Path, needed: int | None = None) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Delete the unfinished files of killed writers in a folder; no other process may be writing there."""
-    for path in folder.glob(f"{UNFINISHED}*"):
+def remove_unfinished(folder: Path, stem: str | None = None) -> None:
+    """Delete the unfinished files of killed writers in a folder; no other process may be writing there.
+
+    stem: only those of files with this name before the ending.
+    """
+    for path in folder.glob(f"{UNFINISHED}*" if stem is None else f"{UNFINISHED}{stem}-*"):
         with contextlib.suppress(OSError):
             path.unlink()
 
