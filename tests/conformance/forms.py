@@ -163,6 +163,11 @@ def parquet_of_fixed_lists(folder, pairs):
 
 
 @form
+def parquet_without_other_metadata(folder, pairs):
+    return *parquet_of(False)(folder, pairs)[:2], None
+
+
+@form
 def parquet_of_variable_lists(folder, pairs):
     return parquet_of(True)(folder, pairs)
 

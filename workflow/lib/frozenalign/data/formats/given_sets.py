@@ -25,11 +25,19 @@ class SetSources:
 
     @classmethod
     def find(cls, images: str, texts: str, metadata: str | None) -> "SetSources":
-        """Return the sources of what a configuration names, each PATH or PATH::NAME."""
+        """Return the sources of what a configuration names, each PATH or PATH::NAME.
+
+        Without metadata, a texts' file with columns is that of the captions as well.
+        """
         of_images, of_texts = find_source(images, "images"), find_source(texts, "texts")
         if (of_images.files, of_images.name) == (of_texts.files, of_texts.name):
             raise UserError(f"{images} is named for images and texts alike: name other files, or arrays, as `texts`")
-        return cls(of_images, of_texts, find_source(metadata, "metadata") if metadata else None)
+        if metadata:
+            return cls(of_images, of_texts, find_source(metadata, "metadata"))
+        has_columns = of_texts.files[0].suffix in formats_of("metadata")
+        return cls(
+            of_images, of_texts, Source(of_texts.given.partition(SEPARATOR)[0], of_texts.files) if has_columns else None
+        )
 
     @property
     def parts(self) -> Iterator[tuple[str, Source]]:
