@@ -9,6 +9,7 @@ from torch import Tensor
 
 from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.data.rows import Rows
+from frozenalign.evaluation.equal_rows import make_equal_rows_alike, row_keys
 from frozenalign.evaluation.metrics import Ranks
 from frozenalign.evaluation.ranks import RankCounts, rank_counts, retrieval_ranks
 from frozenalign.evaluation.shares import Share
@@ -70,11 +71,13 @@ def project_files(model: DualEncoder, files: PairFiles, device: torch.device) ->
 
 @torch.no_grad()
 def map_rows(function: Callable[[Tensor], Tensor], file: Rows, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Return `function` of the given rows of a file, (len(rows), …), computed chunk by chunk."""
-    mapped = None
+    """Return `function` of ascending rows of a file, (len(rows), …), by chunks; bit-identical rows get the same."""
+    mapped, keys = None, []
     for where, chunk in file.select(rows):
+        keys.append(row_keys(chunk))
         part = function(chunk.to(device))
         # Joining the parts at the end would take twice the memory.
         mapped = part.new_empty(len(rows), *part.shape[1:]) if mapped is None else mapped
         mapped[where] = part
+    make_equal_rows_alike(mapped, file, rows, np.concatenate(keys))
     return mapped
