@@ -45,10 +45,16 @@ def console(project) -> list[str]:
 
 
 def test_a_run_shows_a_line_as_a_job_starts_and_one_as_it_ends(console):
-    jobs = ["demo data", "split", "train quick_test, seed 0"]
-    for number, job in enumerate(jobs, 1):
-        begin = console.index(job)
-        assert re.fullmatch(rf"{job}: (.+, )?\d+ s · {number} of 4(, under a minute left)?", console[begin + 1])
+    encoding = ["encode images", "encode texts", "merge encodings"]
+    jobs = ["demo data", *encoding, "split", "train quick_test, seed 0"]
+    counts = []
+    for job in jobs:
+        ends = [re.fullmatch(rf"{job}: (?:.+, )?\d+ s · (\d) of 7(?:, .* left)?", line) for line in console]
+        (end,) = [number for number, found in enumerate(ends) if found]
+        assert console.index(job) < end
+        counts.append(int(ends[end][1]))
+    assert sorted(counts) == [1, 2, 3, 4, 5, 6]
+    assert counts[:1] + counts[3:] == [1, 4, 5, 6]
 
 
 def test_an_error_is_whole_and_shown_once(console, project):
@@ -62,8 +68,8 @@ def test_an_error_is_whole_and_shown_once(console, project):
 
 
 def test_nothing_else_is_shown(console):
-    assert len(console) == 2 * 3 + 4 + 1
-    assert re.fullmatch(r"3 of 4 jobs, \d+ s; 1 failed: train diverging, seed 0", console[-1])
+    assert len(console) == 2 * 6 + 4 + 1
+    assert re.fullmatch(r"6 of 7 jobs, \d+ s; 1 failed: train diverging, seed 0", console[-1])
 
 
 @pytest.mark.usefixtures("console")

@@ -5,7 +5,7 @@ import json
 
 from frozenalign.data.folder_content import folder_hash
 from frozenalign.data.picture_files import SUFFIXES
-from frozenalign.demo.made_files import DEMO
+from frozenalign.demo.made_files import DEMO, PICTURES
 from frozenalign.encoders.choice import checked_encoder
 from frozenalign.encoders.code import other_encoders
 from frozenalign.encoders.places import ENCODED, ENCODING
@@ -58,12 +58,10 @@ def source_arguments(wildcards, input):
     """Return the command-line arguments that name the captions and the pictures."""
     columns = encoding().get("columns")
     paths = [given_path(path) for path in ([input.captions] if isinstance(input.captions, str) else input.captions)]
-    return [
-        "--captions",
-        *paths,
-        *(["--columns", json.dumps(columns)] if columns else []),
-        f"--pictures={encoding()['images']}",
-    ]
+    # A workflow that uses this one as a module may put drawn files elsewhere.
+    pictures = paths[0].parent / PICTURES if generated() else encoding()["images"]
+    named = ["--columns", json.dumps(columns)] if columns else []
+    return ["--captions", *paths, *named, f"--pictures={pictures}"]
 
 
 def caption_content(wildcards):
