@@ -37,7 +37,7 @@ if encoding():
             device=config["device"],
         shell:
             "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.sources:q}"
-            " --on-error {params.on_error} --job={wildcards.job}"
+            " --on-error={params.on_error:q} --job={wildcards.job:q}"
             " --device {params.device} --output-dir={params.output_dir:q}"
 
     rule encode_texts:
@@ -67,7 +67,7 @@ if encoding():
             output_dir=lambda wildcards, output: os.path.dirname(output.done),
             device=config["device"],
         shell:
-            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.sources:q} --job={wildcards.job}"
+            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.sources:q} --job={wildcards.job:q}"
             " --device {params.device} --output-dir={params.output_dir:q}"
 
     rule merge_encodings:

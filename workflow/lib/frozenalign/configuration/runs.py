@@ -13,7 +13,7 @@ from frozenalign.configuration.variants import variants_of
 from frozenalign.system.errors import UserError, quoted
 
 # Folders beside those of the experiments.
-RESERVED = ("encode", "embeddings", "split", "tuning", "report", "logs", "benchmarks")
+RESERVED = ("split", "tuning", "report", "logs", "benchmarks", "embeddings", "encode")
 # What encodes generated pictures and captions, in the places that demo_data gives them.
 OF_THE_DEMO = {"image_encoder": "demo-pictures", "text_encoder": "demo-words"}
 DRAWN = {"images": "images", "captions": "captions.json"}

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from frozenalign.data.assignment_files import KARPATHY_SPLITS
 from frozenalign.data.captions.checks import as_ids
 from frozenalign.data.captions.pairs import ListedCaptions
 from frozenalign.data.captions.registry import register_caption_format
 from frozenalign.data.captions.sources import CaptionSource
 from frozenalign.system.errors import UserError, quoted
 
+# His name of a split, and that of this project: the rest of COCO's validation images belongs to training.
+SPLIT_NAMES = {"train": "train", "val": "val", "test": "test", "restval": "train"}
 KEYS = ("filename", "split", "sentences")
 
 
@@ -73,13 +74,12 @@ def _image(image_id: str, image: dict[str, Any], where: str) -> KarpathyImage:
     if not image.keys() >= set(KEYS):
         raise UserError(f"{where} needs the keys {', '.join(KEYS)}: download Karpathy's file again")
     split, folder, file = image["split"], image.get("filepath"), image["filename"]
-    if not isinstance(split, str) or split not in KARPATHY_SPLITS:
-        known = ", ".join(KARPATHY_SPLITS)
-        raise UserError(f"{where} has the split {quoted(split)} where {known} are known: correct it")
+    if not isinstance(split, str) or split not in SPLIT_NAMES:
+        raise UserError(f"{where} has the split {quoted(split)} where {', '.join(SPLIT_NAMES)} are known: correct it")
     return KarpathyImage(
         image_id,
         f"{folder}/{file}" if isinstance(folder, str) and folder and isinstance(file, str) else file,
-        KARPATHY_SPLITS[split],
+        SPLIT_NAMES[split],
         _sentences(image["sentences"], where),
     )
 
