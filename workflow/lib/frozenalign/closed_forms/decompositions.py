@@ -1,6 +1,9 @@
 """Decompositions of wide covariances in their own memory.
 
 LAPACK works on one triangle of a symmetric matrix; afterwards the other one restores it, so that no copy is held.
+
+scipy is imported where it is called: its own threads and buffers take tens of MB, and most trainings, which import this
+module, are given their CCA.
 """
 
 from collections.abc import Iterator
@@ -9,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.linalg import eigh, lapack, qr, svd
 from torch import Tensor
 
 from frozenalign.data.moments import mirror
@@ -42,6 +44,8 @@ class Factor:
 
     def solve(self, right: np.ndarray, transposed: bool = False) -> np.ndarray:
         """Return L⁻¹ right, or L⁻ᵀ right, (D, K), in the memory of `right` if that is in Fortran's order."""
+        from scipy.linalg import lapack
+
         solution, _ = lapack.dtrtrs(self.lower, right, lower=1, trans=int(transposed), overwrite_b=1)
         return solution
 
@@ -52,6 +56,8 @@ def cholesky(covariance: Tensor, regularizer: float) -> Iterator[Factor]:
 
     covariance: (D, D), float64. Where nothing varies at all, the factor is the identity.
     """
+    from scipy.linalg import lapack
+
     with _one_triangle(covariance) as matrix:
         mean = float(covariance.trace()) / len(covariance)
         matrix[np.diag_indices_from(matrix)] += regularizer * mean if mean > 0 else 1.0
@@ -63,6 +69,8 @@ def cholesky(covariance: Tensor, regularizer: float) -> Iterator[Factor]:
 
 def leading_axes(covariance: Tensor, count: int) -> Tensor:
     """Return the eigenvectors of the largest eigenvalues of a covariance (D, D) as columns (D, count)."""
+    from scipy.linalg import eigh
+
     with _one_triangle(covariance) as matrix:
         last = len(matrix) - 1
         _, vectors = eigh(
@@ -81,11 +89,15 @@ def in_columns(matrix: Tensor) -> np.ndarray:
 
 def orthonormal(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return Q (D, K) and R (K, K) of columns (D, K) in Fortran's order; Q takes their memory."""
+    from scipy.linalg import qr
+
     return qr(columns, overwrite_a=True, mode="economic", check_finite=False)
 
 
 def singular_vectors(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return U, s and Vᵀ of a matrix (K, K) = U diag(s) Vᵀ, which is lost."""
+    from scipy.linalg import svd
+
     return svd(matrix, overwrite_a=True, check_finite=False)
 
 
