@@ -38,6 +38,8 @@ import importlib, resource, sys
 from pathlib import Path
 from frozenalign.system.errors import run
 script = importlib.import_module("workflow.scripts." + sys.argv[1])
+# A worker imports it once it knows that there is a trial to run.
+importlib.import_module("frozenalign.training.fit")
 if room := int(sys.argv.pop(2)):
     status = Path("/proc/self/status").read_text()
     own = 1024 * int(status.split("VmData:")[1].split()[0])
