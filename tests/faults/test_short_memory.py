@@ -286,6 +286,7 @@ for room in (None, 200 << 20):
 def test_closed_forms_take_no_more_memory_than_they_are_said_to(image_dim, text_dim, tmp_path):
     program = """
 import resource, sys, torch
+import scipy.linalg
 from pathlib import Path
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps, choose_canonical_maps, save_canonical_maps
 from frozenalign.closed_forms.choice import choose_maps, model_of, needed_bytes

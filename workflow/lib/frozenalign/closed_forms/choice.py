@@ -1,5 +1,6 @@
 """The choice of a baseline's hyperparameters by validation, and its maps as a model."""
 
+import importlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -91,6 +92,8 @@ def refuse_too_wide(image_dim: int, text_dim: int, val_images: int, val_texts: i
 
     val_images, val_texts: how many rows of each are held and projected.
     """
+    # What scipy itself takes is no part of what is counted, so that it must not be part of what is left either.
+    importlib.import_module("scipy.linalg")
     refuse_beyond_memory(
         needed_bytes(image_dim, text_dim, val_images, val_texts),
         f"fitting closed forms of {image_dim} image and {text_dim} text dimensions",
