@@ -89,7 +89,7 @@ def test_who_waits_ends_at_once_when_told_to(number, status, tmp_path):
     second = logged(tmp_path / "step.log", "second", 0)
     second.stderr.readline()
     second.send_signal(number)
-    assert second.wait(timeout=5) == status
+    assert second.wait(timeout=60) == status
     assert "Traceback" not in second.stderr.read()
     assert first.poll() is None
     first.kill()
@@ -101,7 +101,7 @@ def test_a_killed_writer_of_a_log_holds_nobody_up_and_the_next_log_is_its_own(tm
     first.kill()
     first.wait()
     second = logged(tmp_path / "step.log", "second", 0)
-    assert second.communicate(timeout=30) == ("", "")
+    assert second.communicate(timeout=60) == ("", "")
     assert (tmp_path / "step.log").read_text() == "second begins\nsecond ends\n"
     assert list(contents(tmp_path)) == ["step.log"]
 

@@ -38,7 +38,7 @@ def started(command: list[str], log: Path, until: str) -> subprocess.Popen:
     """Start a command in a process group of its own and wait until its log has a text, or it has ended."""
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stderr=stream, start_new_session=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while until not in log.read_text(encoding="utf-8") and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
     return process

@@ -75,12 +75,21 @@ class TuneRun:
         """Return what all runs so far have logged."""
         return (self.folder / "log.txt").read_text()
 
-    def wait_for_finished(self, count: int, seconds: float = 60) -> None:
+    def wait_for_finished(self, count: int, seconds: float = 180) -> None:
         """Wait until so many trials are complete, or the run has ended."""
         deadline = time.monotonic() + seconds
         while finished_trials(self.folder / "study.db") < count and self.process.poll() is None:
             assert time.monotonic() < deadline, self.said()
             time.sleep(0.05)
+
+    def assert_ends_well(self, seconds: float = 300) -> None:
+        """Wait for the end, which is far off on a busy machine; a run that hangs says where."""
+        try:
+            status = self.process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGABRT)
+            status = self.process.wait()
+        assert status == 0, self.said()
 
     def workers(self) -> list[psutil.Process]:
         """Return the worker processes: children of the fork server."""
@@ -197,7 +206,7 @@ def test_a_study_survives_the_kill_of_a_worker_and_of_its_coordinator(tune_run):
     before = finished_values(run)
     assert 2 <= len(before) < 6
     run.start()
-    assert run.process.wait(timeout=60) == 0, run.said()
+    run.assert_ends_well()
     assert_complete(run.folder, "steady", 6)
     assert before.items() <= finished_values(run).items()
 
@@ -213,7 +222,7 @@ def test_control_c_says_where_the_study_stands(tune_run):
         finished = re.findall(r"interrupted: (\d) of 8 trials are finished; run the same command to go on", run.said())
         assert int(finished[-1]) == len(finished_values(run)) < 8
     run.start()
-    assert run.process.wait(timeout=60) == 0, run.said()
+    run.assert_ends_well()
     assert_complete(run.folder, "steady", 8)
     assert "Traceback" not in run.said()
     assert "Warning" not in run.said()
@@ -234,7 +243,7 @@ def test_a_study_survives_kills_at_random_moments(tune_run, seed):
             assert kept.items() <= now.items()
             kept = now
             run.start()
-    assert run.process.wait(timeout=120) == 0, run.said()
+    run.assert_ends_well()
     assert_complete(run.folder, "steady", 12)
     assert kept.items() <= finished_values(run).items()
 
@@ -250,7 +259,7 @@ def test_a_killed_snakemake_leaves_a_study_that_goes_on_and_a_second_one_takes_p
     snakemake = subprocess.Popen(
         command, cwd=tmp_path, env=os.environ | {"PATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while finished_trials(tmp_path / study / "study.db") < 1:
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -23,7 +23,7 @@ from frozenalign.evaluation.projections import project_standardized
 from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData, load_training_data
 from frozenalign.training.fit import fit
-from frozenalign.tuning import opening
+from frozenalign.tuning import liveness, opening
 from frozenalign.tuning import study as tuning
 from frozenalign.tuning.opening import StudyRun
 from frozenalign.tuning.study import run_study
@@ -220,6 +220,17 @@ def test_a_trial_that_a_dead_process_left_running_is_closed(run, trained):
     study = run_study(run, None)
     assert study.trials[1].state == State.FAIL
     assert states(study) == [State.COMPLETE] * 3
+
+
+def test_a_trial_whose_process_died_before_it_left_its_mark_is_soon_found(run, monkeypatch):
+    monkeypatch.setattr(liveness, "LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(liveness, "LOOKS", 1000)
+    study = tuning.create_study(run)
+    marked, unmarked = study.ask(), study.ask()
+    marked.set_user_attr(liveness.WORKER, {"host": "elsewhere", "lock": "held"})
+    watch = liveness.Watch(run.folder)
+    found = [watch.dead(study) for _ in range(liveness.LOOKS_WITHOUT_MARK + 1)]
+    assert found == [[]] * liveness.LOOKS_WITHOUT_MARK + [[unmarked.number]]
 
 
 def test_interruptions_at_every_other_trial_lose_none_and_count_none_twice(run, trained):

@@ -22,6 +22,8 @@ BEAT_SECONDS = 5.0
 # A trial counts as dead after so many looks at which nothing of it had changed. Looks, not seconds: an observer that
 # was itself stopped, or waited for a database, has seen nothing in that time.
 LOOKS = 45
+# A trial gets the mark of its process right after it is made: one without a mark was left between the two.
+LOOKS_WITHOUT_MARK = 5
 LOOK_SECONDS = 1.0
 
 
@@ -73,19 +75,22 @@ class Watch:
         self._looked = float("-inf")
 
     def dead(self, study: optuna.Study) -> list[int]:
-        """Return the numbers of running trials whose processes are gone, or have stood still for LOOKS looks."""
+        """Return the numbers of running trials whose processes are gone, or have stood still for too many looks."""
         running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
         if time.monotonic() - self._looked >= LOOK_SECONDS:
             self._looked = time.monotonic()
             self._seen = {trial.number: self._look(trial) for trial in running}
-        still = (number for number, (_, looks) in self._seen.items() if looks >= LOOKS)
-        return [*{*still, *(trial.number for trial in running if self._is_gone(trial))}]
+        return [trial.number for trial in running if self._is_gone(trial) or self._stands_still(trial)]
 
     def _look(self, trial: FrozenTrial) -> tuple[str, int]:
         """Return the state of a trial, and at how many looks before this one it was the same."""
         state = repr((trial.user_attrs, trial.params, trial.intermediate_values))
         before, looks = self._seen.get(trial.number, ("", 0))
         return state, looks + 1 if state == before else 0
+
+    def _stands_still(self, trial: FrozenTrial) -> bool:
+        _, looks = self._seen.get(trial.number, ("", 0))
+        return looks >= (LOOKS if WORKER in trial.user_attrs else LOOKS_WITHOUT_MARK)
 
     def _is_gone(self, trial: FrozenTrial) -> bool:
         """Return whether a trial's process ran on this machine and has ended."""
