@@ -71,6 +71,13 @@ def test_bit_identical_images_are_found(tmp_path, parts):
     assert len(set(content.tolist())) == 7
 
 
+def test_images_are_numbered_in_their_order_whatever_encoded_them(tmp_path, parts):
+    images, texts, metadata = parts
+    for name, encoding in (("one", images), ("another", images.flip(1) * 3)):
+        (tmp_path / name).mkdir()
+        assert check(tmp_path / name, encoding, texts, metadata).image_content.tolist() == list(range(8))
+
+
 def test_hashes_are_those_of_the_files(tmp_path, parts):
     hashes = check(tmp_path, *parts).hashes
     for name, value in hashes.items():

@@ -68,8 +68,13 @@ class CheckedSet:
 
     @functools.cached_property
     def image_content(self) -> np.ndarray:
-        """Return a number for each image, (n_images,); equal ones mark bit-identical embeddings."""
-        return np.unique(self.digests[self.index.image_rows], return_inverse=True)[1]
+        """Return a number for each image, (n_images,); equal ones mark bit-identical embeddings.
+
+        Numbers follow the order of the images, never the bits of their rows: with one seed, two encodings of the same
+        pictures are divided alike.
+        """
+        _, first, content = np.unique(self.digests[self.index.image_rows], return_index=True, return_inverse=True)
+        return np.argsort(np.argsort(first))[content]
 
 
 class OpenedSet(NamedTuple):
