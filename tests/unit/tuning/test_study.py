@@ -249,6 +249,14 @@ def test_every_trial_may_run_its_warmup_epochs(run, trained):
     assert study.trials[1].user_attrs["epochs"] == 2
 
 
+def test_a_trial_is_not_given_up_after_its_last_epoch(run, trained):
+    pruner = {"type": "halving", "keep": 10, "startup_trials": 1, "warmup_epochs": 3}
+    trained(in_turn([10.0] * 3, [1.0] * 3))
+    study = run_study(with_study(run, trials=2, pruner=pruner), None)
+    assert run.study.base["training"]["num_epochs"] == 3
+    assert states(study) == [State.COMPLETE] * 2
+
+
 def test_the_percentile_pruner_gives_up_only_what_lies_below_the_kept_share(run, trained):
     pruner = {"type": "percentile", "keep": 75, "startup_trials": 4, "warmup_epochs": 0}
     trained(in_turn(*([level] * 3 for level in (10.0, 20.0, 30.0, 40.0, 18.0, 17.0))))
@@ -259,6 +267,7 @@ def test_the_percentile_pruner_gives_up_only_what_lies_below_the_kept_share(run,
 @pytest.mark.parametrize(
     ("pruner", "sampler", "found"),
     [
+        ("halving", "tpe", ["SuccessiveHalving", "TPESampler"]),
         ("percentile", "tpe", ["PercentilePruner", "TPESampler"]),
         ("median", "tpe", ["MedianPruner", "TPESampler"]),
         ("hyperband", "tpe", ["HyperbandPruner", "TPESampler"]),

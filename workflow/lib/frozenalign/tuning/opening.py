@@ -1,9 +1,7 @@
 """A study as it is asked for, opened where its trials are kept, with the sampler and the pruner that it names."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -14,6 +12,7 @@ from frozenalign.configuration.variants import checked_name
 from frozenalign.data.inputs import Manifest
 from frozenalign.system.errors import UserError
 from frozenalign.tuning.journal import Journal
+from frozenalign.tuning.pruners import build_pruner
 from frozenalign.tuning.server import Server
 from frozenalign.tuning.storage import Database, Store
 from frozenalign.tuning.trial_budget import REASON, counted_trials
@@ -117,18 +116,6 @@ def _sampler(study: Study, worker: int, trials_so_far: int) -> optuna.samplers.B
     if study.sampler["type"] == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=study.sampler["startup_trials"])
-
-
-def build_pruner(settings: Mapping[str, Any]) -> optuna.pruners.BasePruner:
-    """Return the pruner that a study's `pruner` section describes."""
-    if settings["type"] == "none":
-        return optuna.pruners.NopPruner()
-    if settings["type"] == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=max(1, settings["warmup_epochs"]))
-    before = settings["startup_trials"], settings["warmup_epochs"]
-    if settings["type"] == "median":
-        return optuna.pruners.MedianPruner(*before)
-    return optuna.pruners.PercentilePruner(settings["keep"], *before)
 
 
 def refuse_only_failures(run: StudyRun, study: optuna.Study) -> None:

@@ -157,7 +157,8 @@ def _run_trial(
         best = max(best, monitored(record["val"], monitor))
         trial.set_user_attr("epochs", record["epoch"])
         trial.report(best, record["epoch"])
-        if trial.should_prune():
+        is_last = record["epoch"] == experiment.training.num_epochs
+        if not is_last and trial.should_prune():
             raise optuna.TrialPruned
 
     try:
