@@ -136,6 +136,7 @@ def test_parameters_that_only_some_trials_have_take_part(study, add, rng):
 
 STUDY = {
     "trials": 3,
+    "pruner": {"type": "none"},
     "base": {
         "model": {"type": "linear", "output_dim": 8},
         "loss": {"type": "infonce"},
