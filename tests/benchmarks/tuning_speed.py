@@ -12,7 +12,7 @@ import optuna
 
 from frozenalign.configuration.studies import load_study
 from frozenalign.system.files import read_json, write_yaml
-from frozenalign.tuning.opening import build_pruner
+from frozenalign.tuning.pruners import build_pruner
 from tests.benchmarks.measurement import Row, seconds_of
 from tests.generated import write_generated_set
 from workflow.scripts import split
@@ -20,6 +20,7 @@ from workflow.scripts import split
 ROOT = Path(__file__).parents[2]
 ORDERS = 10
 SCENES = 5000
+EPOCHS = 10
 
 
 def measure(quick: bool = False) -> list[Row]:
@@ -54,7 +55,7 @@ def _study(quick: bool) -> dict[str, Any]:
         "base": {
             "model": {"type": "mlp", "output_dim": 256},
             "loss": {"type": "infonce"},
-            "training": {"num_epochs": 1 if quick else 10, "patience": 3},
+            "training": {"num_epochs": 1 if quick else EPOCHS, "patience": 3},
         },
         "search_space": [
             {"key": "model.hidden_dim", "type": "categorical", "choices": [256, 512, 1024]},
@@ -85,9 +86,12 @@ def _train_alone(folder: Path, trial: optuna.trial.FrozenTrial) -> None:
 
 
 def _curves(folder: Path, trials: list[optuna.trial.FrozenTrial]) -> list[list[float]]:
-    """Return the validation RSUM of every epoch of every trial, as trained alone and therefore never pruned."""
+    """Return the validation RSUM of every epoch of every trial, as trained alone and therefore never pruned.
+
+    The start, which every history begins with, is no epoch of a trial.
+    """
     histories = [read_json(folder / f"trial{trial.number}" / "loss_history.json") for trial in trials]
-    return [[record["val"]["RSUM"] for record in history["epochs"]] for history in histories]
+    return [[record["val"]["RSUM"] for record in history["epochs"][1:]] for history in histories]
 
 
 def _orders_that_keep_the_best(curves: list[list[float]], pruning: dict[str, Any]) -> int:
@@ -104,9 +108,9 @@ def _orders_that_keep_the_best(curves: list[list[float]], pruning: dict[str, Any
 def _replay(study: optuna.Study, curve: list[float]) -> bool:
     """Report a recorded trial as a worker does and say whether it reached its end."""
     trial = study.ask()
-    for epoch in range(len(curve)):
-        trial.report(max(curve[: epoch + 1]), epoch)
-        if trial.should_prune():
+    for epoch in range(1, len(curve) + 1):
+        trial.report(max(curve[:epoch]), epoch)
+        if epoch < EPOCHS and trial.should_prune():
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             return False
     study.tell(trial, max(curve))

@@ -41,7 +41,7 @@ def light_worker(worker: int, run: StudyRun, host: str | None, environment: dict
     def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Any) -> None:
         for epoch in range(EPOCHS):
             time.sleep(EPOCH_SECONDS)
-            on_epoch({"epoch": epoch, "val": {"RSUM": 1e4 * experiment.training.learning_rate + epoch}})
+            on_epoch({"epoch": epoch + 1, "val": {"RSUM": 1e4 * experiment.training.learning_rate + epoch}})
 
     tuning.fit = pretend
     tuning.run_study(run, None, worker=worker)

@@ -99,7 +99,7 @@ def trained(monkeypatch) -> Callable[[Callable[[], None]], None]:
         def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):
             for epoch in range(3):
                 before_epoch()
-                on_epoch({"epoch": epoch, "val": {"RSUM": 1e4 * experiment.training.learning_rate + epoch}})
+                on_epoch({"epoch": epoch + 1, "val": {"RSUM": 1e4 * experiment.training.learning_rate + epoch}})
 
         monkeypatch.setattr(tuning, "fit", pretend)
 
@@ -260,7 +260,7 @@ def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, canonic
     def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):
         for epoch in range(3):
             time.sleep(0.03)
-            on_epoch({"epoch": epoch, "val": {"RSUM": 1e4 * experiment.training.learning_rate + epoch}})
+            on_epoch({"epoch": epoch + 1, "val": {"RSUM": 1e4 * experiment.training.learning_rate + epoch}})
 
     tuning.fit = pretend
     with slow_disk(0.01):

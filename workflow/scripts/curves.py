@@ -41,7 +41,7 @@ def _draw_study(folder: Path, code: str) -> int:
     trials, study = folder / "trials.csv", read_result(folder / "study.json")
     drawn_from = text_hash(f"{code} {content_hash([trials, folder / 'study.json'])}")
     figures = {
-        "optimization_history": lambda: optimization_history(read_trials(trials), study["study"]),
+        "optimization_history": lambda: optimization_history(read_trials(trials), study["study"], study["monitor"]),
         "parameter_importance": lambda: parameter_importance(study["importances"], study["study"]),
     }
     return sum(draw(folder / f"{file}.png", drawn_from, figure) for file, figure in figures.items())

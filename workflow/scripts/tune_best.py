@@ -34,14 +34,21 @@ def _write_results(given: argparse.Namespace) -> None:
     study = open_study(asked, worker=0)
     refuse_unfinished(asked.study, study)
     write_text(output / "trials.csv", trials_table(study).to_csv(index=False))
-    best = best_experiment(study)
+    best = best_experiment(study, asked.study.monitor)
     write_yaml(output / "best_config.yaml", best)
     # Last, so that an interrupted run leaves no study.json that attributes older results to these inputs.
     inputs = asdict(Manifest.read(given.split_dir).inputs(asked.study.data))
-    described = {"format": 2, "study": asked.name, "inputs": inputs, "importances": importances(study)}
+    described = {
+        "format": 2,
+        "study": asked.name,
+        "monitor": asked.study.monitor,
+        "inputs": inputs,
+        "importances": importances(study),
+    }
     write_json(output / "study.json", described)
     logger.info("%s Written to %s", best["description"], output)
-    logger.info("found: val RSUM %.1f, best of %d trials", best_trial(study).value, len(counted_trials(study)))
+    found = asked.study.monitor, best_trial(study).value, len(counted_trials(study))
+    logger.info("found: val %s %.1f, best of %d trials", *found)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -144,6 +144,11 @@ search_space:
             "devices, type: int, low: 1, high: 2",
             "unknown",
         ),
+        (
+            "learning_rate, type: float, low: 1e-4, high: 1e-2, log: true",
+            "monitor, type: categorical, choices: [RSUM, t2i R@1]",
+            "trials are compared by training.monitor, so that it cannot vary: set it in `base`",
+        ),
     ],
 )
 def test_mistakes_in_a_study(tmp_path, old, new, said):

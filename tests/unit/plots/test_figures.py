@@ -220,6 +220,8 @@ def test_the_history_of_a_study_shows_every_trial_and_the_best_so_far():
     assert drawn(axes, "best so far") == [(0, 100.0), (2, 300.0), (4, 300.0)]
     assert marked(axes) == [3]
     assert axes.get_title() == "quick: 6 trials, 1 failed (dotted)"
+    assert axes.get_ylabel() == "validation RSUM, %"
+    assert optimization_history(table, "quick", "t2i R@1").axes[0].get_ylabel() == "validation t2i R@1, %"
     png(figure)
 
 

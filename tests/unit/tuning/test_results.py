@@ -1,6 +1,7 @@
 """The results of a study: a table of its trials, the best experiment, the importance of its parameters."""
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Callable
@@ -79,7 +80,7 @@ def test_the_best_experiment_loads_again_as_a_file(study, add, tmp_path):
     add(State.COMPLETE, 300.0, experiment=experiment(3e-5))
     add(State.COMPLETE, 250.0, experiment=experiment(1e-2))
     add(State.PRUNED, 400.0, experiment=experiment(1e-1))
-    write_yaml(tmp_path / "best_config.yaml", best_experiment(study))
+    write_yaml(tmp_path / "best_config.yaml", best_experiment(study, "RSUM"))
     found = load_experiment(tmp_path / "best_config.yaml")
     assert found.description == "Best of 4 trials of the study small (trial 1)."
     assert found.as_document() == experiment(3e-5) | {"description": found.description}
@@ -88,24 +89,25 @@ def test_the_best_experiment_loads_again_as_a_file(study, add, tmp_path):
 def test_the_first_of_two_equal_trials_is_the_best(study, add):
     for rate in (1e-3, 2e-3):
         add(State.COMPLETE, 200.0, experiment=experiment(rate))
-    assert best_experiment(study)["training"]["learning_rate"] == 1e-3
+    assert best_experiment(study, "RSUM")["training"]["learning_rate"] == 1e-3
 
 
 def test_trials_that_all_score_the_same_are_said_to_have_chosen_none(study, add):
     for value in (600.0, 600.0):
         add(State.COMPLETE, value, experiment=experiment())
-    assert best_experiment(study)["description"].endswith(
+    assert best_experiment(study, "RSUM")["description"].endswith(
         "Warning: every trial has the validation RSUM 600.0, so that none was chosen."
     )
+    assert "every trial has the validation t2i R@1 600.0," in best_experiment(study, "t2i R@1")["description"]
     add(State.COMPLETE, 599.0, experiment=experiment())
-    assert "Warning" not in best_experiment(study)["description"]
+    assert "Warning" not in best_experiment(study, "RSUM")["description"]
 
 
 def test_a_study_without_a_completed_trial_has_no_best(study, add):
     add(State.PRUNED, 90.0, experiment=experiment())
     add(State.FAIL, reason="the loss became nan")
     with pytest.raises(UserError, match=r"'small' has no completed trial: raise `trials`, or set pruner\.type: none"):
-        best_experiment(study)
+        best_experiment(study, "RSUM")
 
 
 def test_the_parameter_that_decides_the_value_has_the_larger_share(study, add, rng):
@@ -134,16 +136,18 @@ def test_parameters_that_only_some_trials_have_take_part(study, add, rng):
 
 STUDY = {
     "trials": 3,
+    "pruner": {"type": "none"},
     "base": {
         "model": {"type": "linear", "output_dim": 8},
         "loss": {"type": "infonce"},
-        "training": {"num_epochs": 2, "batch_size": 8},
+        "training": {"num_epochs": 2, "batch_size": 8, "monitor": "t2i R@5"},
     },
     "search_space": [{"key": RATE, "type": "float", "low": 1e-4, "high": 1e-2, "log": True}],
 }
 
 
-def test_the_script_writes_every_result_and_needs_no_test_split(data_dir, split_dir, tmp_path):
+def test_the_script_writes_every_result_and_needs_no_test_split(data_dir, split_dir, tmp_path, caplog):
+    caplog.set_level(logging.INFO)
     shutil.copytree(split_dir, tmp_path / "split", ignore=shutil.ignore_patterns("test.npz"))
     (tmp_path / "small.yaml").write_text(json.dumps(STUDY))
     folders = ["--data-dir", data_dir, "--split-dir", tmp_path / "split", "--output-dir", tmp_path / "out"]
@@ -152,7 +156,11 @@ def test_the_script_writes_every_result_and_needs_no_test_split(data_dir, split_
     best = load_experiment(tmp_path / "out" / "best_config.yaml")
     assert trials["state"].tolist() == ["COMPLETE"] * 3
     assert best.training.learning_rate == trials[RATE][trials["value"].idxmax()]
-    inputs = Inputs(**read_result(tmp_path / "out" / "study.json")["inputs"])
+    best_value = trials["value"].max()
+    assert f"found: val t2i R@5 {best_value:.1f}, best of 3 trials" in caplog.text
+    described = read_result(tmp_path / "out" / "study.json")
+    assert described["monitor"] == "t2i R@5"
+    inputs = Inputs(**described["inputs"])
     assert inputs == Manifest.read(split_dir).inputs("train_tuning")
     assert (tmp_path / "out" / "study.db").stat().st_size > 0
     curves(["--studies", str(tmp_path / "out")])

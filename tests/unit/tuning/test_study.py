@@ -7,7 +7,6 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,22 +17,18 @@ from optuna.trial import TrialState
 
 from frozenalign.configuration.experiments import Experiment, experiment_from
 from frozenalign.configuration.studies import load_study
-from frozenalign.data.pairs import PairFiles
 from frozenalign.evaluation.projections import project_standardized
 from frozenalign.system.errors import UserError
-from frozenalign.training.data import TrainingData, load_training_data
+from frozenalign.training.data import TrainingData
 from frozenalign.training.fit import fit
 from frozenalign.tuning import liveness, opening
 from frozenalign.tuning import study as tuning
 from frozenalign.tuning.opening import StudyRun
 from frozenalign.tuning.study import run_study
 from frozenalign.tuning.trial_budget import counted_trials, requeue_abandoned
-from tests.small_training import study_text
-
-STUDY = study_text(3)
+from tests.unit.tuning.pretended import STUDY, in_turn, kept, rates, states, with_study
 
 State = TrialState
-Training = Callable[[Experiment], list[float]]
 pytestmark = pytest.mark.usefixtures("hurried_databases", "hurried_watch")
 
 
@@ -41,80 +36,12 @@ class Killed(BaseException):
     """Ends a run as a kill does: no code of the study catches it."""
 
 
-@pytest.fixture
-def study_file(tmp_path) -> Path:
-    path = tmp_path / "small.yaml"
-    path.write_text(STUDY)
-    return path
-
-
-@pytest.fixture
-def run(study_file, tmp_path) -> StudyRun:
-    return StudyRun("small", load_study(study_file), tmp_path / "tuning", "hash of the inputs")
-
-
-@pytest.fixture
-def data(data_dir, split_dir) -> TrainingData:
-    names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
-    train, val = (PairFiles.open(*names, split_dir / f"{name}.npz") for name in ("train_tuning", "val"))
-    return load_training_data(train, val, torch.float32)
-
-
-@pytest.fixture
-def trained(monkeypatch) -> Callable[[Training], list[Experiment]]:
-    """Replace training by a function that returns the RSUM of each epoch, or raises."""
-
-    def replace_fit(training: Training) -> list[Experiment]:
-        asked = []
-
-        def pretend(experiment: Experiment, data: Any, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):
-            asked.append(experiment)
-            for epoch, rsum in enumerate(training(experiment)):
-                on_epoch({"epoch": epoch, "loss": 1e6 * epoch, "val": {"RSUM": rsum}})
-
-        monkeypatch.setattr(tuning, "fit", pretend)
-        return asked
-
-    return replace_fit
-
-
-def with_study(run: StudyRun, **changes) -> StudyRun:
-    return dataclasses.replace(run, study=dataclasses.replace(run.study, **changes))
-
-
 def learning_rate(experiment: Experiment) -> float:
     return experiment.training.learning_rate
 
 
-def rates(study: optuna.Study) -> list[float]:
-    """Return the learning rate of every trial that counts."""
-    return [trial.params["training.learning_rate"] for trial in counted_trials(study)]
-
-
-def states(study: optuna.Study) -> list[TrialState]:
-    return [trial.state for trial in counted_trials(study)]
-
-
 def running(study: optuna.Study) -> list[int]:
     return [trial.number for trial in study.get_trials(states=(State.RUNNING,))]
-
-
-def kept(run: StudyRun) -> optuna.Study:
-    """Open what a run left behind, as another process would."""
-    return optuna.load_study(study_name=run.name, storage=run.store.open())
-
-
-def in_turn(*outcomes: list[float] | BaseException) -> Training:
-    """Return a training that ends one way after the other, and with RSUM 100 after the last."""
-    turns: Iterator = iter(outcomes)
-
-    def training(experiment: Experiment) -> list[float]:
-        outcome = next(turns, [100.0])
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
-
-    return training
 
 
 def test_a_study_has_exactly_its_budget_of_trials(run, trained):
@@ -139,7 +66,43 @@ def test_the_objective_is_the_best_validation_rsum_of_the_epochs(run, trained):
     study = run_study(with_study(run, trials=3), None)
     assert [trial.value for trial in study.trials] == [8.0, 9.0, 2.0]
     assert study.best_trial.number == 1
-    assert study.trials[0].intermediate_values == {0: 3.0, 1: 8.0, 2: 8.0}
+    assert study.trials[0].intermediate_values == {1: 3.0, 2: 8.0, 3: 8.0}
+
+
+def test_the_start_is_no_epoch_of_a_trial_so_that_harmful_trials_differ(run, trained):
+    trained(in_turn([40.0, 30.0], [20.0], [60.0]))
+    study = run_study(with_study(run, trials=3), None)
+    assert [trial.value for trial in study.trials] == [40.0, 20.0, 60.0]
+    assert all(0 not in trial.intermediate_values for trial in study.trials)
+
+
+def monitoring(run: StudyRun, monitor: str, **changes) -> StudyRun:
+    base = run.study.base | {"training": run.study.base["training"] | {"monitor": monitor}}
+    return with_study(run, base=base, **changes)
+
+
+def test_the_objective_is_what_training_monitors(run, trained, caplog):
+    caplog.set_level(logging.INFO)
+    trained(in_turn([30.0, 10.0, 20.0], [25.0]))
+    study = run_study(monitoring(run, "t2i R@1", trials=2), None)
+    assert [trial.value for trial in study.trials] == [90.0, 75.0]
+    assert study.trials[0].intermediate_values == {1: 70.0, 2: 90.0, 3: 90.0}
+    assert "trial 0: t2i R@1 90.0 in" in caplog.text
+
+
+def test_the_pruner_compares_what_training_monitors(run, trained):
+    pruner = {"type": "median", "startup_trials": 2, "warmup_epochs": 0}
+    trained(in_turn([10.0], [11.0], [12.0, 12.0]))
+    study = run_study(monitoring(run, "i2t R@1", trials=3, pruner=pruner), None)
+    assert states(study) == [State.COMPLETE, State.COMPLETE, State.PRUNED]
+
+
+def test_trials_of_a_version_that_counted_the_start_are_not_mixed_with_new_ones(run, trained):
+    trained(in_turn())
+    study = run_study(with_study(run, trials=1), None)
+    study._storage.set_study_user_attr(study._study_id, "objective", opening.OLD_OBJECTIVE)
+    with pytest.raises(UserError, match="judged by RSUM of all epochs, the start among them, and now it is RSUM of"):
+        run_study(run, None)
 
 
 def test_a_trial_keeps_the_experiment_it_trained(run, trained):
@@ -275,7 +238,7 @@ def test_a_pruned_trial_stops_at_once_and_counts(run, trained):
     assert states(study) == [State.COMPLETE, State.COMPLETE, State.PRUNED, State.COMPLETE]
     assert [epoch for level, epoch in reached if level == 1.0] == [0]
     assert study.trials[2].value == 1.0
-    assert study.trials[2].user_attrs["epochs"] == 0
+    assert study.trials[2].user_attrs["epochs"] == 1
 
 
 def test_every_trial_may_run_its_warmup_epochs(run, trained):
@@ -284,6 +247,14 @@ def test_every_trial_may_run_its_warmup_epochs(run, trained):
     study = run_study(with_study(run, trials=2, pruner=pruner), None)
     assert states(study) == [State.COMPLETE, State.PRUNED]
     assert study.trials[1].user_attrs["epochs"] == 2
+
+
+def test_a_trial_is_not_given_up_after_its_last_epoch(run, trained):
+    pruner = {"type": "halving", "keep": 10, "startup_trials": 1, "warmup_epochs": 3}
+    trained(in_turn([10.0] * 3, [1.0] * 3))
+    study = run_study(with_study(run, trials=2, pruner=pruner), None)
+    assert run.study.base["training"]["num_epochs"] == 3
+    assert states(study) == [State.COMPLETE] * 2
 
 
 def test_the_percentile_pruner_gives_up_only_what_lies_below_the_kept_share(run, trained):
@@ -296,6 +267,7 @@ def test_the_percentile_pruner_gives_up_only_what_lies_below_the_kept_share(run,
 @pytest.mark.parametrize(
     ("pruner", "sampler", "found"),
     [
+        ("halving", "tpe", ["SuccessiveHalving", "TPESampler"]),
         ("percentile", "tpe", ["PercentilePruner", "TPESampler"]),
         ("median", "tpe", ["MedianPruner", "TPESampler"]),
         ("hyperband", "tpe", ["HyperbandPruner", "TPESampler"]),
@@ -317,20 +289,21 @@ FAILURES = {
     "the loss became nan": UserError("the loss became nan"),
     "out of memory": torch.cuda.OutOfMemoryError("out of memory\nTried to allocate"),
     "no such width": ValueError("no such width"),
+    "the matrix is singular": torch.linalg.LinAlgError("the matrix is singular"),
 }
 
 
 def test_a_failed_trial_is_recorded_with_its_reason_and_the_study_goes_on(run, trained):
     trained(in_turn([1.0], *FAILURES.values(), [3.0]))
-    study = run_study(with_study(run, trials=5), None)
+    study = run_study(with_study(run, trials=len(FAILURES) + 2), None)
     assert states(study) == [State.COMPLETE, *[State.FAIL] * len(FAILURES), State.COMPLETE]
     assert [trial.user_attrs.get("reason") for trial in study.trials] == [None, *FAILURES, None]
 
 
 def test_the_reason_of_a_failure_without_words_is_its_name(run, trained):
-    trained(in_turn([1.0], NotImplementedError()))
+    trained(in_turn([1.0], ValueError()))
     study = run_study(with_study(run, trials=2), None)
-    assert study.trials[1].user_attrs["reason"] == "NotImplementedError"
+    assert study.trials[1].user_attrs["reason"] == "ValueError"
 
 
 def test_an_experiment_that_cannot_be_trained_is_a_failed_trial(run, trained, study_file):
@@ -349,10 +322,10 @@ def test_a_study_whose_every_trial_fails_stops_with_the_reason(run, trained, mon
     monkeypatch.setattr(opening, "FAILURES_BEFORE_STOPPING", 3)
 
     def training(experiment: Experiment) -> list[float]:
-        raise RuntimeError("no kernel image is available")
+        raise UserError("the loss became nan")
 
     asked = trained(training)
-    with pytest.raises(UserError, match=f"all {tried} trials failed; the last reason: no kernel image") as caught:
+    with pytest.raises(UserError, match=f"all {tried} trials failed; the last reason: the loss became nan") as caught:
         run_study(with_study(run, trials=trials), None)
     assert f"delete {run.folder}" in str(caught.value)
     assert len(asked) == tried

@@ -53,6 +53,11 @@ class Study:
     search_space: tuple[SearchEntry, ...]
 
     @property
+    def monitor(self) -> str:
+        """Return the validation metric that trials are compared by: `training.monitor` of the base."""
+        return experiment_from(copy.deepcopy(self.base), "base").training.monitor
+
+    @property
     def starts_from_cca(self) -> bool:
         """Return whether a trial's head may start from the CCA of the training pairs."""
         asked = {"model.skip": "cca", "model.init": "cca", "training.noise": "auto"}
@@ -119,6 +124,8 @@ def _search_entry(entry: dict[str, Any], where: str) -> SearchEntry:
 
 def _check_value(key: str, value: Any, where: str) -> None:
     """Refuse a value that no head, loss or training section would take under `key`."""
+    if key == "training.monitor":
+        raise UserError(f"{where}: trials are compared by {key}, so that it cannot vary: set it in `base`")
     searchable = _searchable()
     if key not in searchable:
         raise UserError(f"{where}: unknown key {quoted(key)}; allowed: {', '.join(sorted(searchable))}")
@@ -139,6 +146,6 @@ def _searchable() -> dict[str, list[dict[str, Any]]]:
                 found[f"{section}.{name}"].append(schema)
         for name, schema in read_schema("experiment")["properties"][section]["properties"].items():
             found[f"{section}.{name}"].append({"enum": sorted(registered)} if name == "type" else schema)
-    # It changes how fast a training is, not what it finds.
-    del found["training.devices"]
+    # One changes how fast a training is, not what it finds; trials are compared by the other.
+    del found["training.devices"], found["training.monitor"]
     return found

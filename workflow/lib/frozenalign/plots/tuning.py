@@ -7,8 +7,8 @@ from matplotlib.figure import Figure
 from frozenalign.plots.figures import I2T, MARK, NEUTRAL, T2I, literal, new_axes
 
 
-def optimization_history(trials: pd.DataFrame, title: str) -> Figure:
-    """Draw the validation RSUM of every trial in order, and the best so far."""
+def optimization_history(trials: pd.DataFrame, title: str, monitor: str = "RSUM") -> Figure:
+    """Draw the validation metric `monitor` of every trial in order, and the best so far."""
     figure, (axes,) = new_axes()
     complete = trials[trials["state"] == "COMPLETE"]
     pruned = trials[(trials["state"] == "PRUNED") & trials["value"].notna()]
@@ -21,7 +21,8 @@ def optimization_history(trials: pd.DataFrame, title: str) -> Figure:
     for number in failed["number"]:
         axes.axvline(number, color=T2I, linewidth=1, linestyle=":")
     failures = f", {len(failed)} failed (dotted)" if len(failed) else ""
-    axes.set(title=f"{literal(title)}: {len(trials)} trials{failures}", xlabel="trial", ylabel="validation RSUM, %")
+    axes.set(title=f"{literal(title)}: {len(trials)} trials{failures}")
+    axes.set(xlabel="trial", ylabel=f"validation {literal(monitor)}, %")
     axes.legend(frameon=False)
     return figure
 

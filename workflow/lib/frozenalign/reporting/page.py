@@ -166,6 +166,7 @@ def _study(folder: Path) -> dict[str, Any]:
     complete = trials[trials["state"] == "COMPLETE"]
     return {
         "name": folder.name,
+        "monitor": read_result(folder / "study.json")["monitor"],
         "trials": len(trials),
         "seconds": float(trials["seconds"].sum()),
         "states": trials["state"].value_counts().to_dict(),

@@ -1,9 +1,7 @@
 """A study as it is asked for, opened where its trials are kept, with the sampler and the pruner that it names."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.trial import TrialState
@@ -14,11 +12,14 @@ from frozenalign.configuration.variants import checked_name
 from frozenalign.data.inputs import Manifest
 from frozenalign.system.errors import UserError
 from frozenalign.tuning.journal import Journal
+from frozenalign.tuning.pruners import build_pruner
 from frozenalign.tuning.server import Server
 from frozenalign.tuning.storage import Database, Store
 from frozenalign.tuning.trial_budget import REASON, counted_trials
 
 FAILURES_BEFORE_STOPPING = 10
+# Up to version 0.2.0 a trial that did only harm had the value of the weights that it started from.
+OLD_OBJECTIVE = "RSUM of all epochs, the start among them"
 
 
 @dataclass(frozen=True)
@@ -78,19 +79,35 @@ def open_study(run: StudyRun, worker: int) -> optuna.Study:
         study = optuna.load_study(**place, pruner=pruner)
     except KeyError:
         study = optuna.create_study(**place, pruner=pruner, direction="maximize", load_if_exists=True)
-    study.sampler = _sampler(run.study, worker, len(study.trials))
+    # Before the attributes are read: another process sets them before its first trial.
+    trials = len(study.trials)
+    study.sampler = _sampler(run.study, worker, trials)
     known = study.user_attrs
-    for key, value in (("search_space", space_text(run.study)), ("inputs_hash", f"{run.study.data} {run.inputs_hash}")):
+    current = {
+        "search_space": space_text(run.study),
+        "inputs_hash": f"{run.study.data} {run.inputs_hash}",
+        "objective": f"{run.study.monitor} of all epochs after the start",
+    }
+    if trials:
+        known = {"objective": OLD_OBJECTIVE} | known
+    for key, value in current.items():
         if key not in known:
             study.set_user_attr(key, value)
         elif known[key] != value:
-            is_space = key == "search_space"
-            changed = space_difference(known[key], value) if is_space else "the split or the embeddings are others"
             raise UserError(
-                f"study {run.name!r} has trials that do not fit any more: {changed}. "
+                f"study {run.name!r} has trials that do not fit any more: {_change(key, known[key], value)}. "
                 f"Give the changed study a new name (copy its file in config/tuning/), or {run.store.removal}"
             )
     return study
+
+
+def _change(key: str, old: str, new: str) -> str:
+    """Return in words what differs between what a study was begun with and what is asked for."""
+    if key == "search_space":
+        return space_difference(old, new)
+    if key == "objective":
+        return f"they were judged by {old}, and now it is {new}"
+    return "the split or the embeddings are others"
 
 
 def _sampler(study: Study, worker: int, trials_so_far: int) -> optuna.samplers.BaseSampler:
@@ -99,18 +116,6 @@ def _sampler(study: Study, worker: int, trials_so_far: int) -> optuna.samplers.B
     if study.sampler["type"] == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=study.sampler["startup_trials"])
-
-
-def build_pruner(settings: Mapping[str, Any]) -> optuna.pruners.BasePruner:
-    """Return the pruner that a study's `pruner` section describes."""
-    if settings["type"] == "none":
-        return optuna.pruners.NopPruner()
-    if settings["type"] == "hyperband":
-        return optuna.pruners.HyperbandPruner(min_resource=max(1, settings["warmup_epochs"]))
-    before = settings["startup_trials"], settings["warmup_epochs"]
-    if settings["type"] == "median":
-        return optuna.pruners.MedianPruner(*before)
-    return optuna.pruners.PercentilePruner(settings["keep"], *before)
 
 
 def refuse_only_failures(run: StudyRun, study: optuna.Study) -> None:

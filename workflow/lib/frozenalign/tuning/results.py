@@ -33,12 +33,12 @@ def best_trial(study: optuna.Study) -> FrozenTrial:
     return max(complete, key=lambda trial: trial.value)
 
 
-def best_experiment(study: optuna.Study) -> dict[str, Any]:
-    """Return the best completed trial's experiment as the content of an experiment file."""
+def best_experiment(study: optuna.Study, monitor: str) -> dict[str, Any]:
+    """Return the best completed trial's experiment as the content of an experiment file; monitor: what values are."""
     best, complete = best_trial(study), _complete_trials(study)
     described = f"Best of {len(counted_trials(study))} trials of the study {study.study_name} (trial {best.number})."
     if len(complete) > 1 and len({trial.value for trial in complete}) == 1:
-        described += f" Warning: every trial has the validation RSUM {best.value:.1f}, so that none was chosen."
+        described += f" Warning: every trial has the validation {monitor} {best.value:.1f}, so that none was chosen."
     return best.user_attrs["experiment"] | {"description": described}
 
 

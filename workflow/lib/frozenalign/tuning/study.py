@@ -20,11 +20,19 @@ from frozenalign.configuration.search_space import propose
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData
-from frozenalign.training.fit import fit
+from frozenalign.training.fit import fit, monitored
+from frozenalign.tuning.faults import FAULT, is_of_the_trial, kind_of_fault, refuse_faults, repeat_faulty
 from frozenalign.tuning.liveness import Watch, at_work, beating
 from frozenalign.tuning.opening import StudyRun, create_study, open_study, refuse_only_failures
 from frozenalign.tuning.storage import StorageError
-from frozenalign.tuning.trial_budget import REASON, counted_trials, is_complete, next_trial, requeue_abandoned
+from frozenalign.tuning.trial_budget import (
+    NOT_COUNTED,
+    REASON,
+    counted_trials,
+    is_complete,
+    next_trial,
+    requeue_abandoned,
+)
 from frozenalign.tuning.worker_pool import WorkerPool
 
 logger = logging.getLogger(__name__)
@@ -38,12 +46,15 @@ def run_study(
 ) -> optuna.Study:
     """Run trials until a study's budget is used up, by this and by other processes, and return the study.
 
-    The objective is the best validation RSUM of a trial's epochs. Trials that an interruption left unfinished do not
-    count, and their parameters are tried again first. canonical: the CCA that heads start from, if any. worker: number
-    of this process among the `workers` of the study, from 0. device: what `device:` says for the processes of
-    `n_jobs`, of which each chooses its own.
+    The objective is the best of a trial's epochs in the validation metric that `training.monitor` names. The weights
+    that training starts from are no epoch: trials that only do harm would all score the same. Trials that an
+    interruption or a fault left unfinished do not count, and their parameters are tried again first. canonical: the CCA
+    that heads start from, if any. worker: number of this process among the `workers` of the study, from 0. device: what
+    `device:` says for the processes of `n_jobs`, of which each chooses its own.
     """
     study = create_study(run)
+    if not is_complete(run.study, study):
+        repeat_faulty(study, run.queue)
     logger.info("study %s: %d of %d trials finished", run.name, len(counted_trials(study)), run.study.trials)
     try:
         if run.study.n_jobs == 1:
@@ -84,6 +95,7 @@ def _work_in_processes(
         while True:
             deaths += sum(code != 0 for code in workers.take_ended().values())
             refuse_only_failures(run, study)
+            refuse_faults(run, study)
             if deaths > max(DEATHS_BEFORE_STOPPING, run.study.n_jobs):
                 raise UserError(
                     f"study {run.name!r}: {deaths} worker processes died, often for want of memory: "
@@ -118,6 +130,7 @@ def _work(worker: int, run: StudyRun, data: TrainingData, canonical: CanonicalMa
     with at_work(run.folder) as mark:
         while not is_complete(run.study, study):
             refuse_only_failures(run, study)
+            refuse_faults(run, study)
             requeue_abandoned(study, run.queue, watch.dead(study))
             try:
                 trial = next_trial(run.study, study, mark, run.queue)
@@ -135,14 +148,17 @@ def _run_trial(
 ) -> None:
     """Train one proposal, report every epoch, and record the outcome."""
     began = time.perf_counter()
-    best = float("-inf")
+    best, monitor = float("-inf"), run.study.monitor
 
     def on_epoch(record: dict[str, Any]) -> None:
         nonlocal best
-        best = max(best, record["val"]["RSUM"])
+        if record["epoch"] == 0:
+            return
+        best = max(best, monitored(record["val"], monitor))
         trial.set_user_attr("epochs", record["epoch"])
         trial.report(best, record["epoch"])
-        if trial.should_prune():
+        is_last = record["epoch"] == experiment.training.num_epochs
+        if not is_last and trial.should_prune():
             raise optuna.TrialPruned
 
     try:
@@ -150,14 +166,18 @@ def _run_trial(
             experiment = propose(trial, run.study, f"study {run.name}, trial {trial.number}")
             trial.set_user_attr("experiment", experiment.as_document())
             fit(experiment, data, seed=run.study.sampler["seed"], canonical=canonical, on_epoch=on_epoch)
-        state, outcome = TrialState.COMPLETE, f"RSUM {best:.1f}"
+        state, outcome = TrialState.COMPLETE, f"{monitor} {best:.1f}"
     except optuna.TrialPruned:
-        state, outcome = TrialState.PRUNED, f"pruned at RSUM {best:.1f}"
+        state, outcome = TrialState.PRUNED, f"pruned at {monitor} {best:.1f}"
     except (StorageError, UpdateFinishedTrialError):
         raise
     except (UserError, RuntimeError, ValueError) as error:
         trial.set_user_attr(REASON, (str(error) or type(error).__name__).splitlines()[0])
         state, outcome = TrialState.FAIL, f"failed: {error}"
+        if not is_of_the_trial(error):
+            trial.set_user_attr(FAULT, kind_of_fault(error))
+            trial.set_user_attr(NOT_COUNTED, FAULT)
+            outcome = f"does not count: {error}"
     seconds = time.perf_counter() - began
     trial.set_user_attr("seconds", seconds)
     study.tell(trial, best if state == TrialState.COMPLETE else None, state=state)

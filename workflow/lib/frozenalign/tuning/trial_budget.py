@@ -27,15 +27,20 @@ PATIENCE_SECONDS = 30.0
 
 
 def counted_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return the trials that count towards the budget: completed, pruned, or failed for a reason of their own."""
+    """Return the trials that count towards the budget: completed, pruned, or failed because of their settings."""
     return [trial for trial in _valid_trials(study) if trial.state.is_finished()]
 
 
 def _valid_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """Return all trials but surplus and abandoned ones."""
+    """Return all trials but surplus, abandoned and faulty ones."""
     trials = study.get_trials(deepcopy=False)
     listed = study.user_attrs.get(LISTED, [])
-    return [trial for trial in trials if NOT_COUNTED not in trial.user_attrs and trial.number not in listed]
+    return [trial for trial in trials if counts(trial) and trial.number not in listed]
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Return whether a trial is neither surplus nor abandoned nor faulty."""
+    return NOT_COUNTED not in trial.user_attrs
 
 
 def is_complete(settings: Study, study: optuna.Study) -> bool:
@@ -92,11 +97,16 @@ def requeue_abandoned(study: optuna.Study, queue: Path, numbers: Collection[int]
 def _requeue(study: optuna.Study, trial: FrozenTrial) -> None:
     # First: whatever becomes of the trial now, it does not count.
     Trial(study, trial._trial_id).set_user_attr(NOT_COUNTED, ABANDONED)
+    repeat(study, trial)
+    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+    logger.info("trial %d was interrupted: its parameters are tried again", trial.number)
+
+
+def repeat(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Put the parameters of a trial first in the queue, once."""
     # A trial that repeats another may not have drawn its parameters yet.
     parameters = trial.system_attrs.get("fixed_params", {}) | trial.params
     repeated = [other.user_attrs.get(REPEATS) for other in study.get_trials(deepcopy=False)]
     # An earlier, interrupted call may have queued them already.
     if parameters and trial.number not in repeated:
         study.enqueue_trial(parameters, user_attrs={REPEATS: trial.number})
-    study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
-    logger.info("trial %d was interrupted: its parameters are tried again", trial.number)
