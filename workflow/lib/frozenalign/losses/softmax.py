@@ -70,6 +70,8 @@ class InfoNCELoss(SoftmaxLoss):
     label_smoothing: share of the target spread over the whole batch.
     """
 
+    learns_temperature = False
+
     def __init__(self, *, temperature: PositiveFloat = 0.05, label_smoothing: Probability = 0.0) -> None:
         super().__init__()
         self.temperature = temperature
