@@ -79,7 +79,7 @@ class InfoNCELoss(SoftmaxLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return self._cross_entropies(x, y, image_index, x.new_tensor(1 / self.temperature)) / 2
+        return self._cross_entropies(x, y, image_index, x.new_full((), 1 / self.temperature)) / 2
 
 
 @register_loss("align")
