@@ -8,6 +8,7 @@ makes the CPU wait for a real device is counted.
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from multiprocessing.reduction import ForkingPickler
 from typing import Any
 from unittest import mock
 
@@ -69,11 +70,19 @@ class OnDevice(torch.Tensor):
         raise TypeError("can't convert mps:0 device type tensor to numpy. Use Tensor.cpu() to copy it to host memory.")
 
     def __reduce_ex__(self, protocol: int) -> Any:
-        raise RuntimeError("_share_filename_: only available on CPU")
+        return self.held.__reduce_ex__(protocol)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         raise RuntimeError("a tensor of the simulated device outlived it")
+
+
+def _refuse_to_share(tensor: OnDevice) -> Any:
+    raise RuntimeError("_share_filename_: only available on CPU")
+
+
+# What is sent to another process goes through this pickler; a file may have the tensors.
+ForkingPickler.register(OnDevice, _refuse_to_share)
 
 
 class SimulatedDevice(TorchDispatchMode):

@@ -23,7 +23,7 @@ def main() -> None:
     # cuBLAS reads it once; without it, it has no deterministic products.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-    from frozenalign.system.devices import choose_device
+    from frozenalign.system.devices import choose_device, device_name
     from tests.benchmarks.__main__ import machine
     from tests.device.findings import table, write_findings
     from tests.device.running import CHECKS, run_checks
@@ -36,7 +36,7 @@ def main() -> None:
     checks = [each for each in CHECKS if not arguments.only or each.__name__ in arguments.only]
     findings = run_checks(checks, device, SMALL if small else FULL, arguments.seconds)
     print(table(findings))
-    write_findings(FILE, findings, machine() | {"sizes": "small" if small else "full"})
+    write_findings(FILE, findings, machine() | {"device": device_name(device), "sizes": "small" if small else "full"})
     missed = sum(each.met is False for each in findings)
     print(f"{missed} of {len(findings)} missed; written to {FILE}")
     sys.exit(bool(missed) and not (small and device.type == "cpu"))

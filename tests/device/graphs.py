@@ -36,7 +36,7 @@ def _plain_step(batch_size: int, device: torch.device) -> Callable[[], None]:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", torch.bfloat16):
+        with torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
             x, y = (each(part) for each, part in zip(towers, rows, strict=True))
         plain_sigmoid(*(functional.normalize(each.float(), dim=1) for each in (x, y))).backward()
         optimizer.step()

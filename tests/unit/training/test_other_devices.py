@@ -1,7 +1,8 @@
 """Training, validation and studies on a device without float64, whose tensors no other process gets."""
 
-import pickle
 from collections import Counter
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from frozenalign.evaluation.hubness import CANDIDATES, HubnessCorrection, choose
 from frozenalign.evaluation.projections import project_files
 from frozenalign.evaluation.protocol import Evaluation, Retrieval, evaluate
 from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.system.files import read_json, write_yaml
 from frozenalign.training.epochs import end_epoch, train_epoch
 from frozenalign.training.fit import fit, start
 from tests.simulated_device import MPS, SimulatedDevice, simulated_device
 from tests.small_training import NAMED, REGULARISED, SMALL, STATEFUL, experiment, raw, rotated_pairs
+from workflow.scripts import evaluate as evaluate_script
+from workflow.scripts import train as train_script
 
 PLAIN = {"model": {"hidden_dim": 16, "dropout": 0.0}, "num_epochs": 2}
 
@@ -92,6 +96,28 @@ def _evaluated(model: DualEncoder, files: dict[str, PairFiles], device: torch.de
     return evaluate(retrieval, retrieval.counts(), "val", "all")
 
 
+def test_the_steps_of_a_run_find_what_they_find_on_the_cpu(data_dir, split_dir, tmp_path, device, monkeypatch):
+    """As a user runs them: a head that starts from the CCA, trained and evaluated."""
+    expected = _run("cpu", tmp_path, data_dir, split_dir)
+    for script in (train_script, evaluate_script):
+        monkeypatch.setattr(script, "choose_device", lambda name: MPS)
+    assert _run("mps", tmp_path, data_dir, split_dir) == expected
+
+
+def _run(device: str, folder: Path, data_dir: Path, split_dir: Path) -> dict:
+    """Return the metrics of a head on the test pairs."""
+    folder = folder / device
+    folder.mkdir()
+    written = {"model": {"type": "linear", "output_dim": 4, "init": "cca"}, "loss": {"type": "clip"}}
+    write_yaml(folder / "head.yaml", written | {"training": {"num_epochs": 1, "batch_size": 32}})
+    where = ["--data-dir", str(data_dir), "--split-dir", str(split_dir), "--device", device]
+    how = ["--experiment", str(folder / "head.yaml"), "--precision", "fp32", "--output-dir", str(folder)]
+    train_script.main([*where, *how])
+    evaluate_script.main([*where, "--model", str(folder / "best_model.pt"), "--output-dir", str(folder / "found")])
+    found = read_json(folder / "found" / "metrics.json")
+    return {name: found[name] for name in ("full", "1k", "hubness_corrected", "protocol")}
+
+
 def test_the_simulated_device_refuses_what_the_real_one_refuses(device):
     on_device, on_cpu = torch.ones(3, device=MPS), torch.ones(3)
     for refused, said in (
@@ -100,7 +126,7 @@ def test_the_simulated_device_refuses_what_the_real_one_refuses(device):
         (lambda: on_device.sum(dtype=torch.float64), "float64"),
         (lambda: torch.zeros(2, dtype=torch.float64, device=MPS), "float64"),
         (lambda: on_device.numpy(), "numpy"),
-        (lambda: pickle.dumps(ResidentPairs(on_device, on_device, on_device)), "only available on CPU"),
+        (lambda: ForkingPickler.dumps(ResidentPairs(on_device, on_device, on_device)), "only available on CPU"),
     ):
         with pytest.raises((TypeError, RuntimeError), match=said):
             refused()
