@@ -6,7 +6,7 @@ export PATH := $(BIN):$(PATH)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 CPU_BUILD := envs/constraints-cpu.txt
 
-.PHONY: help setup demo encoders demo-photos test test-cluster soak lint bench reference lock audit image clean
+.PHONY: help setup demo encoders demo-photos test test-cluster soak lint bench device reference lock audit image clean
 
 help:
 	@echo "make setup   install the pinned packages into $(VENV)"
@@ -17,6 +17,7 @@ help:
 	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 25 minutes)"
 	@echo "make lint    check style and imports: ruff, snakefmt, import-linter, snakemake --lint"
 	@echo "make bench   time training, evaluation and memory"
+	@echo "make device  check one GPU and time it, in eight minutes; without one, small sizes on the CPU"
 	@echo "make reference   write config/README.md from the schemas and docstrings"
 	@echo "make lock    write the hashes of the pinned packages after a change in envs/requirements*.txt"
 	@echo "make audit   check the pinned packages for known vulnerabilities"
@@ -86,6 +87,9 @@ lint: setup
 
 bench: setup
 	python -m tests.benchmarks
+
+device: setup
+	python -m tests.device
 
 reference: setup
 	python -m workflow.scripts.configuration_reference

@@ -25,7 +25,7 @@ def measure(quick: bool = False) -> list[Row]:
     rows = []
     for batch_size, batches in ((32, 5), (64, 5)) if quick else ((512, 16), (4096, 5)):
         data = random_pairs(batches * batch_size)
-        ours = _ours(data, batch_size, device)
+        ours = our_epoch(data, batch_size, device)
         cases = {REFERENCE: plain_loop(data, batch_size, device), OURS: ours, LIMIT: products(data, batch_size, device)}
         medians = interleaved(1 if quick else 5, **cases)
         rows.append(
@@ -41,7 +41,8 @@ def random_pairs(count: int) -> ResidentPairs:
     return ResidentPairs(images, torch.randn(count, TEXT_DIM, generator=generator), torch.arange(count) // CAPTIONS)
 
 
-def _ours(pairs: ResidentPairs, batch_size: int, device: torch.device) -> Callable[[], None]:
+def our_epoch(pairs: ResidentPairs, batch_size: int, device: torch.device) -> Callable[[], None]:
+    """Return an epoch of the fit loop, in its number format."""
     compute = choose_precision("auto", device)
     held = torch.float16 if compute == torch.float32 else compute
     train = ResidentPairs(pairs.images.to(held), pairs.texts.to(held), pairs.text_image, compute)

@@ -28,9 +28,10 @@ from frozenalign.system.processes import Processes
 from frozenalign.system.provenance import run_facts, versions
 from frozenalign.system.random_state import refuse_negative_seed
 from frozenalign.training.checkpoints import SECONDS, Checkpoint, kept_fingerprint
+from frozenalign.training.data import held_format
 from frozenalign.training.divergence import DivergenceError
 from frozenalign.training.epochs import batch_warnings
-from frozenalign.training.fit import Fit, choice_warnings, fit
+from frozenalign.training.fit import Fit, average_warnings, choice_warnings, fit
 from frozenalign.training.memory_plan import Demand, choose_order, load_within
 from frozenalign.training.starts import read_start
 
@@ -75,7 +76,8 @@ def _train(arguments: argparse.Namespace, processes: Processes) -> None:
     canonical = read_start(arguments.start, inputs, opened.manifest.rows.values()) if arguments.start else None
     start_hash = arguments.start and file_hash(arguments.start)
     code = code_hash(Path(__file__))
-    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device.type, precision, code)
+    formats = precision, held_format(precision, arguments.precision)
+    decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device.type, formats, code)
     changed = {"base": arguments.experiment.stem, "changes": changes} if changes else {}
     made_by = fingerprint(decisive, arguments.dataset, name, changed, versions())
     finished = Finished(arguments.output_dir, RESULTS, made_by)
@@ -85,7 +87,7 @@ def _train(arguments: argparse.Namespace, processes: Processes) -> None:
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
     path = arguments.output_dir / CHECKPOINT
     kept = kept_fingerprint(path)
-    demand = Demand.of(experiment, train, opened.pairs["val"], precision)
+    demand = Demand.of(experiment, train, opened.pairs["val"], precision, arguments.precision)
     is_kept = kept and (lambda order: fingerprint(decisive, order) == kept)
     order = processes.from_first(lambda: choose_order(demand, arguments.memory, is_kept, processes.count))
     data = load_within(demand, order, device)
@@ -116,7 +118,7 @@ def _train(arguments: argparse.Namespace, processes: Processes) -> None:
     if not processes.first:
         return
     seconds = time.perf_counter() - began
-    _warn(choice_warnings(trained.history, experiment.training.monitor))
+    _warn(_found_warnings(trained, experiment.training.monitor))
     _save(arguments.output_dir, _facts(described, trained), changed, trained)
     parameters = sum(value.numel() for value in trained.model.parameters())
     how = run_facts(device, precision, seconds, parameters, [arguments.output_dir / "best_model.pt"])
@@ -133,6 +135,11 @@ def _warn(warnings: Sequence[str]) -> None:
         logger.warning("warning: %s", text)
 
 
+def _found_warnings(trained: Fit, monitor: str) -> list[str]:
+    """Return what an ended training has to say about the choice of its weights."""
+    return choice_warnings(trained.history, monitor) + average_warnings(trained)
+
+
 def _name(arguments: argparse.Namespace, changes: Mapping[str, Any]) -> str:
     """Return the experiment's name, which for a changed experiment must differ from its file's name."""
     own = arguments.experiment.stem
@@ -145,7 +152,7 @@ def _name(arguments: argparse.Namespace, changes: Mapping[str, Any]) -> str:
 def _facts(described: Mapping[str, Any], trained: Fit) -> dict[str, Any]:
     """Return the facts of a model file: the description of the training, and the epoch of the weights."""
     best = next(record for record in trained.history if record["epoch"] == trained.best_epoch)
-    unsure = choice_warnings(trained.history, described["settings"]["training"]["monitor"])
+    unsure = _found_warnings(trained, described["settings"]["training"]["monitor"])
     chosen = {"epoch": trained.best_epoch, "selected": {"split": "val", "RSUM": best["val"]["RSUM"]}}
     return {**described, **chosen, "warnings": [*described["warnings"], *unsure]}
 

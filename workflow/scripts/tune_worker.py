@@ -53,7 +53,7 @@ def _work(asked: StudyRun, given: argparse.Namespace) -> None:
     precision = choose_precision(given.precision, torch.device(device_type(given.device)))
     base = experiment_from(settings.base, "base")
     largest = replace(base, training=_with_largest_batches(settings, base.training))
-    demand = Demand.of(largest, opened.pairs[settings.data], opened.pairs["val"], precision)
+    demand = Demand.of(largest, opened.pairs[settings.data], opened.pairs["val"], precision, given.precision)
     demand = replace(demand, processes=settings.n_jobs)
     data = load_within(demand, choose_order(demand, given.memory), device)
     for text in batch_warnings(data.train, largest.training):

@@ -56,6 +56,12 @@ def test_the_same_parameters_with_the_same_defaults(registration, registered):
         Draft202012Validator(schema).validate(default)
 
 
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_says_whether_it_learns_a_temperature(name):
+    learned = {key for key, _ in LOSSES[name]().named_parameters()} & {"temperature", "logit_scale"}
+    assert losses()[name].constants.get("learns_temperature", True) is LOSSES[name].learns_temperature is bool(learned)
+
+
 @pytest.mark.parametrize(("registration", "registered"), REGISTERED)
 def test_a_schema_takes_the_types_of_the_annotation(registration, registered):
     for name, item in keyword_only(registered).items():

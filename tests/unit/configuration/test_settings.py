@@ -103,6 +103,14 @@ def test_a_head_with_momentum_copies_needs_a_loss_that_uses_them(tmp_path):
     assert experiment(tmp_path, "model: {type: mlp}\nloss: {type: queue}\n").loss["momentum"] is None
 
 
+@pytest.mark.parametrize("loss", ["infonce", "queue"])
+def test_a_temperature_cannot_be_kept_fixed_in_a_loss_that_learns_none(tmp_path, loss):
+    text = "model: {type: clip, learnable_temp: false}\nloss: {type: %s}\n"
+    with pytest.raises(UserError, match=rf"\.yaml: model\.learnable_temp: the loss '{loss}' learns no temperature"):
+        experiment(tmp_path, text % loss)
+    assert experiment(tmp_path, text % "siglip").model["learnable_temp"] is False
+
+
 def test_more_devices_than_pairs_in_a_batch_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"training.devices: found 3; allowed: at most `batch_size`, 2"):
         experiment(tmp_path, "model: {type: mlp}\nloss: {type: clip}\ntraining: {batch_size: 2, devices: 3}\n")

@@ -27,6 +27,16 @@ GPU[1]\t\t: Device ID: \t\t0x74a1
 ================================== End of ROCm SMI Log ===================================
 """
 
+NEWER_AMD = """\
+GPU: 0
+    BDF: 0000:03:00.0
+    UUID: 49ff73df-0000-1000-8073-9fa0ef3a1ce5
+
+GPU: 1
+    BDF: 0000:83:00.0
+    UUID: 84ff73df-0000-1000-80b1-d7be2fb5aa5b
+"""
+
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
@@ -59,6 +69,8 @@ def machine(tmp_path, monkeypatch):
         ("nvidia-smi", MIG, {}, 1),
         ("nvidia-smi", MIG, {"CUDA_VISIBLE_DEVICES": "MIG-c6d4f1ef,MIG-cba663e8"}, 2),
         ("rocm-smi", AMD, {}, 2),
+        ("amd-smi", NEWER_AMD, {}, 2),
+        ("amd-smi", NEWER_AMD, {"HIP_VISIBLE_DEVICES": "1"}, 1),
         ("rocm-smi", AMD, {"HIP_VISIBLE_DEVICES": "1", "CUDA_VISIBLE_DEVICES": "0,1"}, 1),
         ("rocm-smi", AMD, {"CUDA_VISIBLE_DEVICES": "1"}, 1),
         ("rocm-smi", AMD, {"ROCR_VISIBLE_DEVICES": "1", "HIP_VISIBLE_DEVICES": "0"}, 1),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import project_files, project_standardized
+from frozenalign.losses import structure
 from frozenalign.losses.queue import QueueLoss
 from frozenalign.losses.registry import LOSSES, build_loss
 from frozenalign.models.dual_encoder import DualEncoder
@@ -19,9 +20,10 @@ from frozenalign.models.registry import HEADS
 from frozenalign.training import epochs
 from frozenalign.training import fit as training
 from frozenalign.training.data import load_training_data
-from frozenalign.training.fit import choice_warnings, fit, monitored, start
+from frozenalign.training.fit import average_warnings, choice_warnings, fit, monitored, start
 from frozenalign.training.optimizer import AdamW, decays, warmup_cosine
 from frozenalign.training.starts import fit_start, start_from
+from frozenalign.training.steps import Fit, train_step
 from tests.small_training import NAMED, SMALL, STATEFUL, assert_same, experiment, raw, rotated_pairs
 
 
@@ -295,6 +297,50 @@ def test_a_queue_is_filled_with_the_newest_keys_of_the_momentum_copy(data):
     assert filled.sum() == len(data.train) == 120
     assert (torch.bincount(trained.loss.queue_index[filled]) == 3).all()
     torch.testing.assert_close(trained.loss.image_queue.norm(dim=1), torch.ones(130))
+
+
+def test_the_structure_of_a_batch_is_that_of_its_frozen_embeddings(data, monkeypatch):
+    """Noise and mixing change what the towers see; the neighbourhoods that are kept are those without them."""
+    compared = []
+    plain = structure.structure_loss
+
+    def noted(embeddings: Tensor, projections: Tensor) -> Tensor:
+        compared.append(embeddings)
+        return plain(embeddings, projections)
+
+    monkeypatch.setattr(structure, "structure_loss", noted)
+    settings = experiment("linear", structure=0.5, noise=1.0, mixup=0.5, input_dropout=0.3)
+    batch = data.train.batch(torch.arange(0, 60, 3))
+    train_step(start(settings, data, seed=0), batch, 0.6, settings.training)
+    assert len(compared) == 2
+    assert torch.equal(compared[0], batch[0])
+    assert torch.equal(compared[1], batch[1])
+
+
+def test_an_average_that_had_not_begun_with_the_weights_that_were_kept_is_said(data):
+    settings = experiment("linear", weight_average="swa", num_epochs=10, patience=10)
+    trained = fit(settings, data, seed=0)
+    steps = trained.step // trained.epoch
+    trained.best_epoch = 10
+    assert average_warnings(trained) == []
+    trained.best_epoch = 4
+    said = f"from step {5 * steps + 1} on but the weights that were kept are those after step {4 * steps}"
+    assert said in average_warnings(trained)[0]
+    plain = fit(experiment("linear"), data, seed=0)
+    assert average_warnings(plain) == []
+
+
+def test_a_training_that_ends_before_its_average_begins_says_so_and_has_plain_weights(data, monkeypatch):
+    def best_after_one_epoch(weight_average: str) -> Fit:
+        values = iter((1.0, 2.0, 0.0))
+        monkeypatch.setattr(training, "monitored", lambda summary, monitor: next(values))
+        settings = experiment("linear", weight_average=weight_average, num_epochs=40, patience=1)
+        return fit(settings, data, seed=0)
+
+    averaged, plain = map(best_after_one_epoch, ("swa", "none"))
+    assert (averaged.best_epoch, averaged.epoch) == (1, 2)
+    assert "the head has plain weights" in average_warnings(averaged)[0]
+    assert_same(averaged.model.state_dict(), plain.model.state_dict())
 
 
 @pytest.mark.parametrize(("learnable", "moves"), [(True, True), (False, False)])

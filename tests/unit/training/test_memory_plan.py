@@ -61,6 +61,22 @@ def test_rows_that_fit_are_held_in_memory(demand, left):
     assert choose_order(demand, None) is None
 
 
+def test_fp32_asked_for_by_name_holds_rows_in_32_bits_and_takes_the_memory_for_it(demand, left, files):
+    asked = replace(demand, precision="fp32")
+    assert asked.resident == 2 * demand.resident
+    left(demand.resident)
+    assert choose_order(replace(demand, steps=0), None) is None
+    order = choose_order(replace(asked, steps=0), None)
+    assert order is not None
+    held = load_within(asked, None, CPU)
+    expected = (files["train"].texts.read(0, 3) - held.text.mean) / held.text.scale
+    first_rows = held.train.texts[: len(expected)]
+    assert held.train.texts.dtype == held.train.images.dtype == held.val.texts.dtype == torch.float32
+    assert torch.equal(first_rows, expected)
+    streamed = load_within(asked, ORDER, CPU)
+    assert torch.equal(streamed.train.batch(torch.arange(9))[1], held.train.texts[:9])
+
+
 def test_rows_that_do_not_fit_are_streamed_as_many_together_as_fit(demand, left, caplog):
     caplog.set_level("INFO")
     orders = list(demand.orders())

@@ -26,6 +26,7 @@ from frozenalign.tuning import study as tuning
 from frozenalign.tuning.opening import StudyRun
 from frozenalign.tuning.study import run_study
 from frozenalign.tuning.trial_budget import counted_trials, requeue_abandoned
+from tests.simulated_device import MPS, simulated_device
 from tests.unit.tuning.pretended import STUDY, in_turn, kept, rates, states, with_study
 
 State = TrialState
@@ -437,6 +438,13 @@ def killed_in_its_first_trial(worker: int, run: StudyRun, *further: Any) -> None
 
     tuning.fit = sum_rows if worker else die
     tuning._worker_process(worker, run, *further)
+
+
+def test_the_data_of_a_device_that_shares_nothing_travel_on_the_cpu(run, data):
+    """As on Apple's GPUs, of which no other process gets a tensor."""
+    with simulated_device():
+        study = run_study(with_study(run, trials=2, n_jobs=2), data.to(MPS))
+    assert [trial.state for trial in study.trials] == [State.COMPLETE, State.COMPLETE]
 
 
 def test_two_processes_go_on_where_one_stopped_and_a_dead_one_is_replaced(run, data, trained, monkeypatch):

@@ -91,7 +91,7 @@ def parameters(section: str, name: str | None) -> dict[str, dict[str, Any]]:
 
 
 def _refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
-    """Refuse a head whose momentum copies the loss does not use, and what a linear map cannot have around it."""
+    """Refuse what a head asks of a loss that has no such thing, and what a linear map cannot have around it."""
     head = model["type"]
     if "init" in heads()[head].parameters and model["skip"] != "none":
         raise UserError(
@@ -99,6 +99,11 @@ def _refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
         )
     if model.get("init") == "cca" and model["whitening"] != "none":
         raise UserError(f"{where}: model.whitening: the CCA that `init` asks for takes raw rows: set `whitening: none`")
+    if model.get("learnable_temp") is False and not losses()[loss].constants.get("learns_temperature", True):
+        raise UserError(
+            f"{where}: model.learnable_temp: the loss {loss!r} learns no temperature that `false` could keep fixed: "
+            "leave the key out, and set `loss.temperature`"
+        )
     users = sorted(name for name, item in losses().items() if "momentum" in item.parameters)
     if "momentum" in heads()[head].parameters and loss not in users:
         raise UserError(

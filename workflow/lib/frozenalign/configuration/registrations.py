@@ -17,12 +17,16 @@ LIBRARY = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Registration:
-    """A registered class or function: its name, its module, its docstring's first line, each parameter's schema."""
+    """A registered class or function: its name, its module, its docstring's first line, each parameter's schema.
+
+    constants: the attributes of the class's body that have plain values.
+    """
 
     name: str
     module: str
     description: str
     parameters: dict[str, dict[str, Any]]
+    constants: dict[str, Any]
 
 
 def heads() -> dict[str, Registration]:
@@ -90,7 +94,16 @@ def _registration(name: str, module: str, node: ast.ClassDef | ast.FunctionDef) 
                 if default is not None:
                     parameters[argument.arg]["default"] = ast.literal_eval(default)
                 parameters[argument.arg]["description"] = _described(argument.arg, docstring)
-    return Registration(name, module, docstring.partition("\n")[0], parameters)
+    return Registration(name, module, docstring.partition("\n")[0], parameters, _constants(node))
+
+
+def _constants(node: ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:
+    """Return the attributes that a class's own body sets to plain values."""
+    found = {}
+    for each in node.body if isinstance(node, ast.ClassDef) else ():
+        if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant):
+            found |= {target.id: each.value.value for target in each.targets if isinstance(target, ast.Name)}
+    return found
 
 
 def _schema(annotation: ast.expr) -> dict[str, Any]:

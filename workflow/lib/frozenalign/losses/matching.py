@@ -26,21 +26,23 @@ def matching_loss(
     with torch.no_grad():
         logits = similarity.float() / temperature
         same = image_index[:, None] == image_index[None, :]
-        # A row without any other image becomes NaN, then zero.
+        # A row without any other image becomes NaN, then zero; it draws anything, and is left out of the loss.
         to_text, to_image = (
             torch.softmax(scores.masked_fill(same, -torch.inf), dim=1).nan_to_num_(0.0) for scores in (logits, logits.T)
         )
-        usable = torch.nonzero(to_text.sum(1) > 0).flatten()
-        if not len(usable):
-            return similarity.sum() * 0.0
-        hard_text, hard_image = (torch.multinomial(weights[usable], 1).flatten() for weights in (to_text, to_image))
-        count = 3 * len(usable)
-        usable, hard_text, hard_image = map(processes.own, (usable, hard_text, hard_image))
+        usable = to_text.sum(1) > 0
+        anything = ~usable[:, None]
+        hard_text, hard_image = (torch.multinomial(weights + anything, 1).flatten() for weights in (to_text, to_image))
+        # How many are usable is not asked here: the CPU would wait for a GPU.
+        count = 3 * usable.sum().clamp(min=1)
+        pairs = torch.arange(len(usable), device=usable.device)
+        usable, pairs, hard_text, hard_image = map(processes.own, (usable, pairs, hard_text, hard_image))
     image, text = scorer.image_parts(image_tokens), scorer.text_parts(text_tokens)
-    image_rows = torch.cat([usable, usable, hard_image])
-    text_rows = torch.cat([usable, hard_text, usable])
+    image_rows = torch.cat([pairs, pairs, hard_image])
+    text_rows = torch.cat([pairs, hard_text, pairs])
     scores = scorer(image.rows(image_rows), text.rows(text_rows), similarity.detach()[image_rows, text_rows])
-    matches = (torch.arange(len(scores), device=scores.device) < len(usable)).float()
+    matches = (torch.arange(len(scores), device=scores.device) < len(pairs)).float()
     if not len(scores):
         return scores.sum()  # A process without pairs: zero, in the scorer's graph.
-    return functional.binary_cross_entropy_with_logits(scores, matches) * (len(scores) / count)
+    weights = usable.float().repeat(3)
+    return functional.binary_cross_entropy_with_logits(scores, matches, weights, reduction="sum") / count

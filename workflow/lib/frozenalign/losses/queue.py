@@ -57,6 +57,7 @@ class MoCoLoss(QueueLoss):
     momentum: share of its old weights that the momentum copy keeps in a step; null takes the head's, or 0.999.
     """
 
+    learns_temperature = False
     default_momentum = 0.999
 
     def __init__(

@@ -32,6 +32,7 @@ class ContrastiveLoss(nn.Module):
 
     A learned temperature is the parameter `temperature`, or `logit_scale`, which holds ln(1 / temperature).
 
+    learns_temperature: whether it does; read from the class's source as well, where a configuration is checked.
     mask_same_image: whether other pairs of an anchor's own image are left out; losses with a queue always do.
     tiles: rows and columns of the logits that are computed at once, None where a loss computes all of them.
     processes: those that compute the loss together. shares_rows: whether `forward` takes only the features (b, D) of
@@ -39,6 +40,7 @@ class ContrastiveLoss(nn.Module):
     loss. Image indices and keys are of the whole batch, (B,) and (B, D).
     """
 
+    learns_temperature = True
     mask_same_image = False
     processes: Processes = ALONE
     shares_rows = False

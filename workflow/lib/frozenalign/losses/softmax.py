@@ -70,6 +70,8 @@ class InfoNCELoss(SoftmaxLoss):
     label_smoothing: share of the target spread over the whole batch.
     """
 
+    learns_temperature = False
+
     def __init__(self, *, temperature: PositiveFloat = 0.05, label_smoothing: Probability = 0.0) -> None:
         super().__init__()
         self.temperature = temperature
@@ -77,7 +79,7 @@ class InfoNCELoss(SoftmaxLoss):
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
-        return self._cross_entropies(x, y, image_index, x.new_tensor(1 / self.temperature)) / 2
+        return self._cross_entropies(x, y, image_index, x.new_full((), 1 / self.temperature)) / 2
 
 
 @register_loss("align")

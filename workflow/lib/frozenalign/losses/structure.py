@@ -1,12 +1,29 @@
 """A penalty on projections that change the neighbourhoods of the frozen embeddings."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 TEMPERATURE = 0.05
+
+
+@dataclass(frozen=True)
+class Structure:
+    """The penalty of a batch: its weight, and the frozen embeddings (B, D_image) and (B, D_text) that it compares with.
+
+    Noise and mixing change what a head sees, not what its projections are to keep.
+    """
+
+    weight: float
+    images: Tensor
+    texts: Tensor
+
+    def __call__(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the weighted penalties of image and text features (B, K), added up."""
+        return self.weight * (structure_loss(self.images, x) + structure_loss(self.texts, y))
 
 
 def structure_loss(embeddings: Tensor, projections: Tensor) -> Tensor:

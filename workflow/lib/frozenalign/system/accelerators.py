@@ -19,7 +19,9 @@ def accelerator_count() -> int:
     """
     if nvidia := re.findall(r"^(GPU|  MIG) ", _said("nvidia-smi", "-L"), re.MULTILINE):
         return _listed("CUDA_VISIBLE_DEVICES", 1 if "  MIG" in nvidia else len(nvidia))
-    if amd := set(re.findall(r"^GPU\[(\d+)\]", _said("rocm-smi", "--showid"), re.MULTILINE)):
+    amd = set(re.findall(r"^GPU\[(\d+)\]", _said("rocm-smi", "--showid"), re.MULTILINE))
+    # From ROCm 7 on, rocm-smi need not be there.
+    if amd := amd or set(re.findall(r"^GPU: (\d+)", _said("amd-smi", "list"), re.MULTILINE)):
         second = "HIP_VISIBLE_DEVICES" if "HIP_VISIBLE_DEVICES" in os.environ else "CUDA_VISIBLE_DEVICES"
         return _listed(second, _listed("ROCR_VISIBLE_DEVICES", len(amd)))
     return int((platform.system(), platform.machine()) == ("Darwin", "arm64"))

@@ -30,17 +30,28 @@ def uniform(first_step: int) -> Kept:
 class WeightAverage(nn.Module):
     """A copy of a model whose weights and floating-point buffers are an average over the steps of training.
 
-    kept: share of its old value that the average keeps in a step, given the number of earlier steps.
+    kept: share of its old value that the average keeps in a step, given the number of earlier steps. first_step: the
+    first one whose weights stay in it; up to then, and with it alone, the copy has the plain weights.
     """
 
-    def __init__(self, model: DualEncoder, kept: Kept) -> None:
+    def __init__(self, model: DualEncoder, kept: Kept, first_step: int = 0) -> None:
         super().__init__()
         self.model = copy.deepcopy(model).requires_grad_(False)
-        self.kept = kept
+        self.kept, self.first_step = kept, first_step
 
     def update(self, model: DualEncoder, step: int) -> None:
         """Add the weights after a step to the average."""
         _follow(self.model, model, self.kept(step))
+
+    def warnings(self, steps: int) -> list[str]:
+        """Return a warning if the copy had averaged nothing after the steps whose weights were kept."""
+        if steps >= self.first_step + 2:
+            return []
+        return [
+            f"training.weight_average averages from step {self.first_step + 1} on but the weights that were kept are "
+            f"those after step {steps}: the head has plain weights; raise training.patience, or lower "
+            "training.num_epochs, so that the best epoch comes later than the average begins"
+        ]
 
 
 @torch.no_grad()

@@ -30,24 +30,31 @@ class TrainingData:
         return replace(self, train=train, val=self.val.to(device))
 
 
-def held_format(compute: torch.dtype) -> torch.dtype:
-    """Return the number format in which rows are held for steps in `compute`.
+def held_format(compute: torch.dtype, precision: str = "auto") -> torch.dtype:
+    """Return the number format in which rows are held for steps in `compute`; precision: what `precision:` says.
 
-    Rows are held in 16 bits: standardised values need little range, so that float16 keeps 11 bits of each.
+    Only `fp32` holds rows in 32 bits, as it asks for. Else they are held in 16: standardised values need little range,
+    so that float16 keeps 11 bits of each.
     """
-    return torch.float16 if compute == torch.float32 else compute
+    return torch.float16 if compute == torch.float32 and precision != "fp32" else compute
 
 
 def load_training_data(
-    train: PairFiles, val: PairFiles, compute: torch.dtype, order: BlockOrder | None = None, threads: int = 1
+    train: PairFiles,
+    val: PairFiles,
+    compute: torch.dtype,
+    order: BlockOrder | None = None,
+    threads: int = 1,
+    precision: str = "auto",
 ) -> TrainingData:
     """Read the training and validation pairs, standardised by the training rows, for steps in `compute`.
 
     order: the order in which training pairs are streamed, read by so many threads; without it, memory holds them.
+    precision: what `precision:` says, for the format of the rows.
     """
     image = row_statistics(train.images, train.split.image_rows)
     text = row_statistics(train.texts, train.split.text_rows)
-    formats = held_format(compute), compute
+    formats = held_format(compute, precision), compute
     if order is None:
         train_pairs = load_pairs(train, image, text, *formats)
     else:

@@ -148,8 +148,9 @@ def _average(model: DualEncoder, settings: TrainingSettings, steps: int) -> Weig
     """Return the average of the weights over the steps of a training, if it has one."""
     if settings.weight_average == "none":
         return None
-    kept = exponential(settings.average_decay) if settings.weight_average == "ema" else uniform(steps // 2)
-    return WeightAverage(model, kept)
+    if settings.weight_average == "ema":
+        return WeightAverage(model, exponential(settings.average_decay))
+    return WeightAverage(model, uniform(steps // 2), steps // 2)
 
 
 def _momentum_copy(model: DualEncoder, loss: nn.Module) -> MomentumCopy | None:
@@ -191,6 +192,13 @@ def _close(
         state.history.append(record)
     _log(record, settings, best=state.best_epoch == state.epoch, speed=speed, pairs=len(data.train))
     on_epoch(record)
+
+
+def average_warnings(trained: Fit) -> list[str]:
+    """Return a warning if a training has kept weights from before its average of them began."""
+    if trained.average is None or not trained.best_epoch:
+        return []
+    return trained.average.warnings(trained.best_epoch * trained.step // trained.epoch)
 
 
 def choice_warnings(history: Sequence[dict[str, Any]], monitor: str) -> list[str]:

@@ -41,7 +41,8 @@ THREADS_A_READER = 4
 class Demand:
     """What a training takes: its pairs, and the steps of each of its processes.
 
-    settings: with the largest batches. steps: bytes of the steps of one process beside the training rows.
+    settings: with the largest batches. steps: bytes of the steps of one process beside the training rows. precision:
+    what `precision:` says.
     """
 
     train: PairFiles
@@ -50,9 +51,12 @@ class Demand:
     compute: torch.dtype
     steps: int
     processes: int = 1
+    precision: str = "auto"
 
     @classmethod
-    def of(cls, experiment: Experiment, train: PairFiles, val: PairFiles, compute: torch.dtype) -> "Demand":
+    def of(
+        cls, experiment: Experiment, train: PairFiles, val: PairFiles, compute: torch.dtype, precision: str = "auto"
+    ) -> "Demand":
         """Return what one process takes, estimated from shapes."""
         widths = train.image_file.width, train.texts.width
         # The weights are not kept, nor do they change what a training draws: it seeds the generator itself.
@@ -64,7 +68,12 @@ class Demand:
         floats = COPIES_OF_WEIGHTS * weights + 2 * projected
         floats += batch * (COPIES_OF_ROWS * sum(widths) + COPIES_OF_OUTPUTS * outputs)
         steps = 4 * floats + INDEX_BYTES * len(train.split.text_rows) + FURTHER_BYTES
-        return cls(train, val, experiment.training, compute, steps)
+        return cls(train, val, experiment.training, compute, steps, precision=precision)
+
+    @property
+    def held(self) -> torch.dtype:
+        """Return the number format in which rows are held."""
+        return held_format(self.compute, self.precision)
 
     @property
     def beside(self) -> int:
@@ -80,7 +89,7 @@ class Demand:
         """Return the most bytes of the training rows that all processes hold at a time."""
         images, texts = self.train.image_file.width, self.train.texts.width
         pair = texts + images * most_images(self.train.split.text_image, order.block)
-        return int(GROUPS_HELD * self.processes * order.together * pair * held_format(self.compute).itemsize)
+        return int(GROUPS_HELD * self.processes * order.together * pair * self.held.itemsize)
 
     def orders(self) -> Iterator[BlockOrder]:
         """Yield the orders in which the rows may be streamed, those with most pairs together first.
@@ -98,7 +107,7 @@ class Demand:
             together //= 2
 
     def _bytes_of(self, files: PairFiles) -> int:
-        return files.values * held_format(self.compute).itemsize
+        return files.values * self.held.itemsize
 
 
 def most_images(text_image: np.ndarray, block: int) -> float:
@@ -167,7 +176,7 @@ def _refusal(demand: Demand, left: int, limit: int | None) -> str:
 def load_within(demand: Demand, order: BlockOrder | None, device: torch.device) -> TrainingData:
     """Return the data of a training for a device; one that has no room for the training rows gets them by batches."""
     threads = torch.get_num_threads() if device.type != "cpu" else max(1, torch.get_num_threads() // THREADS_A_READER)
-    data = load_training_data(demand.train, demand.val, demand.compute, order, threads)
+    data = load_training_data(demand.train, demand.val, demand.compute, order, threads, demand.precision)
     if device.type == "cpu" or (isinstance(data.train, ResidentPairs) and _fits(demand, device)):
         return data.to(device)
     logger.info("training rows are copied to %s batch by batch", device)

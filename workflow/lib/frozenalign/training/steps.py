@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from frozenalign.configuration.experiments import TrainingSettings
 from frozenalign.losses.matching import matching_loss
-from frozenalign.losses.structure import structure_loss
+from frozenalign.losses.structure import Structure
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.processes import ALONE, Processes
@@ -65,12 +65,13 @@ def train_step(
 
     mixed_share: λ of the step, where pairs are mixed. After a loss that is not finite, weights no longer change.
     """
-    images, texts, image_index = batch
-    images, texts = state.augmentation(images, texts, mixed_share)
+    *frozen, image_index = batch
+    images, texts = state.augmentation(*frozen, mixed_share)
+    structure = Structure(settings.structure, *frozen) if settings.structure else None
     if state.momentum_copy:
         state.momentum_copy.update(state.model)
     gradients = _gradients if state.processes.count == 1 else _shared_gradients
-    value, keys = gradients(state, images, texts, image_index, settings.structure)
+    value, keys = gradients(state, images, texts, image_index, structure)
     state.loss_sum += len(images) * value
     broken = ~state.loss_sum.isfinite()
     state.optimizer.step(state.learning_rate(state.step), settings.gradient_clip, skip=broken)
@@ -90,7 +91,7 @@ def _rows_at_once(state: Fit, batch_rows: int, inner: FittingSize | None) -> Fit
 
 
 def _gradients(
-    state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
+    state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: Structure | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Compute the gradients of a batch, as many rows at a time as fit; return its loss and its momentum keys (B, D)."""
     rows = _rows_at_once(state, len(images), state.loss.tiles)
@@ -98,7 +99,7 @@ def _gradients(
 
 
 def _gradients_by_part(
-    part: int, state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
+    part: int, state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: Structure | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Compute the gradients of a batch, `part` rows at a time, and return its loss and its momentum keys (B, D)."""
     state.optimizer.zero_grad()
@@ -110,7 +111,7 @@ def _gradients_by_part(
 
 
 def _shared_gradients(
-    state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: float
+    state: Fit, images: Tensor, texts: Tensor, image_index: Tensor, structure: Structure | None
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Compute the gradients of a batch with the other processes, and return its loss and its momentum keys (B, D).
 
@@ -145,7 +146,7 @@ def _loss(
     image_index: Tensor,
     features: Sequence[Tensor],
     keys: tuple[Tensor, ...],
-    structure: float,
+    structure: Structure | None,
 ) -> Tensor:
     """Return the contrastive loss plus the structure penalty and the matching loss, where they are used.
 
@@ -162,7 +163,7 @@ def _loss(
     else:
         loss = state.loss(x, y, image_index, *keys) / count
     if structure:
-        loss = loss + structure / count * (structure_loss(images, x) + structure_loss(texts, y))
+        loss = loss + structure(x, y) / count
     if tokens:
         with _autocast(images):
             similarity = x @ y.T

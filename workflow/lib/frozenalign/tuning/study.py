@@ -90,6 +90,8 @@ def _work_in_processes(
     """Run workers that share the data in memory; one that dies is replaced, and the others try its trial again."""
     threads = max(1, torch.get_num_threads() // run.study.n_jobs)
     deaths = 0
+    # No device but the CPU shares its tensors with other processes: each worker copies them to its own.
+    data = data.to(torch.device("cpu"))
     numbers = itertools.count(worker, run.study.workers)
     with WorkerPool(_worker_process, run, data, canonical, device, threads, numbers=numbers) as workers:
         while True:
