@@ -1,6 +1,7 @@
 """Every row of an embedding file read once; rows that cannot be embeddings are refused, and the first ones named."""
 
 import hashlib
+import math
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,10 @@ from frozenalign.system.products import blocks
 from frozenalign.system.threads import one_thread
 
 # Pieces stay in the cache while they are hashed by one thread and checked by another.
-PIECE_BYTES = 1 << 20
+PIECE_BYTES = 2 << 20
 SHOWN_ROWS = 5
-INTEGERS = {2: torch.int16, 4: torch.int32}
+# Bytes of the integers that rows are compared as.
+LARGEST_INTEGER = 8
 # Lengths of embeddings of one encoder differ by a few times. A far longer one dominates every mean and scale.
 LONG_RATIO, LONGEST_RATIO, SHORTEST_RATIO = 30.0, 1e3, 1e-4
 # Squares of all lengths between these are float32 numbers.
@@ -160,7 +162,8 @@ class RowDigests:
 
     def add(self, rows: Tensor) -> None:
         """Take in rows (n, width)."""
-        bits = rows.view(INTEGERS[rows.itemsize]).numpy()
+        content = rows.view(torch.uint8).numpy()
+        bits = content.view(f"u{math.gcd(content.shape[1], LARGEST_INTEGER)}")
         new = np.ones(len(bits), dtype=bool)
         new[1:] = (bits[1:] != bits[:-1]).any(1)
         new[0] = self._last is None or bool((bits[0] != self._last).any())
