@@ -291,7 +291,7 @@ from pathlib import Path
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps, choose_canonical_maps, save_canonical_maps
 from frozenalign.closed_forms.choice import choose_maps, model_of, needed_bytes
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import ResidentPairs
+from frozenalign.data.pairs import CAPTION_BYTES, ResidentPairs
 from frozenalign.models.model_file import save_heads
 torch.set_num_threads(1)
 image_dim, text_dim = map(int, sys.argv[1:3])
@@ -304,7 +304,9 @@ generator = torch.Generator().manual_seed(0)
 def rows(count, width):
     return torch.randn(count, width, generator=generator)
 val = ResidentPairs(rows(images, image_dim), rows(texts, text_dim), torch.arange(texts) // 5)
-moments = Moments.of((rows(500, image_dim), rows(500, text_dim)) for _ in range(4))
+pairs = CAPTION_BYTES // (4 * (image_dim + text_dim))
+chunks = ((rows(pairs, image_dim), rows(pairs, text_dim), torch.arange(pairs)) for _ in range(2))
+moments = Moments.of_captions(chunks)
 for name in ("ridge", "procrustes"):
     save_heads(Path(sys.argv[3]), model_of(choose_maps(name, moments, val).candidate.pair), {})
 save_canonical_maps(Path(sys.argv[3]), CanonicalMaps.of(choose_canonical_maps(moments, val)), {})

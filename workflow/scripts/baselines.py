@@ -21,7 +21,7 @@ from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.data.manifests import SplitFiles, open_split
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import RAW, file_chunks, load_pairs
+from frozenalign.data.pairs import RAW, caption_chunks, load_pairs
 from frozenalign.models.model_file import save_heads
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json, write_yaml
@@ -68,7 +68,7 @@ def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Fin
     rows = len(val_files.split.image_rows), len(val_files.split.text_rows)
     refuse_too_wide(val_files.image_file.width, val_files.texts.width, *rows)
     val = load_pairs(val_files, RAW, RAW, torch.float32)
-    moments = Moments.of(file_chunks(opened.pairs["train"]))
+    moments = Moments.of_captions(caption_chunks(opened.pairs["train"]))
     shared = time.perf_counter() - began
     logger.info("one pass over %d training pairs, %.1f s", len(opened.pairs["train"].split.text_rows), shared)
     found = {}

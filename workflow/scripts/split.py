@@ -30,6 +30,7 @@ from frozenalign.system.errors import UserError, quoted, run
 from frozenalign.system.files import path_text
 from frozenalign.system.locks import only_writer
 from frozenalign.system.random_state import refuse_negative_seed
+from frozenalign.system.threads import one_thread
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     refuse_negative_seed(arguments.seed)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    with only_writer(arguments.output_dir):
+    with only_writer(arguments.output_dir), one_thread():
         refuse_foreign_results(arguments.output_dir, (*(f"{name}.npz" for name in INDICES), "manifest.json"))
         _write_split(arguments)
 

@@ -12,7 +12,7 @@ from frozenalign.data.given_files import PAIRS, pairs_digest
 from frozenalign.data.ids import ID_LENGTH, is_text
 from frozenalign.data.inputs import EXTRA_SET
 from frozenalign.data.pair_index import PairIndex
-from frozenalign.data.row_checks import check_rows, row_digests
+from frozenalign.data.row_checks import RowDigests, check_rows
 from frozenalign.data.rows import Rows, open_rows
 from frozenalign.data.same_image import with_further_rows
 from frozenalign.system.errors import UserError, quoted
@@ -115,14 +115,16 @@ def check_set(files: EmbeddingFiles) -> CheckedSet:
     images, texts, metadata, index = open_set(files)
     before = _states(files)
     hashes, warnings = {}, []
-    for file, different in ((images, len(index.image_ids)), (texts, texts.rows)):
+    image_digests = RowDigests()
+    for file, different, wanted in ((images, len(index.image_ids), image_digests), (texts, texts.rows, None)):
         logger.info("checking %s: %d rows of %d", file.path, file.rows, file.width)
-        hashes[file.path.name], equal, found = check_rows(file)
-        warnings += found
-        if equal and different > 1:
+        checked = check_rows(file, wanted)
+        hashes[file.path.name] = checked.sha256
+        warnings += checked.warnings
+        if checked.equal and different > 1:
             raise UserError(f"{file.path}: all {file.rows} rows are equal: encode these inputs again")
     hashes[files.metadata.name] = file_hash(files.metadata)
-    digests = row_digests(rows for _, rows in images.chunks())
+    digests = image_digests.found()
     if metadata.unique_ids is None:
         index = with_further_rows(images, digests, index, index.pair_image)
     elif len(metadata.unique_ids) == texts.rows and not np.array_equal(metadata.unique_ids, metadata.image_ids):
@@ -191,16 +193,23 @@ def _ids(values: Any, where: str) -> np.ndarray:
     if not isinstance(values, list) or not values:
         raise UserError(f"{where} must be a list with at least one id")
     kind = type(values[0]) if type(values[0]) in (int, str) else None
-    for i, value in enumerate(values):
-        if type(value) is not kind:
-            raise UserError(f"{where}[{i}] is {quoted(value)}: ids must be all integers or all text")
-    ids = [str(value) for value in values]
+    # Looking at all at once is much faster than at each; only where one is wrong, it is searched for.
+    if set(map(type, values)) != {kind}:
+        i, value = next((i, value) for i, value in enumerate(values) if type(value) is not kind)
+        raise UserError(f"{where}[{i}] is {quoted(value)}: ids must be all integers or all text")
+    ids = list(map(str, values))
+    together = "".join(ids)
+    if max(map(len, ids)) > ID_LENGTH or "\0" in together or not is_text(together):
+        _refuse_wrong_ids(ids, where)
+    return np.array(ids)
+
+
+def _refuse_wrong_ids(ids: list[str], where: str) -> None:
     for i, name in enumerate(ids):
         if len(name) > ID_LENGTH:
             raise UserError(f"{where}[{i}] has {len(name)} characters: an id has at most {ID_LENGTH}; shorten it")
         if "\0" in name or not is_text(name):
             raise UserError(f"{where}[{i}] is {quoted(name)}: an id is text of whole characters, none of them NUL")
-    return np.array(ids)
 
 
 def _index_of_pairs(image_ids: np.ndarray) -> PairIndex:

@@ -2,16 +2,17 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory_left import gigabytes, memory_left
-from frozenalign.system.products import blocks
+from frozenalign.system.products import blocks, product
 
 PAIRS_AT_ONCE = 1024
-PANEL_ROWS = 512
+PANEL_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,21 @@ class Moments:
         Besides one chunk, memory holds the sums, which become the covariances, and some tens of megabytes. If the sums
         do not fit into memory, a UserError says so.
         """
-        sums = None
-        for images, texts in chunks:
-            if sums is None:
-                _refuse_too_wide(images.shape[1], texts.shape[1])
-            for x, y in zip(images.split(PAIRS_AT_ONCE), texts.split(PAIRS_AT_ONCE), strict=True):
-                x, y = x.float(), y.float()
-                sums = sums or _Sums(x, y)
-                sums.add(x, y)
-        if sums is None:
-            raise ValueError("moments of no pairs")
-        return sums.moments()
+        parts = (
+            _Part(x, None, y)
+            for chunk in chunks
+            for x, y in zip(*(each.split(PAIRS_AT_ONCE) for each in chunk), strict=True)
+        )
+        return _summed(parts)
+
+    @classmethod
+    def of_captions(cls, chunks: Iterable[tuple[Tensor, Tensor, Tensor]]) -> "Moments":
+        """Sum over chunks of images (n, D_image), texts (b, D_text) and the index (b,) of each text's image.
+
+        The sums are those of the b pairs. Products with images are computed once an image instead of once a pair.
+        Memory is as for `of`.
+        """
+        return _summed(_Part(images, text_image, texts) for images, texts, text_image in chunks)
 
     def to_cpu(self) -> "Moments":
         """Return the same values in the memory of the CPU."""
@@ -53,9 +58,9 @@ class Moments:
     @classmethod
     def of_rows(cls, images: Tensor, texts: Tensor, text_image: Tensor) -> "Moments":
         """Sum over all pairs of unique images (N, D_image) and texts (M, D_text); text j shows image text_image[j]."""
-        owners = text_image.split(PAIRS_AT_ONCE)
+        owners = (owner.unique(return_inverse=True) for owner in text_image.split(PAIRS_AT_ONCE))
         parts = zip(owners, texts.split(PAIRS_AT_ONCE), strict=True)
-        return cls.of((images.index_select(0, owner), part) for owner, part in parts)
+        return cls.of_captions((images.index_select(0, own), part, place) for (own, place), part in parts)
 
 
 def moments_fit(image_dim: int, text_dim: int) -> bool:
@@ -86,10 +91,30 @@ def mirror(matrix: Tensor) -> None:
         own.copy_(own.triu() + own.triu(1).T)
 
 
-class _Sums:
-    """Sums of images (N, D_image) and texts (N, D_text), and of their outer products.
+class _Part(NamedTuple):
+    """Images (n, D_image), texts (b, D_text), and the index (b,) of each text's image, None if row i shows image i."""
 
-    Both are taken about a fixed point near the mean, which limits cancellation. Products are float32, of one chunk; the
+    images: Tensor
+    text_image: Tensor | None
+    texts: Tensor
+
+
+def _summed(parts: Iterable[_Part]) -> Moments:
+    sums = None
+    for part in parts:
+        if sums is None:
+            _refuse_too_wide(part.images.shape[1], part.texts.shape[1])
+            sums = _Sums(part.images.float(), part.texts.float())
+        sums.add(part)
+    if sums is None:
+        raise ValueError("moments of no pairs")
+    return sums.moments()
+
+
+class _Sums:
+    """Sums of images and texts of pairs, and of their outer products.
+
+    Both are taken about a fixed point near the mean, which limits cancellation. Products are float32, of one part; the
     sums are float64. Of a symmetric matrix only panels from the diagonal rightwards are summed.
     """
 
@@ -101,19 +126,16 @@ class _Sums:
             image.new_zeros(len(left), len(right)) for left, right in ((image, image), (text, text), (image, text))
         )
 
-    def add(self, images: Tensor, texts: Tensor) -> None:
-        images, texts = (rows - origin for rows, origin in zip((images, texts), self.origins, strict=True))
-        self.count += len(images)
-        for total, rows in zip(self.totals, (images, texts), strict=True):
+    def add(self, part: _Part) -> None:
+        """Add the pairs of a part."""
+        images, texts = part.images - self.origins[0], part.texts - self.origins[1]
+        repeated, text_sums = (images, texts) if part.text_image is None else _by_image(images, texts, part.text_image)
+        self.count += len(texts)
+        for total, rows in zip(self.totals, (repeated, texts), strict=True):
             total += rows.sum(0)
-        for products, left, right in (
-            (self.image, images, None),
-            (self.text, texts, None),
-            (self.cross, images, texts),
-        ):
-            for panel in blocks(len(products), PANEL_ROWS):
-                first = panel.start if right is None else 0
-                products[panel, first:] += left[:, panel].T @ (left if right is None else right)[:, first:]
+        _add_symmetric(self.text, texts, texts)
+        _add_symmetric(self.image, repeated, images)
+        _add_products(self.cross, images, text_sums)
 
     def moments(self) -> Moments:
         """Return means and covariances, computed in place of the sums."""
@@ -124,6 +146,33 @@ class _Sums:
             mirror(products)
         means = (origin + offset for origin, offset in zip(self.origins, offsets, strict=True))
         return Moments(*means, self.image, self.text, self.cross)
+
+
+def _by_image(images: Tensor, texts: Tensor, text_image: Tensor) -> tuple[Tensor, Tensor]:
+    """Return images times the number of their texts (n, D_image), and the sums of their texts (n, D_text)."""
+    counts = torch.bincount(text_image, minlength=len(images))
+    text_sums = texts.new_zeros(len(images), texts.shape[1]).index_add_(0, text_image, texts)
+    return images * counts[:, None], text_sums
+
+
+def _add_products(products: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add leftᵀ right of float32 rows (b, D) and (b, K) to products (D, K)."""
+    left, right = _columns(left), _columns(right)
+    for panel in blocks(len(products), PANEL_ROWS):
+        products[panel] += product(left[panel], right.T)
+
+
+def _add_symmetric(products: Tensor, left: Tensor, right: Tensor) -> None:
+    """Add leftᵀ right, which is symmetric, of float32 rows (b, D) to products (D, D), from the diagonal rightwards."""
+    columns = _columns(left)
+    others = columns if right is left else _columns(right)
+    for panel in blocks(len(products), PANEL_ROWS):
+        products[panel, panel.start :] += product(columns[panel], others[panel.start :].T)
+
+
+def _columns(rows: Tensor) -> Tensor:
+    """Return the columns (D, b) of rows: oneDNN is far slower where the numbers to be summed are not side by side."""
+    return rows.T.contiguous()
 
 
 def _origin(rows: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from frozenalign.system.products import blocks
 
 PAIRS_AT_ONCE = 4096
 CHUNK_BYTES = 16 << 20
+CAPTION_BYTES = 24 << 20
 STATISTICS_ROWS = 16384
 BLOCK_ROWS = 128
 
@@ -268,3 +269,15 @@ def file_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor]]:
     split = files.split
     for where, texts in files.texts.select(split.text_rows, CHUNK_BYTES):
         yield files.images.gather(split.image_rows[split.text_image[where]]), texts
+
+
+def caption_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Yield images (n, D_image), texts (b, D_text) and the index (b,) of each text's image, pair after pair.
+
+    Each image stands once in a chunk. Chunks have so many pairs that their rows in float32 take CAPTION_BYTES.
+    """
+    split, widths = files.split, files.image_file.width + files.texts.width
+    for part in blocks(len(split.text_rows), max(1, CAPTION_BYTES // (torch.float32.itemsize * widths))):
+        image, place = np.unique(split.text_image[part], return_inverse=True)
+        images, texts = files.images.gather(split.image_rows[image]), files.texts.gather(split.text_rows[part])
+        yield images, texts, torch.from_numpy(place)

@@ -1,8 +1,11 @@
 """Every row of an embedding file read once; rows that cannot be embeddings are refused, and the first ones named."""
 
 import hashlib
+import math
 import zlib
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +14,14 @@ from torch import Tensor
 
 from frozenalign.data.rows import CHUNK_BYTES, RowFile
 from frozenalign.system.errors import UserError
+from frozenalign.system.products import blocks
+from frozenalign.system.threads import one_thread
 
+# Pieces stay in the cache while they are hashed by one thread and checked by another.
+PIECE_BYTES = 2 << 20
 SHOWN_ROWS = 5
+# Bytes of the integers that rows are compared as.
+LARGEST_INTEGER = 8
 # Lengths of embeddings of one encoder differ by a few times. A far longer one dominates every mean and scale.
 LONG_RATIO, LONGEST_RATIO, SHORTEST_RATIO = 30.0, 1e3, 1e-4
 # Squares of all lengths between these are float32 numbers.
@@ -20,36 +29,67 @@ SHORTEST, LONGEST = 1e-12, 1e12
 REMEDY = "encode these inputs again, or leave their pairs out"
 
 
-def check_rows(file: RowFile) -> tuple[str, bool, list[str]]:
-    """Read a file once; return its SHA-256, whether all rows are equal, and warnings about single rows.
+@dataclass(frozen=True)
+class CheckedRows:
+    """What one reading of a file has found: its SHA-256, whether all rows are equal, and warnings about single rows."""
+
+    sha256: str
+    equal: bool
+    warnings: list[str]
+
+
+def check_rows(file: RowFile, digests: "RowDigests | None" = None) -> CheckedRows:
+    """Read a file once, and add its rows to `digests`.
 
     Refused are NaN, infinite and all-zero rows, rows far longer or shorter than the others, and bytes that do not match
     the checksum that was written with them.
     """
-    digest = _Digest(file)
-    lengths = torch.empty(file.rows, dtype=torch.float64)
-    first, equal = file.read(0, 1), True
+    digest, rows = _Digest(file), _RowChecks(file, digests)
     digest.read(file.offset)
-    for start, rows in file.chunks():
-        digest.update(rows.view(torch.uint8).numpy().data)
-        squares = rows.float().square().sum(1)
-        doubtful = ~(squares.isfinite() & (squares > SHORTEST**2))
-        length = squares.double().sqrt()
-        # In float64 the length of any finite row is finite, and that of any row but zero is above zero.
-        length[doubtful] = rows[doubtful].double().norm(dim=1)
-        lengths[start : start + len(rows)] = length
-        equal = equal and bool((rows == first).all())
+    buffer = file.buffer(max(1, PIECE_BYTES // file.row_bytes))
+    with ThreadPoolExecutor(1) as hashing, one_thread():
+        for part in blocks(file.rows, len(buffer)):
+            piece = file.fill(buffer[: part.stop - part.start], part.start)
+            hashed = hashing.submit(digest.update, piece.view(torch.uint8).numpy().data)
+            rows.add(part, piece)
+            hashed.result()
     digest.read(file.path.stat().st_size)
-    for problem, wrong in (("NaN or infinite", ~lengths.isfinite()), ("all-zero", lengths == 0)):
-        if len(numbers := torch.nonzero(wrong).flatten()):
-            shown = ", ".join(map(str, numbers[:SHOWN_ROWS].tolist()))
-            raise UserError(f"{file.path} has {len(numbers)} {problem} rows (first: {shown}): {REMEDY}")
-    if file.checksum not in (0, digest.checksum):
+    rows.refuse_no_embeddings()
+    if digest.checksum != file.checksum:
         raise UserError(
             f"{file.path} is damaged: bytes {file.storage.start} to {file.storage.stop} do not match their checksum; "
             "copy or write it again, without checksums (torch.serialization.set_crc32_options) to fill it in place"
         )
-    return digest.sha256.hexdigest(), equal, _length_warnings(file.path, lengths)
+    return CheckedRows(digest.sha256.hexdigest(), rows.equal, _length_warnings(file.path, rows.lengths))
+
+
+class _RowChecks:
+    """The lengths (rows,) of the rows of a file that come piece by piece, and whether all are equal."""
+
+    def __init__(self, file: RowFile, digests: "RowDigests | None") -> None:
+        self.path, self.digests = file.path, digests
+        self.lengths = torch.empty(file.rows, dtype=torch.float64)
+        self.first, self.equal = file.read(0, 1), True
+
+    def add(self, part: slice, rows: Tensor) -> None:
+        """Take in the rows of a part, (n, width)."""
+        # Float32 squares may be beyond float32. In float64 the length of any finite row is finite, and that of any row
+        # but zero is above zero.
+        length = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).double()
+        doubtful = ~(length.isfinite() & (length > SHORTEST))
+        if doubtful.any():
+            length[doubtful] = rows[doubtful].double().norm(dim=1)
+        self.lengths[part] = length
+        self.equal = self.equal and bool((rows == self.first).all())
+        if self.digests is not None:
+            self.digests.add(rows)
+
+    def refuse_no_embeddings(self) -> None:
+        """Refuse NaN, infinite and all-zero rows."""
+        for problem, wrong in (("NaN or infinite", ~self.lengths.isfinite()), ("all-zero", self.lengths == 0)):
+            if len(numbers := torch.nonzero(wrong).flatten()):
+                shown = ", ".join(map(str, numbers[:SHOWN_ROWS].tolist()))
+                raise UserError(f"{self.path} has {len(numbers)} {problem} rows (first: {shown}): {REMEDY}")
 
 
 def _length_warnings(path: Path, lengths: Tensor) -> list[str]:
@@ -76,7 +116,10 @@ def _first(rows: Tensor, lengths: Tensor) -> str:
 
 
 class _Digest:
-    """The SHA-256 of a file that is read from start to end, and the CRC-32 of the bytes that hold its tensor."""
+    """The SHA-256 of a file that is read from start to end, and the CRC-32 of the bytes that hold its tensor.
+
+    A file that was written without a CRC-32 has none.
+    """
 
     def __init__(self, file: RowFile) -> None:
         self.file, self.sha256, self.checksum, self.position = file, hashlib.sha256(), 0, 0
@@ -92,15 +135,45 @@ class _Digest:
         """Take in the bytes that follow."""
         piece, storage = piece.cast("B"), self.file.storage
         self.sha256.update(piece)
-        inside = piece[max(0, storage.start - self.position) : max(0, storage.stop - self.position)]
-        self.checksum = zlib.crc32(inside, self.checksum)
+        if self.file.checksum:
+            inside = piece[max(0, storage.start - self.position) : max(0, storage.stop - self.position)]
+            self.checksum = zlib.crc32(inside, self.checksum)
         self.position += len(piece)
 
 
 def row_digests(chunks: Iterable[Tensor]) -> np.ndarray:
     """Return a 16-byte digest of every row of chunks (b, width), (rows,): equal digests mean bit-identical rows."""
-    digests = bytearray()
+    digests = RowDigests()
     for rows in chunks:
-        for row in rows.view(torch.uint8).numpy():
-            digests += hashlib.blake2b(row, digest_size=16).digest()
-    return np.frombuffer(bytes(digests), dtype="V16")
+        digests.add(rows)
+    return digests.found()
+
+
+class RowDigests:
+    """A 16-byte digest of every row of chunks that are added: equal digests mean bit-identical rows.
+
+    The rows of one image mostly follow each other: a row that is bit-identical to the one before is not hashed.
+    """
+
+    def __init__(self) -> None:
+        self._last: np.ndarray | None = None
+        self._hashed = bytearray()
+        self._new: list[np.ndarray] = []
+
+    def add(self, rows: Tensor) -> None:
+        """Take in rows (n, width)."""
+        content = rows.view(torch.uint8).numpy()
+        bits = content.view(f"u{math.gcd(content.shape[1], LARGEST_INTEGER)}")
+        new = np.ones(len(bits), dtype=bool)
+        new[1:] = (bits[1:] != bits[:-1]).any(1)
+        new[0] = self._last is None or bool((bits[0] != self._last).any())
+        for row in bits[new]:
+            self._hashed += hashlib.blake2b(row, digest_size=16).digest()
+        self._last = bits[-1].copy()
+        self._new.append(new)
+
+    def found(self) -> np.ndarray:
+        """Return the digests of all rows, (rows,)."""
+        hashed = np.frombuffer(bytes(self._hashed), dtype="V16")
+        new = np.concatenate(self._new) if self._new else np.zeros(0, dtype=bool)
+        return hashed[np.cumsum(new) - 1]
