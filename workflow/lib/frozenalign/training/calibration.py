@@ -56,16 +56,23 @@ def calibrate(
         return _undetermined(loss, "the features are not finite")
     without = _fitted(loss, torch.zeros_like(similarities[:1, :2]), weight, loss.fitted)[1]
     found, lowest = _fitted(loss, similarities, weight, loss.fitted)
-    if not lowest < (1 - INFORMATIVE) * without:
-        return _undetermined(loss, "the features do not tell which pairs match yet")
-    if lowest < SEPARATED * without:
-        return _undetermined(loss, "the features separate all pairs")
-    low, high = max(TEMPERATURES[0], loss.bounds[0]), min(TEMPERATURES[1], loss.bounds[1])
-    if "temperature" in loss.fitted and not low < found["temperature"] < high:
-        return _undetermined(loss, f"the best temperature is not in [{low:g}, {high:g}]")
+    if reason := _doubt(loss, found["temperature"], lowest / without):
+        return _undetermined(loss, reason)
     chosen = {name: found[name] for name in loss.fitted}
     logger.info("calibrated start: %s, loss %.4g -> %.4g on %d pairs", _text(chosen), before, lowest, count)
     return {**chosen, "loss_before": before, "loss": lowest, "pairs": count}
+
+
+def _doubt(loss: ContrastiveLoss, temperature: float, left: float) -> str | None:
+    """Return why a fit determines nothing; left: its share of the loss that features without information have."""
+    low, high = max(TEMPERATURES[0], loss.bounds[0]), min(TEMPERATURES[1], loss.bounds[1])
+    if not left < 1 - INFORMATIVE:
+        return "the features do not tell which pairs match yet"
+    if left < SEPARATED:
+        return "the features separate all pairs"
+    if "temperature" in loss.fitted and not low < temperature < high:
+        return f"the best temperature is not in [{low:g}, {high:g}]"
+    return None
 
 
 def _undetermined(loss: ContrastiveLoss, why: str) -> dict[str, Any]:
