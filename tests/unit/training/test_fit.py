@@ -53,7 +53,8 @@ def test_the_history_begins_before_the_first_step_and_has_one_record_an_epoch(da
 
 def test_training_beats_random_weights(data):
     trained = fit(experiment("linear", num_epochs=10), data, seed=0)
-    assert trained.best_value > 1.5 * trained.history[0]["val"]["RSUM"]
+    start = trained.history[0]["val"]["RSUM"]
+    assert trained.best_value > start + (600 - start) / 2
     losses = [record["loss"] for record in trained.history[1:]]
     assert losses[-1] < losses[0]
 

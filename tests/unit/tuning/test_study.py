@@ -18,6 +18,7 @@ from optuna.trial import TrialState
 from frozenalign.configuration.experiments import Experiment, experiment_from
 from frozenalign.configuration.studies import load_study
 from frozenalign.evaluation.projections import project_standardized
+from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData
 from frozenalign.training.fit import fit
@@ -402,9 +403,9 @@ def test_another_storage_for_a_study_that_has_trials_is_refused(run, trained):
         run_study(with_study(run, storage="journal"), None)
 
 
-def best_rsum(experiment: Experiment, data: TrainingData, seed: int) -> float:
-    """Return the RSUM of a training's best epoch, ranks counted over the full validation matrix."""
-    projections = project_standardized(fit(experiment, data, seed).model, data.val)
+def rsum(model: DualEncoder, data: TrainingData) -> float:
+    """Return the RSUM of a head, ranks counted over the full validation matrix."""
+    projections = project_standardized(model, data.val)
     scores, owner = projections.texts @ projections.images.T, projections.text_image
     own = scores[torch.arange(len(owner)), owner]
     t2i = (scores > own[:, None]).sum(1).numpy()
@@ -417,7 +418,9 @@ def test_a_trial_is_judged_by_the_validation_pairs_alone(run, data):
     study = run_study(with_study(run, trials=2), data)
     for trial in counted_trials(study):
         experiment = experiment_from(trial.user_attrs["experiment"], "trial")
-        assert trial.value == pytest.approx(best_rsum(experiment, data, seed=0))
+        trained = fit(experiment, data, seed=0)
+        assert trained.best_value == pytest.approx(rsum(trained.model, data))
+        assert trial.value == max(record["val"]["RSUM"] for record in trained.history[1:])
 
 
 def killed_in_its_first_trial(worker: int, run: StudyRun, *further: Any) -> None:
