@@ -30,7 +30,7 @@ from tests.benchmarks.measurement import seconds_of
 __all__ = ["main", "write_input"]
 IMAGES = 118_287
 HEADS = ("linear", "mlp", "attention", "cross_modal", "siglip", "clip", "align", "blip")
-EXPERIMENTS = Path("config/experiments")
+EXPERIMENTS = Path("config/experiments/coco")
 WIDTH = 20
 
 

@@ -13,7 +13,7 @@ from frozenalign.data.splits import SplitIndex
 from tests.benchmarks import coco_size
 from tests.benchmarks.coco.floors import Work, tower_operations
 from tests.benchmarks.coco.input_files import write_planted
-from tests.benchmarks.coco.planted import FACTORS, Planted
+from tests.benchmarks.coco.planted import Planted
 from tests.benchmarks.coco.rates import Rates
 from tests.benchmarks.coco.usage import CommandError, usage_of
 
@@ -92,7 +92,7 @@ def test_embeddings_have_a_long_tailed_spectrum():
     planted = Planted(3000, 256, 256)
     for rows in (planted.image_rows, planted.text_rows):
         values = np.linalg.eigvalsh(np.cov(np.concatenate([rows(block) for block in planted.blocks()]).T))[::-1]
-        assert values[0] > 20 * values[FACTORS] > 100 * values[-1] > 0
+        assert values[0] > 20 * values[planted.factors] > 100 * values[-1] > 0
 
 
 @pytest.mark.parametrize("number", ["float32", "float16"])

@@ -1,6 +1,6 @@
 """Embeddings with planted structure, of any size, whose best possible retrieval is known.
 
-An image has FACTORS Gaussian factors. What its captions are about, their topic, is the factors themselves, or a random
+An image has Gaussian factors. What its captions are about, their topic, is the factors themselves, or a random
 two-layer network of them: then no linear map finds it from the image. Each caption has the topic plus noise of its own.
 
 Embeddings hold the factors, or the noisy topic, in random directions with a long-tailed spectrum, beside nuisance
@@ -17,8 +17,9 @@ from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.metrics import Ranks, summarize
 from frozenalign.evaluation.ranks import retrieval_ranks
 
-FACTORS, HIDDEN, NUISANCES = 64, 256, 128
-CAPTION_NOISE, NUISANCE, NOISE = 1.8, 1.5, 0.3
+# Hidden units of the network, and nuisance directions, for each factor.
+HIDDEN, NUISANCES = 4, 2
+NUISANCE, NOISE = 1.5, 0.3
 DECAY = 0.5
 IMAGES_AT_ONCE, SAMPLE = 1024, 16_384
 # Streams of random numbers: each block of each has a generator of its own, so that no order of calls matters.
@@ -27,13 +28,18 @@ MAPS, OF_FACTORS, OF_CAPTIONS, OF_IMAGES, OF_TEXTS, OF_COUNTS = range(6)
 
 @dataclass(frozen=True)
 class Planted:
-    """What is planted. images: how many, with five captions each and now and then a sixth, as COCO has them."""
+    """What is planted. images: how many, with five captions each and now and then a sixth, as COCO has them.
+
+    factors: the fewer, the fewer images it takes to learn what is planted; a network of them some factors² / 2.
+    caption_noise: standard deviation in each factor, of which the topic has 1.
+    """
 
     images: int
     image_dim: int = 768
     text_dim: int = 4096
     nonlinear: bool = True
-    caption_noise: float = CAPTION_NOISE
+    factors: int = 64
+    caption_noise: float = 1.8
     seed: int = 0
 
     @functools.cached_property
@@ -70,15 +76,15 @@ class Planted:
         return summarize(_likelihood_ranks(topics, noisy, text_image, self.caption_noise**2))
 
     def _factors(self, block: slice) -> np.ndarray:
-        """Return the factors of a block's images, (b, FACTORS)."""
-        return _normal(self._generator(OF_FACTORS, block.start), block.stop - block.start, FACTORS)
+        """Return the factors of a block's images, (b, factors)."""
+        return _normal(self._generator(OF_FACTORS, block.start), block.stop - block.start, self.factors)
 
     def _topics(self, block: slice) -> np.ndarray:
-        """Return what the captions of a block's images are about, (b, FACTORS), with the identity as covariance."""
+        """Return what the captions of a block's images are about, (b, factors), with the identity as covariance."""
         return self._topic_of(self._factors(block))
 
     def _caption_topics(self, block: slice) -> np.ndarray:
-        """Return the noisy topic of each caption of a block's images, (captions, FACTORS)."""
+        """Return the noisy topic of each caption of a block's images, (captions, factors)."""
         topics = np.repeat(self._topics(block), self.captions[block], axis=0)
         return topics + self.caption_noise * _normal(self._generator(OF_CAPTIONS, block.start), *topics.shape)
 
@@ -94,31 +100,31 @@ class Planted:
 
     @functools.cached_property
     def _network_weights(self) -> tuple[np.ndarray, np.ndarray]:
-        generator = self._generator(MAPS, 0)
-        return _directions(generator, FACTORS, HIDDEN), _directions(generator, HIDDEN, FACTORS)
+        generator, hidden = self._generator(MAPS, 0), HIDDEN * self.factors
+        return _directions(generator, self.factors, hidden), _directions(generator, hidden, self.factors)
 
     @functools.cached_property
     def _topic_scale(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the mean of the network's outputs and the matrix that gives them the identity as covariance."""
-        sample = self._network(_normal(self._generator(MAPS, 1), SAMPLE, FACTORS))
+        sample = self._network(_normal(self._generator(MAPS, 1), SAMPLE, self.factors))
         values, vectors = np.linalg.eigh(np.cov(sample, rowvar=False))
         return sample.mean(0), (vectors / np.sqrt(values) @ vectors.T).astype(np.float32)
 
     def _rows(self, stream: int, block: int, signal: np.ndarray, width: int) -> np.ndarray:
-        """Return embeddings (n, width) of a signal (n, FACTORS)."""
+        """Return embeddings (n, width) of a signal (n, factors)."""
         generator = self._generator(stream, block)
         rows = _normal(generator, len(signal), width)
         rows *= NOISE / np.sqrt(width)
-        hidden = np.concatenate([signal, _normal(generator, len(signal), NUISANCES)], axis=1)
+        hidden = np.concatenate([signal, _normal(generator, len(signal), NUISANCES * self.factors)], axis=1)
         rows += hidden @ self._directions_in(stream, width)
         return rows
 
     def _directions_in(self, stream: int, width: int) -> np.ndarray:
-        """Return the directions of factors and nuisances in embeddings, (FACTORS + NUISANCES, width)."""
-        directions = _directions(self._generator(MAPS, stream), FACTORS + NUISANCES, width)
-        directions *= np.sqrt((FACTORS + NUISANCES) / width, dtype=np.float32)
-        tails = [(1 + np.arange(count)) ** -DECAY for count in (FACTORS, NUISANCES)]
-        return directions * np.concatenate([tails[0], NUISANCE * tails[1]]).astype(np.float32)[:, None]
+        """Return the directions of factors and nuisances in embeddings, ((1 + NUISANCES) factors, width)."""
+        tails = [(1 + np.arange(count)) ** -DECAY for count in (self.factors, NUISANCES * self.factors)]
+        lengths = np.concatenate([tails[0], NUISANCE * tails[1]]).astype(np.float32)
+        directions = _normal(self._generator(MAPS, stream), len(lengths), width)
+        return directions * lengths[:, None] / np.float32(np.sqrt(width))
 
     def _generator(self, *stream: int) -> np.random.Generator:
         return np.random.default_rng([self.seed, *stream])
@@ -136,7 +142,7 @@ def _directions(generator: np.random.Generator, inputs: int, outputs: int) -> np
 def _likelihood_ranks(topics: np.ndarray, noisy: np.ndarray, text_image: np.ndarray, noise: float) -> Ranks:
     """Return ranks by log p(caption | image) - log p(caption), written as inner products.
 
-    topics: (n, FACTORS) of variance 1. noisy: (m, FACTORS), topics plus noise of variance `noise`.
+    topics: (n, K) of variance 1. noisy: (m, K), topics plus noise of variance `noise`.
     """
     lengths = (topics**2).sum(1, keepdims=True), (noisy**2).sum(1, keepdims=True)
     images = np.concatenate([topics / noise, -lengths[0] / (2 * noise), np.ones_like(lengths[0])], axis=1)
