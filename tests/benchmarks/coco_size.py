@@ -1,93 +1,118 @@
-"""Split and train on random numbers of COCO's size, and print the peak memory of each step.
+"""Run every step on planted embeddings of COCO's size, and print what each takes beside the least that it can take.
 
-python -m tests.benchmarks.coco_size FOLDER [--images 118287] [--epochs 1]
+python -m tests.benchmarks.coco_size FOLDER [--images 118287] [--heads mlp clip] [--only split baselines]
 
-Writes 11.5 GB into FOLDER on first use: 591,753 pairs over 118,287 images, 768 and 4,096 wide, float32.
+Writes 11.5 GB into FOLDER on first use: 591,753 pairs over 118,287 images, 768 and 4,096 wide, float32. The steps run
+one after the other, each head for one epoch, on the CPU. FOLDER/coco_size.json keeps what was measured; steps that
+--only leaves out keep their figures. The floor counts processor seconds: bytes over the rate at which this machine
+reads them from the page cache, for `split` with SHA-256, and matrix products over the rate of its fastest product, in
+float32 and, for training, in the format that training takes. The ratio is processor seconds over the floor.
 """
 
 import argparse
 import json
-import os
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 
-import numpy as np
-import torch
+from frozenalign.data.splits import SplitIndex
+from tests.benchmarks.__main__ import machine
+from tests.benchmarks.coco.floors import Work
+from tests.benchmarks.coco.input_files import write_input, write_planted
+from tests.benchmarks.coco.measured import MeasuredStep, heading, read_steps, whole, write_steps
+from tests.benchmarks.coco.planted import Planted
+from tests.benchmarks.coco.rates import Rates
+from tests.benchmarks.coco.steps import BASELINES, FRACTIONS, STEPS, Run, Step
+from tests.benchmarks.coco.usage import usage_of
+from tests.benchmarks.measurement import seconds_of
 
-from frozenalign.data.rows import open_rows
-
-IMAGES, PAIRS, IMAGE_DIM, TEXT_DIM = 118_287, 591_753, 768, 4096
-ROWS_AT_ONCE = 4096
-EXPERIMENT = """
-model: {{type: mlp, output_dim: 512}}
-loss: {{type: siglip, bias_init: auto}}
-training: {{batch_size: 4096, num_epochs: {epochs}}}
-"""
+__all__ = ["main", "write_input"]
+IMAGES = 118_287
+HEADS = ("linear", "mlp", "attention", "cross_modal", "siglip", "clip", "align", "blip")
+EXPERIMENTS = Path("config/experiments/coco")
+WIDTH = 20
 
 
-def write_input(folder: Path, images: int) -> None:
-    """Write random embeddings and metadata in the input layout, holding a few thousand rows at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    generator = np.random.default_rng(0)
-    pairs = round(images * PAIRS / IMAGES)
-    extra = generator.choice(images, pairs - 5 * images, replace=False) if pairs > 5 * images else []
-    owner = np.sort(np.concatenate([np.repeat(np.arange(images), 5), extra]).astype(np.int64))
-    pictures = generator.standard_normal((images, IMAGE_DIM), dtype=np.float32)
-    write_tensor(folder / "train2017_image_embeddings.pt", (len(owner), IMAGE_DIM), lambda rows: pictures[owner[rows]])
-    write_tensor(
-        folder / "train2017_text_embeddings.pt",
-        (len(owner), TEXT_DIM),
-        lambda rows: generator.standard_normal((rows.stop - rows.start, TEXT_DIM), dtype=np.float32),
+def main(argv: Sequence[str] | None = None) -> list[MeasuredStep]:
+    """Write the input where it is missing, measure the steps, and return them."""
+    arguments = _parser().parse_args(argv)
+    planted = Planted(arguments.images, *arguments.widths, nonlinear=not arguments.linear)
+    folder, result = arguments.folder, arguments.folder / "coco_size.json"
+    data = folder / "data"
+    write_once(data, planted, arguments.number)
+    rates = Rates.measured(data / "train2017_text_embeddings.pt", arguments.product_rows)
+    print(_rates_line(rates), flush=True)
+    work = Work(folder / "split", (planted.image_dim, planted.text_dim), 2 if arguments.number == "float16" else 4)
+    heads = {name: EXPERIMENTS / f"{name}.yaml" for name in arguments.heads}
+    run = Run.of(folder, tuple(arguments.baselines), heads, work, rates, arguments.fractions)
+    steps = read_steps(result)
+    described = {"date": str(date.today()), **machine(), "planted": asdict(planted), "number": arguments.number}
+    described |= {"rates": asdict(rates)}
+    (folder / "logs").mkdir(exist_ok=True)
+    print(heading(WIDTH))
+    for step in run.steps():
+        if step.kind not in arguments.only:
+            continue
+        steps[step.name] = _measured(step, run)
+        print(steps[step.name].line(WIDTH), flush=True)
+        if step.kind == "split" or "ceiling" not in described:
+            described["ceiling"] = planted.ceiling(SplitIndex.load(folder / "split" / "test.npz"))["RSUM"]
+        write_steps(result, list(steps.values()), described)
+    print(whole(list(steps.values())).line(WIDTH))
+    print(f"{'':{WIDTH}}  the best possible test RSUM is {described['ceiling']:.1f}")
+    return list(steps.values())
+
+
+def write_once(data: Path, planted: Planted, number: str) -> None:
+    """Write the input unless it is there; another one there is refused, because its ceiling would be wrong."""
+    record, content = data / "planted.json", asdict(planted) | {"number": number}
+    if record.exists():
+        if json.loads(record.read_text()) != content:
+            raise SystemExit(f"{data} was written with other options: choose another folder")
+        return
+    seconds = seconds_of(lambda: write_planted(data, planted, number))
+    record.write_text(json.dumps(content), encoding="utf-8")
+    size = sum(path.stat().st_size for path in data.iterdir())
+    print(f"wrote {size / 1e9:.2f} GB in {seconds:.0f} s, {size / seconds / 1e6:.0f} MB/s", flush=True)
+
+
+def _rates_line(rates: Rates) -> str:
+    return (
+        f"a processor second reads {rates.read / 1e9:.2f} GB, hashes {rates.hashed / 1e9:.2f} GB, computes "
+        f"{rates.operations / 1e9:.0f} G operations in float32, {rates.training_operations / 1e9:.0f} G in training"
     )
-    metadata = json.dumps({"image_ids": owner.tolist()})
-    (folder / "train2017_metadata.json").write_text(metadata, encoding="utf-8")
 
 
-def write_tensor(path: Path, shape: tuple[int, int], rows_of: Callable[[slice], np.ndarray]) -> None:
-    """Save a float32 tensor of a shape whose rows are made piece by piece: saved empty, then filled in place."""
-    # The checksum of the empty tensor would not be that of the rows.
-    torch.serialization.set_crc32_options(False)
-    try:
-        torch.save(torch.empty(shape), path)
-    finally:
-        torch.serialization.set_crc32_options(True)
-    with path.open("r+b") as stream:
-        stream.seek(open_rows(path).offset)
-        for start in range(0, shape[0], ROWS_AT_ONCE):
-            rows_of(slice(start, min(start + ROWS_AT_ONCE, shape[0]))).tofile(stream)
+def _measured(step: Step, run: Run) -> MeasuredStep:
+    step.clear()
+    usage = usage_of(step.command, run.folder / "logs" / f"{step.name.replace(' ', '-')}.log")
+    return MeasuredStep(step.name, usage, step.floor() if step.floor else None, ", ".join(_found(step, run)))
 
 
-def measure(name: str, *command: str) -> None:
-    """Run a script of the workflow and print its wall time and peak resident memory."""
-    began = time.perf_counter()
-    child = subprocess.Popen([sys.executable, "-m", f"workflow.scripts.{name}", *command])
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - began
-    if status:
-        raise SystemExit(f"{name} failed")
-    print(f"{name}: {seconds:.0f} s, peak resident memory {usage.ru_maxrss / 1e6:.2f} GB", flush=True)
+def _found(step: Step, run: Run) -> Iterator[str]:
+    """Yield what came out of a step."""
+    if step.kind == "baselines":
+        for name in run.baselines:
+            yield f"{name} {json.loads((run.results_of(name) / 'run.json').read_text())['seconds']:.0f} s"
+    elif step.kind == "evaluate":
+        metrics = json.loads((step.writes[0] / "metrics.json").read_text())
+        yield f"test RSUM {metrics['full']['RSUM']:.1f}"
 
 
-def main() -> None:
-    """Write the input where it is missing, then split and train."""
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder for the input and the results")
-    parser.add_argument("--images", type=int, default=IMAGES, help="fewer, for a trial of this script (118287)")
-    parser.add_argument("--epochs", type=int, default=1, help="epochs of the training (1)")
-    arguments = parser.parse_args()
-    data, split, run = (arguments.folder / name for name in ("data", "split", "run"))
-    if not (data / "train2017_metadata.json").exists():
-        write_input(data, arguments.images)
-    experiment = arguments.folder / "mlp.yaml"
-    experiment.write_text(EXPERIMENT.format(epochs=arguments.epochs), encoding="utf-8")
-    fractions = json.dumps({"train": 0.8, "val": 0.01, "test": 0.04})
-    folders = ["--data-dir", str(data)]
-    measure("split", "--dataset", "random", *folders, "--output-dir", str(split), "--fractions", fractions)
-    where = ["--split-dir", str(split), "--output-dir", str(run)]
-    measure("train", "--experiment", str(experiment), *folders, *where, "--device", "cpu")
+    parser.add_argument("--images", type=int, default=IMAGES, help="fewer, for a trial (118287)")
+    parser.add_argument("--widths", type=int, nargs=2, default=(768, 4096), help="of image and text (768 4096)")
+    parser.add_argument("--number", default="float32", choices=("float32", "float16"), help="of the files (float32)")
+    parser.add_argument("--linear", action="store_true", help="plant a linear map instead of a network")
+    parser.add_argument("--baselines", nargs="+", default=BASELINES, help="closed forms, cca among them (all three)")
+    parser.add_argument("--heads", nargs="*", default=HEADS, help="experiments to train (all eight)")
+    parser.add_argument("--only", nargs="+", default=STEPS, choices=STEPS, help="steps to run (all)")
+    parser.add_argument("--fractions", type=json.loads, default=FRACTIONS, help="of the split (COCO's)")
+    parser.add_argument("--product-rows", type=int, default=4096, help="of the products that are timed (4096)")
+    return parser
 
 
 if __name__ == "__main__":

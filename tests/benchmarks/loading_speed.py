@@ -9,7 +9,7 @@ from frozenalign.data.embeddings import EmbeddingFiles
 from frozenalign.data.pairs import PairFiles
 from frozenalign.system.devices import choose_device, choose_precision
 from frozenalign.training.data import TrainingData, load_training_data
-from tests.benchmarks.coco_size import write_input
+from tests.benchmarks.coco.input_files import write_input
 from tests.benchmarks.measurement import Row, interleaved, timed_memory
 from workflow.scripts import split
 

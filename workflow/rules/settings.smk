@@ -3,7 +3,7 @@
 import functools
 import json
 
-from frozenalign.configuration.runs import settings_file
+from frozenalign.configuration import runs
 from frozenalign.configuration.variants import variants_of
 
 TUNED = "tuned-"
@@ -56,7 +56,7 @@ def change_arguments(wildcards):
 
 def study_file(wildcards):
     """Return the file of a study."""
-    return local(str(settings_file("tuning", wildcards.study, CONFIGURATIONS)))
+    return local(str(runs.settings_file("tuning", wildcards.study, CONFIGURATIONS)))
 
 
 def experiment_file(wildcards):
@@ -65,7 +65,8 @@ def experiment_file(wildcards):
         study = wildcards.experiment.removeprefix(TUNED)
         return f"results/{wildcards.dataset}/tuning/{study}/best_config.yaml"
     variant = variant_of(wildcards)
-    return local(str(settings_file("experiments", variant.base if variant else wildcards.experiment, CONFIGURATIONS)))
+    name = variant.base if variant else wildcards.experiment
+    return local(str(runs.experiment_file(config, name, CONFIGURATIONS)))
 
 
 def training_devices(wildcards):

@@ -151,20 +151,36 @@ def settings_file(kind: str, name: str, folders: Sequence[Path]) -> Path:
     return next((path for path in paths if path.exists()), paths[0])
 
 
+def experiment_file(run: Mapping[str, Any], name: str, folders: Sequence[Path]) -> Path:
+    """Return the file of an experiment: in the run's `experiment_folder` if it has one of that name."""
+    if within := run["experiment_folder"]:
+        path = settings_file("experiments", f"{within}/{name}", folders)
+        if path.exists():
+            return path
+    return settings_file("experiments", name, folders)
+
+
+def _refuse_missing_folder(run: Mapping[str, Any], folders: Sequence[Path]) -> None:
+    within = run["experiment_folder"]
+    if within and not any((folder / "experiments" / within).is_dir() for folder in folders):
+        raise UserError(f"experiment_folder: {folders[0] / 'experiments' / within} not found: create it, or set null")
+
+
 def checked_files(run: Mapping[str, Any], folders: Sequence[Path]) -> RunFiles:
     """Return all checked experiments, variants and studies of a run, read from `config` folders."""
+    _refuse_missing_folder(run, folders)
     experiments = {}
     for name in run["experiments"]:
-        path = settings_file("experiments", name, folders)
+        path = experiment_file(run, name, folders)
         if name in baselines():
             raise UserError(f"experiments: {name!r} is the name of a baseline: rename {path}")
         experiments[name] = load_experiment(path)
     for variant in variants_of(run):
         where = f"variants.{variant.base}.{variant.name}"
-        if (own := settings_file("experiments", variant.experiment, folders)).exists():
+        if (own := experiment_file(run, variant.experiment, folders)).exists():
             raise UserError(f"{where}: its results would overwrite those of {own}: rename the variant or that file")
         try:
-            base = settings_file("experiments", variant.base, folders)
+            base = experiment_file(run, variant.base, folders)
             experiments[variant.experiment] = load_experiment(base, variant.changes)
         except UserError as error:
             raise UserError(f"{where}: {error}") from error

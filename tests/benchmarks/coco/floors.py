@@ -1,0 +1,90 @@
+"""The least that each step can take on this machine: the bytes that it has to read, and its matrix products."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from frozenalign.configuration.experiments import Experiment
+from frozenalign.data.splits import SplitIndex
+from frozenalign.models.dual_encoder import DualEncoder
+from tests.benchmarks.coco.rates import Rates
+
+COUNTED_ROWS = 64
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the steps have to do at least.
+
+    data, split: folders. widths: of image and text embeddings. value_bytes: of one number in the files.
+    """
+
+    split: Path
+    widths: tuple[int, int]
+    value_bytes: int
+
+    def rows(self, name: str) -> tuple[int, int]:
+        """Return the numbers of images and of captions in a split."""
+        index = SplitIndex.load(self.split / f"{name}.npz")
+        return len(index.image_rows), len(index.text_rows)
+
+    def bytes_of(self, name: str) -> int:
+        """Return the bytes of a split's rows, each image's once."""
+        return self.value_bytes * sum(rows * width for rows, width in zip(self.rows(name), self.widths, strict=True))
+
+    def split_seconds(self, rates: Rates, files: list[Path]) -> float:
+        """Return the seconds of reading all files once with SHA-256."""
+        return sum(path.stat().st_size for path in files) / rates.hashed
+
+    def moment_seconds(self, rates: Rates) -> float:
+        """Return the seconds of reading the training rows and multiplying them for covariances in float32.
+
+        Of a symmetric product one half counts; the one across takes the summed captions of each image.
+        """
+        (images, captions), (image, text) = self.rows("train"), self.widths
+        operations = images * image**2 + captions * text**2 + 2 * images * image * text
+        return self.bytes_of("train") / rates.read + operations / rates.operations
+
+    def epoch_seconds(self, rates: Rates, experiment: Experiment) -> float:
+        """Return the seconds of reading the training rows and of one epoch's products, forward and backward."""
+        pairs, batch = self.rows("train")[1], experiment.training.batch_size
+        candidates = batch + experiment.loss.get("queue_size", 0)
+        loss = 6 * candidates * experiment.model["output_dim"]
+        operations = pairs * (tower_operations(experiment, self.widths) + loss)
+        return self.bytes_of("train") / rates.read + operations / rates.training_operations
+
+    def evaluation_seconds(self, rates: Rates, model: DualEncoder) -> float:
+        """Return the seconds of reading and projecting the test rows, and of one product of all images and texts."""
+        images, captions = self.rows("test")
+        forward = projection_operations(model)
+        scores = 2 * images * captions * model.settings["output_dim"]
+        operations = images * forward[0] + captions * forward[1] + scores
+        return self.bytes_of("test") / rates.read + operations / rates.operations
+
+
+def tower_operations(experiment: Experiment, widths: tuple[int, int]) -> int:
+    """Return the operations of the products of both towers for one pair, forward and backward; also of a momentum copy.
+
+    The pair scorer of a head that re-ranks, which sees some pairs of a batch, is left out.
+    """
+    with torch.device("meta"):
+        model = DualEncoder(experiment.model, *widths)
+    with FlopCounterMode(display=False) as counter:
+        images, texts = (torch.zeros(COUNTED_ROWS, width, device="meta") for width in widths)
+        (model.image_tower(images).sum() + model.text_tower(texts).sum()).backward()
+    copy = sum(projection_operations(model)) if "queue_size" in experiment.loss else 0
+    return counter.get_total_flops() // COUNTED_ROWS + copy
+
+
+def projection_operations(model: DualEncoder) -> tuple[int, int]:
+    """Return the operations of the products of one image's and one caption's projection."""
+    # On a device without numbers, and in training, where layers of attention have no path that is not counted.
+    model.to("meta").train()
+    counted = []
+    for tower, width in ((model.image_tower, model.dims["image"]), (model.text_tower, model.dims["text"])):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            tower(torch.zeros(COUNTED_ROWS, width, device="meta"))
+        counted.append(counter.get_total_flops() // COUNTED_ROWS)
+    return counted[0], counted[1]
