@@ -59,7 +59,7 @@ class EncoderSimilarity:
         self.text_total += texts.sum(0)
         _add_upper(self.image, images, images * counts[:, None])
         _add_upper(self.text, texts, texts)
-        self.cross += product(images.T, of_images)
+        self.cross += product(images.T.contiguous(), of_images)
 
     def value(self) -> float | None:
         """Return the alignment, 0 to 1, None if one of the encoders never varies. The sums are used up.
@@ -82,7 +82,8 @@ def _origin(rows: Tensor) -> Tensor:
 def _add_upper(total: Tensor, left: Tensor, right: Tensor) -> None:
     """Add leftᵀ right, a symmetric (D, D) of rows (N, D), to the panels of `total` from the diagonal rightwards."""
     for panel in blocks(len(total), PANEL_ROWS):
-        total[panel, panel.start :] += product(left[:, panel].T, right[:, panel.start :])
+        # oneDNN multiplies a strided part of a matrix by its slowest path.
+        total[panel, panel.start :] += product(left[:, panel].T.contiguous(), right[:, panel.start :].contiguous())
 
 
 def _norm_by_upper(matrix: Tensor) -> Tensor:
