@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 
 from frozenalign.data.rows import CHUNK_BYTES, Rows
+from frozenalign.system.products import blocks
+
+FURTHER_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,13 @@ class AveragedRows(Rows):
             self._average(rows[where], chunk)
             yield where, chunk
 
+    def take(self, rows: np.ndarray) -> Tensor:
+        """Return ascending rows (len(rows), width), averaged, as a new tensor, as Rows.take does."""
+        taken = super().take(rows)
+        if len(rows):
+            self._average(rows, taken)
+        return taken
+
     def _average(self, rows: np.ndarray, chunk: Tensor) -> None:
         """Replace the rows (n, width) with these ascending numbers by their means."""
         begin, end = np.searchsorted(self.first, [rows[0], rows[-1] + 1])
@@ -68,7 +78,7 @@ class AveragedRows(Rows):
         in_file = np.argsort(further, kind="stable")
         place = torch.from_numpy(np.searchsorted(rows, first[in_file]))
         means, counts = chunk.float(), 1 + torch.bincount(place, minlength=len(chunk))
-        for where, more in super().select(further[in_file]):
-            means.index_add_(0, place[where], more.float())
+        for where in blocks(len(in_file), FURTHER_AT_ONCE):
+            means.index_add_(0, place[where], self.file.take(further[in_file][where]).float())
         averaged = counts > 1
         chunk[averaged] = (means[averaged] / counts[averaged, None]).to(chunk.dtype)

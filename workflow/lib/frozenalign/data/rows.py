@@ -6,6 +6,7 @@ a pass over an 11 GB file would look like 11 GB.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,16 @@ class Rows:
     def gather(self, rows: np.ndarray) -> Tensor:
         """Return the given rows (len(rows), width), in any order and however often, each read once."""
         wanted, place = np.unique(rows, return_inverse=True)
-        read = self.buffer(len(wanted))
-        for where, chunk in self.select(wanted, self.reading_bytes(wanted)):
-            read[where] = chunk
+        read = self.take(wanted)
         return read if np.array_equal(wanted, rows) else read[torch.from_numpy(place)]
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        """Return ascending rows (len(rows), width) as a new tensor: neighbours in one read, and no others."""
+        taken = self.buffer(len(rows))
+        starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+        for start, stop in pairwise([*starts.tolist(), len(rows)]):
+            self.fill(taken[start:stop], int(rows[start]))
+        return taken
 
     def reading_bytes(self, rows: np.ndarray) -> int:
         """Return how much of the file one read of ascending rows should take in: of scattered ones, a row."""

@@ -3,7 +3,6 @@
 Nothing is chosen by these numbers.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,13 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozenalign.data.moments import Moments, moments_fit
-from frozenalign.data.pairs import PairFiles, file_chunks
 from frozenalign.evaluation.metrics import RECALLS, recall
 from frozenalign.evaluation.protocol import Evaluation
 from frozenalign.system.products import product
 
-logger = logging.getLogger(__name__)
 UNIFORMITY_ROWS = 2000
 ROWS_AT_ONCE = 4096
 # Directions with less than this share of the squared length are float32 rounding errors.
@@ -25,18 +21,13 @@ ROUNDING = torch.finfo(torch.float32).eps ** 2
 QUARTILES = (25, 50, 75)
 
 
-def diagnostics(evaluation: Evaluation, files: PairFiles, captions: Sequence[str] | None) -> dict[str, Any]:
+def diagnostics(evaluation: Evaluation, cka: float | None, captions: Sequence[str] | None) -> dict[str, Any]:
     """Return the content of `diagnostics` in metrics.json, before any re-ranking.
 
-    captions: the text of each of the M evaluated captions, or None if the metadata has none.
+    cka: of the two encoders. captions: the text of each of the M evaluated captions, or None if the metadata has none.
     """
     projections = evaluation.projections
     images, texts = projections.images, projections.texts
-    cka = None
-    if moments_fit(files.images.width, files.texts.width):
-        cka = linear_cka(Moments.of(file_chunks(files)))
-    else:
-        logger.warning("no CKA of the encoders: their second moments do not fit into memory")
     return {
         "modality_gap": modality_gap(images, texts),
         "alignment": alignment(images, texts, projections.text_image),
@@ -116,16 +107,6 @@ def effective_rank(rows: Tensor) -> float:
         return 0.0
     shares = singular / singular.sum()
     return float((-(shares * shares.log()).sum()).exp())
-
-
-def linear_cka(moments: Moments) -> float | None:
-    """Return the linear centred kernel alignment of the two encoders, 0 to 1, None if one of them never varies.
-
-    It is |C_xy|² / (|C_xx| |C_yy|) of Frobenius norms; few pairs compared to the widths raise it. Kornblith et al.
-    2019, Similarity of Neural Network Representations Revisited.
-    """
-    scale = moments.image_covariance.norm() * moments.text_covariance.norm()
-    return float(moments.cross_covariance.square().sum() / scale) if scale > 0 else None
 
 
 def recall_by_caption_length(t2i: np.ndarray, captions: Sequence[str]) -> list[dict[str, Any]]:

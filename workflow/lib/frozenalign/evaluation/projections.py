@@ -10,11 +10,13 @@ from torch import Tensor
 from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.data.rows import Rows
 from frozenalign.evaluation.equal_rows import make_equal_rows_alike, row_keys
+from frozenalign.evaluation.image_batches import ImageBatch, image_batches, rows_at_once
 from frozenalign.evaluation.metrics import Ranks
 from frozenalign.evaluation.ranks import RankCounts, rank_counts, retrieval_ranks
 from frozenalign.evaluation.shares import Share
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.system.memory import FittingSize
+from frozenalign.system.products import blocks
 
 ROWS_AT_ONCE = 4096
 projected_rows = FittingSize("rows to project", 64, "choose a smaller head, or set `device: cpu`")
@@ -59,25 +61,61 @@ def _unit_vectors(size: int, tower: torch.nn.Module, rows: Tensor, compute: torc
         return torch.cat([unit(tower(part.to(compute))) for part in rows.split(size)])
 
 
-def project_files(model: DualEncoder, files: PairFiles, device: torch.device) -> Projections:
-    """Project the raw rows of a split in float32 on a device, reading a few MB at a time."""
+def see_nothing(batch: ImageBatch) -> None:
+    """Do nothing with the rows that are being projected."""
+
+
+@torch.no_grad()
+def project_files(
+    model: DualEncoder, files: PairFiles, device: torch.device, see: Callable[[ImageBatch], None] = see_nothing
+) -> Projections:
+    """Project the raw rows of a split in float32 on a device, reading each once, some thousand at a time.
+
+    Bit-identical rows get the same. see: is given the rows as well.
+    """
     model.to(device)
+    split = files.split
+    images, texts = _Mapped(len(split.image_rows)), _Mapped(len(split.text_rows))
+    for batch in image_batches(files):
+        see(batch)
+        images.add(slice(batch.new.start, batch.new.stop), batch.new_rows, model.encode_images, device)
+        texts.add(torch.from_numpy(batch.texts), batch.text_rows, model.encode_texts, device)
     return Projections(
-        map_rows(model.encode_images, files.images, files.split.image_rows, device),
-        map_rows(model.encode_texts, files.texts, files.split.text_rows, device),
-        torch.from_numpy(files.split.text_image).to(device),
+        images.of_equal_rows_alike(files.images, split.image_rows),
+        texts.of_equal_rows_alike(files.texts, split.text_rows),
+        torch.from_numpy(split.text_image).to(device),
     )
 
 
 @torch.no_grad()
 def map_rows(function: Callable[[Tensor], Tensor], file: Rows, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Return `function` of ascending rows of a file, (len(rows), …), by chunks; bit-identical rows get the same."""
-    mapped, keys = None, []
-    for where, chunk in file.select(rows):
-        keys.append(row_keys(chunk))
-        part = function(chunk.to(device))
-        # Joining the parts at the end would take twice the memory.
-        mapped = part.new_empty(len(rows), *part.shape[1:]) if mapped is None else mapped
-        mapped[where] = part
-    make_equal_rows_alike(mapped, file, rows, np.concatenate(keys))
-    return mapped
+    """Return `function` of ascending rows of a file, (len(rows), …), by batches; bit-identical rows get the same."""
+    mapped = _Mapped(len(rows))
+    for where in blocks(len(rows), rows_at_once(file.row_bytes)):
+        mapped.add(where, file.take(rows[where]), function, device)
+    return mapped.of_equal_rows_alike(file, rows)
+
+
+class _Mapped:
+    """What a function returns for rows, filled in batch by batch: joining the parts would take twice the memory."""
+
+    def __init__(self, rows: int) -> None:
+        self.keys = np.empty(rows, dtype=np.int64)
+        self.values: Tensor | None = None
+
+    def add(
+        self, where: slice | Tensor, rows: Tensor, function: Callable[[Tensor], Tensor], device: torch.device
+    ) -> None:
+        """Map rows (b, D), and put what comes of them where it belongs."""
+        if not len(rows):
+            return
+        self.keys[where] = row_keys(rows)
+        part = function(rows.to(device))
+        if self.values is None:
+            self.values = part.new_empty(len(self.keys), *part.shape[1:])
+        self.values[where] = part
+
+    def of_equal_rows_alike(self, file: Rows, rows: np.ndarray) -> Tensor:
+        """Return what came of the ascending rows (n,) of a file, (n, …); bit-identical rows get the same."""
+        make_equal_rows_alike(self.values, file, rows, self.keys)
+        return self.values

@@ -1,6 +1,6 @@
 """The evaluation protocol: from a model and a split to the content of metrics.json."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,8 +11,9 @@ from torch import Tensor
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.hubness import CorrectedProjections, HubnessCorrection
+from frozenalign.evaluation.image_batches import ImageBatch
 from frozenalign.evaluation.metrics import Ranks, mean_of_folds, summarize
-from frozenalign.evaluation.projections import Projections, map_rows, project_files
+from frozenalign.evaluation.projections import Projections, map_rows, project_files, see_nothing
 from frozenalign.evaluation.ranks import occurrences
 from frozenalign.evaluation.reranking import placed, reranked_places, reranked_ranks
 from frozenalign.evaluation.shares import WHOLE, Share
@@ -65,10 +66,15 @@ class Retrieval:
 
     @classmethod
     def of(
-        cls, model: DualEncoder, files: PairFiles, device: torch.device, correction: HubnessCorrection
+        cls,
+        model: DualEncoder,
+        files: PairFiles,
+        device: torch.device,
+        correction: HubnessCorrection,
+        see: Callable[[ImageBatch], None] = see_nothing,
     ) -> "Retrieval":
-        """Project the rows of a split, in float32."""
-        projections = project_files(model, files, device)
+        """Project the rows of a split, in float32; `see` is given the rows as well."""
+        projections = project_files(model, files, device, see)
         tokens = _tokens(model, files, device) if model.scorer is not None else None
         return cls(model, correction, projections, correction.corrected(projections), tokens)
 

@@ -1,7 +1,7 @@
 """Evaluate a model and write the folder evaluation_results of its run."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ from frozenalign.data.pairs import PairFiles
 from frozenalign.data.split_findings import extra_doubts
 from frozenalign.data.splits import every_row
 from frozenalign.evaluation.diagnostics import diagnostics
+from frozenalign.evaluation.encoder_similarity import EncoderSimilarity
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
 from frozenalign.evaluation.hubness import HubnessCorrection, choose_correction, training_sample
+from frozenalign.evaluation.image_batches import ImageBatch
 from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from frozenalign.evaluation.parts import checked, summed_counts, write_counts
-from frozenalign.evaluation.projections import project_files
+from frozenalign.evaluation.projections import project_files, see_nothing
 from frozenalign.evaluation.protocol import (
     Evaluation,
     Retrieval,
@@ -107,10 +109,19 @@ class _Sets:
         """Return the hubness correction that validation chooses."""
         return choose_correction(*(project_files(model, each, device) for each in self._correcting()))
 
+    def bytes_on_cpu(self, model: DualEncoder, device: torch.device) -> int:
+        """Return what the projections take of the CPU's memory at the most: nothing if a device computes."""
+        sets = self.evaluated.values() if device.type == "cpu" else ()
+        return max((_projection_bytes(model, files, *self._correcting()) for files in sets), default=0)
+
     def refuse_too_many(self, model: DualEncoder, device: torch.device) -> None:
         """Refuse sets of whose projections the memory of the CPU, if it computes, holds no more than a part."""
-        for files in self.evaluated.values() if device.type == "cpu" else ():
-            _refuse_too_many(model, files, *self._correcting())
+        pairs = max((files.split for files in self.evaluated.values()), key=lambda split: len(split.text_rows))
+        refuse_beyond_memory(
+            self.bytes_on_cpu(model, device),
+            f"evaluating {len(pairs.image_rows)} images and {len(pairs.text_rows)} texts",
+            "give the job more, or test on fewer images (`split.fractions.test`, `split.counts.test`)",
+        )
 
     def _correcting(self) -> tuple[PairFiles, PairFiles]:
         """Return the pairs that the hubness correction is made of, and those that choose it."""
@@ -170,15 +181,18 @@ def write_evaluation(
     documents = [EmbeddingFiles.of(protocol.data_dir, name).metadata for name in manifest.sets]
     sets = _Sets.of(protocol, opened)
     sets.refuse_too_many(model, device)
-    found = _evaluations(model, sets, members, protocol, device, parts)
+    files = sets.evaluated[protocol.split]
+    similarity = EncoderSimilarity.where_it_fits(files, device, sets.bytes_on_cpu(model, device))
+    see = {protocol.split: similarity.add} if similarity else {}
+    found = _evaluations(model, sets, members, protocol, device, parts, see)
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
-    main_set, files = found[protocol.split], sets.evaluated[protocol.split]
+    main_set = found[protocol.split]
     captions = metadata.captions and [metadata.captions[row] for row in files.split.text_rows]
     document = metrics_document(
         facts,
         main_set,
-        diagnostics(main_set, files, captions),
+        diagnostics(main_set, similarity and similarity.value(), captions),
         {name: evaluation for name, evaluation in found.items() if name != protocol.split},
         rows=manifest.rows[protocol.split],
         # Captions and pictures may have changed since the split.
@@ -204,13 +218,17 @@ def _evaluations(
     protocol: Protocol,
     device: torch.device,
     parts: Sequence[Path],
+    see: Mapping[str, Callable[[ImageBatch], None]],
 ) -> dict[str, Evaluation]:
-    """Return the evaluation of each set, from the counts of all parts or, without parts, from counts taken here."""
+    """Return the evaluation of each set, from the counts of all parts or, without parts, from counts taken here.
+
+    see: by set, what is given its rows while they are projected.
+    """
     summed = summed_counts(parts, sets.described(members, protocol), device) if parts else {}
     correction = sets.correction(model, device)
 
     def evaluation(name: str) -> Evaluation:
-        retrieval = Retrieval.of(model, sets.evaluated[name], device, correction)
+        retrieval = Retrieval.of(model, sets.evaluated[name], device, correction, see.get(name, see_nothing))
         counts = checked(summed[name], retrieval, parts[0]) if parts else retrieval.counts()
         return evaluate(retrieval, counts, name, protocol.captions_rule)
 
@@ -218,8 +236,8 @@ def _evaluations(
 
 
 @torch.no_grad()
-def _refuse_too_many(model: DualEncoder, tested: PairFiles, *others: PairFiles) -> None:
-    """Refuse more pairs than the CPU's memory holds projections of.
+def _projection_bytes(model: DualEncoder, tested: PairFiles, *others: PairFiles) -> int:
+    """Return the bytes of the projections of tested pairs and of those that the hubness correction is made of.
 
     Of the tested pairs there are corrected projections and samples as well, and tokens where the model re-ranks.
     """
@@ -232,11 +250,7 @@ def _refuse_too_many(model: DualEncoder, tested: PairFiles, *others: PairFiles) 
     values += (
         COPIES_OF_OTHERS * width * sum(len(files.split.image_rows) + len(files.split.text_rows) for files in others)
     )
-    refuse_beyond_memory(
-        values * torch.float32.itemsize + FURTHER_BYTES,
-        f"evaluating {images} images and {texts} texts",
-        "give the job more, or test on fewer images (`split.fractions.test`, `split.counts.test`)",
-    )
+    return values * torch.float32.itemsize + FURTHER_BYTES
 
 
 def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:

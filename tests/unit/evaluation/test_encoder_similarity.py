@@ -1,0 +1,82 @@
+"""The alignment of two encoders, summed by batches, is that of the centred kernels of all pairs in float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from frozenalign.data.pairs import PairFiles
+from frozenalign.evaluation import encoder_similarity as module
+from frozenalign.evaluation import image_batches as batches_module
+from frozenalign.evaluation.encoder_similarity import EncoderSimilarity
+from frozenalign.evaluation.image_batches import ImageBatch, image_batches
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def files(data_dir, split_dir) -> PairFiles:
+    names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
+    return PairFiles.open(*names, split_dir / "test.npz")
+
+
+def brute_force(images: np.ndarray, texts: np.ndarray) -> float:
+    """Compare the centred kernel matrices of all pairs."""
+    centre = np.eye(len(images)) - 1 / len(images)
+    kernels = [centre @ (rows @ rows.T) @ centre for rows in (images, texts)]
+    product = (kernels[0] * kernels[1]).sum()
+    return product / (np.linalg.norm(kernels[0]) * np.linalg.norm(kernels[1]))
+
+
+def similarity(images: Tensor, texts: Tensor, owner: Tensor, size: int = 1000) -> float | None:
+    """Sum batches of texts, each with all images."""
+    sums = EncoderSimilarity(images.shape[1], texts.shape[1], CPU)
+    for part in torch.arange(len(texts)).split(size):
+        sums.add(ImageBatch(slice(0, 0), part.numpy(), images, texts[part], owner[part]))
+    return sums.value()
+
+
+@pytest.mark.parametrize(("size", "panel"), [(1000, 1024), (7, 3)])
+def test_it_compares_the_centred_kernels_of_all_pairs(generator, monkeypatch, size, panel):
+    monkeypatch.setattr(module, "PANEL_ROWS", panel)
+    images = torch.randn(20, 7, generator=generator) + 30.0
+    owner = torch.randint(20, (60,), generator=generator)
+    texts = torch.randn(60, 5, generator=generator) - 10.0
+    texts[:, :3] += images[owner][:, :3]
+    expected = brute_force(images[owner].double().numpy(), texts.double().numpy())
+    assert similarity(images, texts, owner, size) == pytest.approx(expected, rel=1e-5)
+
+
+def test_it_ignores_rotation_and_scale(generator):
+    images = torch.randn(60, 6, generator=generator)
+    rotation = torch.linalg.qr(torch.randn(6, 6, generator=generator)).Q
+    assert similarity(images, 0.1 * images @ rotation + 1.0, torch.arange(60)) == pytest.approx(1.0, rel=1e-5)
+
+
+def test_an_encoder_that_never_varies_has_none(generator):
+    assert similarity(torch.ones(8, 3), torch.randn(8, 3, generator=generator), torch.arange(8)) is None
+    assert similarity(torch.randn(8, 3, generator=generator), torch.full((8, 3), 0.1), torch.arange(8), 3) is None
+
+
+def test_the_encoders_are_compared_on_the_raw_pairs_of_a_split(files, monkeypatch):
+    monkeypatch.setattr(batches_module, "ROWS_AT_ONCE", 4)
+    images, texts = (
+        torch.load(file.path, weights_only=True)[rows].double().numpy()
+        for file, rows in ((files.images, files.split.image_rows), (files.texts, files.split.text_rows))
+    )
+    sums = EncoderSimilarity.where_it_fits(files, CPU, 0)
+    for batch in image_batches(files):
+        sums.add(batch)
+    assert sums.value() == pytest.approx(brute_force(images[files.split.text_image], texts), rel=1e-5)
+
+
+def test_encoders_too_wide_to_be_compared_are_left_uncompared(files, monkeypatch, caplog):
+    monkeypatch.setattr(module, "memory_left", lambda: 10_000)
+    assert EncoderSimilarity.where_it_fits(files, CPU, 0) is not None
+    assert EncoderSimilarity.where_it_fits(files, CPU, 9_000) is None
+    assert "no CKA of the encoders" in caplog.text
