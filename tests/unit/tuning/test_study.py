@@ -404,12 +404,12 @@ def test_another_storage_for_a_study_that_has_trials_is_refused(run, trained):
 
 
 def rsum(model: DualEncoder, data: TrainingData) -> float:
-    """Return the RSUM of a head, ranks counted over the full validation matrix."""
+    """Return the RSUM of a head, ranks counted over the full validation matrix, ties against it."""
     projections = project_standardized(model, data.val)
     scores, owner = projections.texts @ projections.images.T, projections.text_image
     own = scores[torch.arange(len(owner)), owner]
-    t2i = (scores > own[:, None]).sum(1).numpy()
-    captions = (scores.T[owner] > own[:, None]).sum(1).numpy()
+    t2i = (scores >= own[:, None]).sum(1).numpy() - 1
+    captions = (scores.T[owner] >= own[:, None]).sum(1).numpy() - 1
     i2t = np.array([captions[owner.numpy() == image].min() for image in range(len(projections.images))])
     return sum(100 * (ranks < k).mean() for ranks in (i2t, t2i) for k in (1, 5, 10))
 
