@@ -98,6 +98,21 @@ def weights_mb(wildcards):
     return 4 * copies * weights // 10**6
 
 
+def training_mb(wildcards, devices):
+    """Return the MB of a training in so many processes, its rows counted once for all that run side by side.
+
+    On one machine, trainings share their rows: of `n` together, each answers for an nth. No more run together than there
+    are cores for them, or memory for what they do not share.
+    """
+    own, rows = devices * (BASE_MB + weights_mb(wildcards)), held_mb(wildcards)
+    if not workflow.local_exec:
+        return own + rows
+    together = workflow.cores // devices
+    if limit := getattr(workflow.global_resources.get("mem_mb"), "value", None):
+        together = min(together, (limit - rows) // own)
+    return own + -(-rows // max(1, together))
+
+
 def closed_forms_mb(wildcards):
     """Return the MB of the matrices of closed forms, from widths: what `closed_forms/choice.py` counts, without rows."""
     narrow, wide = sorted(embedding_widths(wildcards.dataset))

@@ -23,9 +23,7 @@ rule train:
         "../../envs/environment.yaml"
     threads: training_devices
     resources:
-        mem_mb=lambda wildcards, attempt: (
-            (BASE_MB + held_mb(wildcards) + weights_mb(wildcards)) * training_devices(wildcards) * attempt
-        ),
+        mem_mb=lambda wildcards, attempt: attempt * training_mb(wildcards, training_devices(wildcards)),
         runtime=240,
         gpu=lambda wildcards: gpus(wildcards, training_devices(wildcards)),
     params:

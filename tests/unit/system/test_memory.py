@@ -1,5 +1,9 @@
 """Computations are halved until they fit, and what a failed attempt held is free before the next."""
 
+import mmap
+import platform
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -155,3 +159,30 @@ def test_another_error_is_not_taken_for_a_lack_of_memory():
 
     with pytest.raises(RuntimeError, match="a mistake"):
         FittingSize("rows", 4, "lower x").run(broken, 100, CPU)
+
+
+FAULTS = """
+import resource, sys, torch
+from frozenalign.system import memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(8):
+        blocks = [torch.ones(10 << 20) for _ in range(2)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+memory.keep_freed_memory()
+faults()
+kept = faults()
+memory.release_memory()
+print(kept, faults())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library keeps what it likes")
+def test_freed_memory_is_kept_for_the_next_step_until_memory_runs_out():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    kept, released = map(int, done.stdout.split())
+    pages_of_a_block = (40 << 20) // mmap.PAGESIZE
+    assert kept < pages_of_a_block < released

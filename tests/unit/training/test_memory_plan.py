@@ -36,7 +36,9 @@ def demand(files) -> Demand:
 
 @pytest.fixture
 def left(demand, monkeypatch):
-    """Return a function that leaves so many bytes for training rows."""
+    """Return a function that leaves so many bytes for training rows, which no other process holds."""
+
+    monkeypatch.setattr(memory_plan, "bytes_to_hold", lambda files, dtype: files.values * dtype.itemsize)
 
     def leave(rows: int) -> None:
         monkeypatch.setattr(memory_plan, "SHARE_OF_REST", 1.0)
@@ -179,3 +181,12 @@ def test_a_streamed_training_goes_on_bit_for_bit(streamed, tmp_path):
     resumed = fit(settings, streamed, seed=0, checkpoint=checkpoint)
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert [record["loss"] for record in resumed.history[1:]] == [record["loss"] for record in whole.history[1:]]
+
+
+def test_rows_that_another_training_holds_need_no_room(demand, left, monkeypatch):
+    left(demand.resident - 1)
+    assert choose_order(demand, None) is not None
+    monkeypatch.setattr(memory_plan, "bytes_to_hold", lambda files, dtype: 0)
+    assert choose_order(demand, demand.resident - 1) is not None
+    left(0)
+    assert choose_order(demand, None) is None

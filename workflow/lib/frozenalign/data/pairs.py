@@ -1,7 +1,7 @@
 """The pairs of a split: read from their files, standardised, held in memory, passed through in chunks."""
 
 import mmap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -216,22 +216,35 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def load_rows(file: Rows, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype) -> Tensor:
-    """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk per thread are held.
-
-    Each thread reads and converts a part of the rows: a single one uses neither the memory nor the cores fully.
-    """
+    """Return standardised rows (len(rows), D) in `dtype`; only the result and one chunk per thread are held."""
     loaded = _large_tensor(len(rows), file.width, dtype)
+
+    def keep(start: int, values: Tensor) -> None:
+        loaded[start : start + len(values)] = values
+
+    standardize_rows(file, rows, statistics, dtype, keep)
+    return loaded
+
+
+def standardize_rows(
+    file: Rows, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype, keep: Callable[[int, Tensor], None]
+) -> None:
+    """Call `keep` with (place in `rows`, standardised float32 rows that `dtype` can hold) until it has had all.
+
+    Several threads do so, each for a part of the rows: a single one uses neither the memory nor the cores fully.
+    """
     largest = torch.finfo(dtype).max
 
-    def load_part(part: slice) -> None:
-        for where, chunk in file.select(rows[part], file.reading_bytes(rows[part])):
-            loaded[part][where] = chunk.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
+    def read_part(part: slice) -> None:
+        own = rows[part]
+        for where, chunk in file.select(own, file.reading_bytes(own)):
+            values = chunk.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
+            keep(part.start + where.start, values)
 
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        list(pool.map(load_part, blocks(len(rows), max(1, -(-len(rows) // threads)))))
+        list(pool.map(read_part, blocks(len(rows), max(1, -(-len(rows) // threads)))))
     torch.set_num_threads(threads)
-    return loaded
 
 
 def _large_tensor(rows: int, width: int, dtype: torch.dtype) -> Tensor:

@@ -1,6 +1,7 @@
 """Computations that shrink when memory runs out."""
 
 import ctypes
+import functools
 import gc
 import logging
 from collections.abc import Callable
@@ -14,8 +15,10 @@ from frozenalign.system.memory_left import gigabytes, memory_left
 from frozenalign.system.random_state import random_state, restore_random_state
 
 logger = logging.getLogger(__name__)
-M_MMAP_THRESHOLD = -3  # In glibc's <malloc.h>.
-OWN_MAPPING_BYTES = 1 << 20
+# In glibc's <malloc.h>.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+OWN_MAPPING_BYTES, TRIMMED_BYTES = 1 << 20, 128 << 10
+KEPT_BYTES = 1 << 30
 Result = TypeVar("Result")
 _LEAF = torch.zeros((), requires_grad=True)
 _OLDEST_NODE = _LEAF + 0
@@ -81,5 +84,22 @@ def release_memory() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     # From now on, glibc maps large blocks one by one: freed between others in its heap, they would stay taken.
-    if (tune_malloc := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
-        tune_malloc(M_MMAP_THRESHOLD, OWN_MAPPING_BYTES)
+    _tune_malloc(OWN_MAPPING_BYTES, TRIMMED_BYTES)
+    if (give_back := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        give_back(0)
+
+
+@functools.cache
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory: steps that free it and request the same would fault all its pages anew.
+
+    A process does so once; `release_memory` ends it.
+    """
+    _tune_malloc(KEPT_BYTES, KEPT_BYTES)
+
+
+def _tune_malloc(mapped_from: int, trimmed_from: int) -> None:
+    """Set the sizes from which glibc maps a block on its own and gives back the free end of its heap."""
+    if (tune := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        tune(M_MMAP_THRESHOLD, mapped_from)
+        tune(M_TRIM_THRESHOLD, trimmed_from)

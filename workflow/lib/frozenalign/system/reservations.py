@@ -30,7 +30,7 @@ def reserve(names: tuple[str, ...], folder: Path = FOLDER) -> Reservation:
     Where all are taken, one is shared: a device computes for several processes at a time.
     names: of the devices, the same in all processes of the machine. If no file can be locked: OSError or UserError.
     """
-    _make(folder)
+    make_folder(folder)
     files = [re.sub(r"[^\w.-]", "_", name) for name in names]
     with in_turn(folder / "choosing.lock"):
         holders = [_holders(folder, name) for name in files]
@@ -39,7 +39,7 @@ def reserve(names: tuple[str, ...], folder: Path = FOLDER) -> Reservation:
     return Reservation(index, holders[index])
 
 
-def _make(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make the folder if it is missing; one that another user has made is a PermissionError."""
     folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or folder.stat().st_uid != os.getuid():

@@ -1,5 +1,6 @@
 """The pairs of a training."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import torch
@@ -7,6 +8,7 @@ import torch
 from frozenalign.data.batches import BlockOrder
 from frozenalign.data.copied_pairs import CopiedPairs
 from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, TrainingPairs, load_pairs, row_statistics
+from frozenalign.data.shared_rows import shared_pairs
 from frozenalign.data.streamed_pairs import StreamedPairs
 
 
@@ -49,14 +51,15 @@ def load_training_data(
 ) -> TrainingData:
     """Read the training and validation pairs, standardised by the training rows, for steps in `compute`.
 
-    order: the order in which training pairs are streamed, read by so many threads; without it, memory holds them.
-    precision: what `precision:` says, for the format of the rows.
+    order: the order in which training pairs are streamed, read by so many threads; without it, memory holds them, once
+    for all processes that hold the same. precision: what `precision:` says, for the format of the rows.
     """
-    image = row_statistics(train.images, train.split.image_rows)
-    text = row_statistics(train.texts, train.split.text_rows)
+    modalities = (train.images, train.texts), (train.split.image_rows, train.split.text_rows)
+    with ThreadPoolExecutor(min(2, torch.get_num_threads())) as pool:
+        image, text = pool.map(row_statistics, *modalities)
     formats = held_format(compute, precision), compute
     if order is None:
-        train_pairs = load_pairs(train, image, text, *formats)
+        train_pairs = shared_pairs(train, image, text, *formats)
     else:
         train_pairs = StreamedPairs(train, image, text, *formats, order, threads)
     return TrainingData(train_pairs, load_pairs(val, image, text, *formats), image, text)

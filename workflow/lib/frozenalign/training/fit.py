@@ -21,6 +21,7 @@ from frozenalign.losses.queue import QueueLoss
 from frozenalign.losses.registry import build_loss
 from frozenalign.models.batch_norm import share_batch_norms
 from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.system.memory import keep_freed_memory
 from frozenalign.system.processes import ALONE, Processes
 from frozenalign.system.signals import held_back
 from frozenalign.training.augmentation import Augmentation
@@ -101,6 +102,7 @@ def start(
     processes: Processes = ALONE,
 ) -> Fit:
     """Return a training before its first step. data, canonical, processes: as for `fit`."""
+    keep_freed_memory()
     torch.manual_seed(seed)
     settings, device = experiment.training, data.train.device
     model = DualEncoder(experiment.model, *data.train.widths)

@@ -1,6 +1,7 @@
 """How training rows are held: all in memory where they fit, else streamed, as many at a time as there is room for."""
 
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import nn
 from frozenalign.configuration.experiments import Experiment, TrainingSettings
 from frozenalign.data.batches import BlockOrder
 from frozenalign.data.pairs import PairFiles, ResidentPairs
+from frozenalign.data.shared_rows import bytes_to_hold
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory_left import gigabytes, memory_left
@@ -85,6 +87,11 @@ class Demand:
         """Return the bytes of all training rows."""
         return self._bytes_of(self.train)
 
+    @property
+    def to_hold(self) -> int:
+        """Return the bytes of all training rows that are not in memory yet; several processes get a copy to share."""
+        return self.resident if self.processes > 1 else bytes_to_hold(self.train, held_format(self.compute, self.precision))
+
     def streamed(self, order: BlockOrder) -> int:
         """Return the most bytes of the training rows that all processes hold at a time."""
         images, texts = self.train.image_file.width, self.train.texts.width
@@ -133,8 +140,7 @@ def choose_order(
     left = memory_left() // holders
     limit = limit and limit // holders
     room = int(SHARE_OF_REST * left) - demand.beside
-    room = room if limit is None else min(room, limit)
-    ways = _ways(demand, room)
+    ways = _ways(demand, room, limit)
     if (best := next(ways, "none")) == "none":
         raise UserError(_refusal(demand, left, limit))
     chosen = next(filter(is_kept, chain([best], ways)), best) if is_kept else best
@@ -142,15 +148,17 @@ def choose_order(
         logger.info(
             "all training rows take %s where there is room for %s: read from their files, in groups of up to %d pairs",
             gigabytes(demand.resident),
-            gigabytes(room),
+            gigabytes(room if limit is None else min(room, limit)),
             chosen.together,
         )
     return chosen
 
 
-def _ways(demand: Demand, room: int) -> Iterator[BlockOrder | None]:
+def _ways(demand: Demand, room: int, limit: int | None) -> Iterator[BlockOrder | None]:
     """Yield the ways to hold the training rows that fit, the best first."""
-    if demand.resident <= min(room, _shared_memory(demand.processes)):
+    most = min(_shared_memory(demand.processes), math.inf if limit is None else limit)
+    room = room if limit is None else min(room, limit)
+    if demand.to_hold <= room and demand.resident <= most:
         yield None
     yield from (order for order in demand.orders() if demand.streamed(order) <= room)
 
