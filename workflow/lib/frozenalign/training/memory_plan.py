@@ -90,7 +90,7 @@ class Demand:
     @property
     def to_hold(self) -> int:
         """Return the bytes of all training rows that are not in memory yet; several processes get a copy to share."""
-        return self.resident if self.processes > 1 else bytes_to_hold(self.train, held_format(self.compute, self.precision))
+        return self.resident if self.processes > 1 else bytes_to_hold(self.train, self.held)
 
     def streamed(self, order: BlockOrder) -> int:
         """Return the most bytes of the training rows that all processes hold at a time."""
