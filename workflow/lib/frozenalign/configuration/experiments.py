@@ -11,6 +11,9 @@ from frozenalign.configuration.variants import changed
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
+# Output dimensions that a penalty for hubs takes.
+HUB_PENALTY_DIMS = 2
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -99,6 +102,11 @@ def _refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
         )
     if model.get("init") == "cca" and model["whitening"] != "none":
         raise UserError(f"{where}: model.whitening: the CCA that `init` asks for takes raw rows: set `whitening: none`")
+    if model["hub_prototypes"] and model["output_dim"] <= HUB_PENALTY_DIMS:
+        raise UserError(
+            f"{where}: model.output_dim: found {model['output_dim']}; allowed with `hub_prototypes`: more than "
+            f"{HUB_PENALTY_DIMS}, which hold the penalty"
+        )
     users = sorted(name for name, item in losses().items() if "momentum" in item.parameters)
     if "momentum" in heads()[head].parameters and loss not in users:
         raise UserError(
