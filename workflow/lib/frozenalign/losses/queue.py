@@ -1,11 +1,14 @@
 """Losses that compare features with keys: those of the batch and a queue of earlier ones, from a momentum copy."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from frozenalign.configuration.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
 from frozenalign.losses.registry import ContrastiveLoss, register_loss
+from frozenalign.losses.softmax import cross_entropy_of_logits
 
 
 class QueueLoss(ContrastiveLoss):
@@ -24,6 +27,10 @@ class QueueLoss(ContrastiveLoss):
         self.register_buffer("text_queue", torch.empty(queue_size, 0))
         self.register_buffer("queue_index", torch.full((queue_size,), -1))
         self.register_buffer("position", torch.zeros((), dtype=torch.long))
+
+    def of_logits(self, logits: Tensor, weight: float) -> Tensor:
+        """Return the loss of logits (…, B, C) with keys of distinct images."""
+        return cross_entropy_of_logits(logits, weight)
 
     def prepare_queue(self, width: int) -> None:
         """Fill the queue with random unit vectors unless it has this width."""
@@ -52,22 +59,35 @@ class MoCoLoss(QueueLoss):
     He et al. 2020, Momentum Contrast for Unsupervised Visual Representation Learning. Queue entries of the anchor's
     own image are left out of the sum.
 
-    temperature: T, not learned.
+    temperature: T, not learned; auto fits it to the features that training starts from.
     queue_size: keys held of each modality.
     momentum: share of its old weights that the momentum copy keeps in a step; null takes the head's, or 0.999.
     """
 
     default_momentum = 0.999
+    published_temperature = 0.07
 
     def __init__(
         self,
         *,
-        temperature: PositiveFloat = 0.07,
+        temperature: PositiveFloat | Literal["auto"] = 0.07,
         queue_size: PositiveInt = 65536,
         momentum: Probability | None = None,
     ) -> None:
         super().__init__(queue_size, momentum)
-        self.temperature = temperature
+        self.temperature = self.numeric(temperature)
+
+    def negatives(self, batch_size: int) -> int:
+        """Return the size of the queue: other pairs of the batch are no negatives."""
+        return self.queue_size
+
+    def get_extra_state(self) -> float:
+        """Return the temperature, which may have been fitted."""
+        return self.temperature
+
+    def set_extra_state(self, state: float) -> None:
+        """Set the temperature."""
+        self.temperature = state
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
         """Return the loss of features (B, D) against keys (B, D) and the queue."""
@@ -92,26 +112,33 @@ class BLIPLoss(QueueLoss):
     T spreads each row evenly over the keys of the same image, in the batch and in the queue. Li et al. 2021, Align
     before Fuse, and Li et al. 2022, BLIP.
 
-    temperature: start of the learned temperature, kept in [0.001, 0.5].
+    temperature: start of the learned temperature, kept in [0.001, 0.5]; auto fits it to the features that training
+        starts from.
     queue_size: keys held of each modality.
     momentum: share of its old weights that the momentum copy keeps in a step; null takes the head's, or 0.995.
     alpha: weight of the momentum copy's own similarities in the targets, reached linearly over the first epoch.
     """
 
     default_momentum = 0.995
+    published_temperature = 0.07
+    bounds = (0.001, 0.5)
 
     def __init__(
         self,
         *,
-        temperature: PositiveFloat = 0.07,
+        temperature: PositiveFloat | Literal["auto"] = 0.07,
         queue_size: PositiveInt = 57600,
         momentum: Probability | None = None,
         alpha: NonNegativeFloat = 0.4,
     ) -> None:
         super().__init__(queue_size, momentum)
-        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
+        self.temperature = nn.Parameter(torch.tensor(self.numeric(temperature)))
         self.alpha = alpha
         self.ramp = 0.0
+
+    def negatives(self, batch_size: int) -> int:
+        """Return the other pairs of the batch and the queue."""
+        return batch_size - 1 + self.queue_size
 
     def start_step(self, epochs_done: float) -> None:
         """Raise α linearly over the first epoch."""

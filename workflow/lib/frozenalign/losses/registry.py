@@ -5,8 +5,9 @@ Parameters are keyword-only arguments annotated with the types of `configuration
 documentation read them from here.
 """
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -30,8 +31,11 @@ def build_loss(settings: Mapping[str, Any], batch_size: int, mask_same_image: bo
 class ContrastiveLoss(nn.Module):
     """Base of all losses, with the hooks that the training loop calls; by default they do nothing.
 
-    A learned temperature is the parameter `temperature`, or `logit_scale`, which holds ln(1 / temperature).
+    A learned temperature is the parameter `temperature`, or `logit_scale`, which holds ln(1 / temperature); a fixed one
+    is the number `temperature`. A temperature or a bias may be `auto`: `training.calibration` fits these scalars.
 
+    published_temperature: what an automatic temperature is before it is fitted. bounds: the lowest and the highest
+    temperature. fitted: the automatic scalars, of `temperature` and `bias`.
     mask_same_image: whether other pairs of an anchor's own image are left out; losses with a queue always do.
     tiles: rows and columns of the logits that are computed at once, None where a loss computes all of them.
     processes: those that compute the loss together. shares_rows: whether `forward` takes only the features (b, D) of
@@ -43,6 +47,46 @@ class ContrastiveLoss(nn.Module):
     processes: Processes = ALONE
     shares_rows = False
     tiles: FittingSize | None = None
+    published_temperature: float
+    bounds = (0.0, math.inf)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fitted: tuple[str, ...] = ()
+
+    def numeric(self, temperature: float | Literal["auto"]) -> float:
+        """Return a temperature as a number; an automatic one is noted and starts at the published one."""
+        if temperature != "auto":
+            return float(temperature)
+        self.fitted += ("temperature",)
+        return self.published_temperature
+
+    def negatives(self, batch_size: int) -> int:
+        """Return the number of negatives of each anchor."""
+        return batch_size - 1
+
+    def of_logits(self, logits: Tensor, weight: float) -> Tensor:
+        """Return the loss, with its hard targets, of logits (…, B, C) whose match is on the diagonal.
+
+        Anchors of one direction meet C keys, in the same way as those of the other one. weight: how often each negative
+        counts.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no scalars to fit")
+
+    def scalars(self) -> dict[str, float]:
+        """Return the temperature, and the bias where there is one."""
+        found = {name: value.item() for name, value in self.terms().items()}
+        return found if "temperature" in found else {"temperature": self.temperature, **found}
+
+    def set_scalars(self, values: Mapping[str, float]) -> None:
+        """Set some of what `scalars` returns."""
+        for name, value in values.items():
+            if name == "temperature" and hasattr(self, "logit_scale"):
+                self.logit_scale.data.fill_(-math.log(value))
+            elif isinstance(own := getattr(self, name), Tensor):
+                own.data.fill_(value)
+            else:
+                setattr(self, name, value)
 
     def expect_batches(self, batch_size: int) -> None:
         """Set initial values that depend on the batch size."""

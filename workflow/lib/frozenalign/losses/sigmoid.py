@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from frozenalign.configuration.parameters import Number, PositiveFloat
 from frozenalign.losses.registry import register_loss
@@ -19,20 +20,34 @@ class SigLIPLoss(TiledLoss):
 
     Zhai et al. 2023, Sigmoid Loss for Language Image Pre-Training. The scale has no upper bound.
 
-    temperature: start of 1 / exp(t').
-    bias_init: start of b; auto takes ln(p / (1 - p)) with p = 1 / B.
+    temperature: start of 1 / exp(t'); auto fits it to the features that training starts from, else 0.1.
+    bias_init: start of b; prior takes ln(p / (1 - p)) with p = 1 / B; auto fits it, else the prior.
     """
 
-    def __init__(self, *, temperature: PositiveFloat = 0.1, bias_init: Number | Literal["auto"] = -10.0) -> None:
+    published_temperature = 0.1
+
+    def __init__(
+        self,
+        *,
+        temperature: PositiveFloat | Literal["auto"] = 0.1,
+        bias_init: Number | Literal["auto", "prior"] = -10.0,
+    ) -> None:
         super().__init__()
-        self.bias_init = bias_init
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
-        self.bias = nn.Parameter(torch.tensor(0.0 if bias_init == "auto" else float(bias_init)))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / self.numeric(temperature))))
+        self.has_prior = bias_init in ("auto", "prior")
+        self.fitted += ("bias",) * (bias_init == "auto")
+        self.bias = nn.Parameter(torch.tensor(0.0 if self.has_prior else float(bias_init)))
 
     def expect_batches(self, batch_size: int) -> None:
-        """Set an automatic bias so that every pair starts with the probability p = 1 / B."""
-        if self.bias_init == "auto":
+        """Set a bias without a number so that every pair starts with the probability p = 1 / B."""
+        if self.has_prior:
             self.bias.data.fill_(-math.log(max(batch_size, 2) - 1))
+
+    def of_logits(self, logits: Tensor, weight: float) -> Tensor:
+        """Return the loss of logits (…, B, C)."""
+        matches = logits.diagonal(dim1=-2, dim2=-1)
+        negatives = functional.softplus(logits).sum(-1) - functional.softplus(matches)
+        return (functional.softplus(-matches) + weight * negatives).mean()
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D); several processes never hold the features of all."""

@@ -2,6 +2,7 @@
 
 import math
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +12,29 @@ from frozenalign.losses.registry import register_loss
 from frozenalign.losses.tiled import PairSum, TiledLoss, log_sums, softmax_sum
 
 
+def cross_entropy_of_logits(logits: Tensor, weight: float, label_smoothing: float = 0.0) -> Tensor:
+    """Return the mean cross-entropy of logits (…, B, C) with their diagonal, each other one counted `weight` times."""
+    matches = logits.diagonal(dim1=-2, dim2=-1)
+    others = torch.diagonal_scatter(logits, torch.full_like(matches, -torch.inf), dim1=-2, dim2=-1)
+    total = torch.logaddexp(others.logsumexp(-1) + math.log(weight), matches)
+    if not label_smoothing:
+        return (total - matches).mean()
+    mean = (weight * logits.sum(-1) + (1 - weight) * matches) / (1 + weight * (logits.shape[-1] - 1))
+    return (total - matches + label_smoothing * (matches - mean)).mean()
+
+
 class SoftmaxLoss(TiledLoss):
-    """A loss of the cross-entropies of both directions over the batch, with smoothed labels."""
+    """A loss of the cross-entropies of both directions over the batch, with smoothed labels.
+
+    directions: how often the mean of both directions counts.
+    """
 
     label_smoothing = 0.0
+    directions = 1
+
+    def of_logits(self, logits: Tensor, weight: float) -> Tensor:
+        """Return the loss of logits (…, B, C)."""
+        return self.directions * cross_entropy_of_logits(logits, weight, self.label_smoothing)
 
     def _cross_entropies(self, x: Tensor, y: Tensor, image_index: Tensor, scale: Tensor) -> Tensor:
         """Return CE_row + CE_col of the logits scale x yᵀ, whose diagonal holds the matches."""
@@ -42,14 +62,19 @@ class CLIPLoss(SoftmaxLoss):
 
     Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision.
 
-    temperature: start of 1 / s; s is kept in [1, 100].
+    temperature: start of 1 / s; s is kept in [1, 100]; auto fits it to the features that training starts from.
     label_smoothing: share of the target spread over the whole batch.
     """
 
-    def __init__(self, *, temperature: PositiveFloat = 0.07, label_smoothing: Probability = 0.0) -> None:
+    published_temperature = 0.07
+    bounds = (0.01, 1.0)
+
+    def __init__(
+        self, *, temperature: PositiveFloat | Literal["auto"] = 0.07, label_smoothing: Probability = 0.0
+    ) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / self.numeric(temperature))))
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
@@ -66,18 +91,30 @@ class InfoNCELoss(SoftmaxLoss):
 
     van den Oord et al. 2018, Representation Learning with Contrastive Predictive Coding.
 
-    temperature: T, not learned.
+    temperature: T, not learned; auto fits it to the features that training starts from.
     label_smoothing: share of the target spread over the whole batch.
     """
 
-    def __init__(self, *, temperature: PositiveFloat = 0.05, label_smoothing: Probability = 0.0) -> None:
+    published_temperature = 0.05
+
+    def __init__(
+        self, *, temperature: PositiveFloat | Literal["auto"] = 0.05, label_smoothing: Probability = 0.0
+    ) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature = self.numeric(temperature)
         self.label_smoothing = label_smoothing
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
         return self._cross_entropies(x, y, image_index, x.new_tensor(1 / self.temperature)) / 2
+
+    def get_extra_state(self) -> float:
+        """Return the temperature, which may have been fitted."""
+        return self.temperature
+
+    def set_extra_state(self, state: float) -> None:
+        """Set the temperature."""
+        self.temperature = state
 
 
 @register_loss("align")
@@ -86,13 +123,18 @@ class ALIGNLoss(SoftmaxLoss):
 
     Jia et al. 2021, Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision.
 
-    temperature: start of τ, learned without bounds.
+    temperature: start of τ, learned without bounds; auto fits it to the features that training starts from.
     label_smoothing: share of the target spread over the whole batch.
     """
 
-    def __init__(self, *, temperature: PositiveFloat = 1.0, label_smoothing: Probability = 0.1) -> None:
+    published_temperature = 1.0
+    directions = 2
+
+    def __init__(
+        self, *, temperature: PositiveFloat | Literal["auto"] = 1.0, label_smoothing: Probability = 0.1
+    ) -> None:
         super().__init__()
-        self.temperature = nn.Parameter(torch.tensor(float(temperature)))
+        self.temperature = nn.Parameter(torch.tensor(self.numeric(temperature)))
         self.label_smoothing = label_smoothing
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:

@@ -25,6 +25,7 @@ from frozenalign.system.processes import ALONE, Processes
 from frozenalign.system.signals import held_back
 from frozenalign.training.augmentation import Augmentation
 from frozenalign.training.averaging import MomentumCopy, WeightAverage, exponential, renew_batch_norm, uniform
+from frozenalign.training.calibration import calibrate
 from frozenalign.training.checkpoints import Checkpoint, take_state_of_first
 from frozenalign.training.data import TrainingData
 from frozenalign.training.divergence import refuse_broken_weights
@@ -66,7 +67,8 @@ def fit(
     between_steps = (lambda: checkpoint.write_if_due(state)) if checkpoint else (lambda: None)
     try:
         if not state.history:
-            _close(state, data, settings, {"epoch": 0}, on_epoch)
+            calibrated = {"calibrated": state.calibration} if state.calibration else {}
+            _close(state, data, settings, {"epoch": 0, **calibrated}, on_epoch)
         while state.epoch < settings.num_epochs and state.epoch - state.best_epoch < settings.patience:
             _close(state, data, settings, train_epoch(state, data.train, settings, seed, between_steps), on_epoch)
             between_steps()
@@ -114,6 +116,12 @@ def start(
     place_prototypes(model, data.train)
     loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)
     loss.processes = processes
+    augmentation = _augmentation(settings, maps)
+    calibration: dict[str, Any] = {}
+    if loss.fitted:
+        batch = len(data.train) / steps_of_epoch(data.train, settings)
+        calibration = processes.from_first(lambda: calibrate(model, loss, data.train, augmentation, batch))
+        loss.set_scalars({name: value for name, value in calibration.items() if name in loss.fitted})
     if not model.traits.learnable_temp:
         loss.freeze_temperature()
     optimizer = AdamW([model, loss], settings.weight_decay)
@@ -128,10 +136,11 @@ def start(
         loss,
         momentum_copy,
         average,
-        _augmentation(settings, maps),
+        augmentation,
         optimizer,
         learning_rate,
         loss_sum=torch.zeros((), device=device),
+        calibration=calibration,
         processes=processes,
     )
 

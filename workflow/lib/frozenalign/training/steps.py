@@ -30,7 +30,7 @@ class Fit:
 
     epoch: finished epochs. step: steps taken. Of the epoch in progress, batch: batches done; first_step: its first
     step; loss_sum: sum of the losses over pairs. part: by device, how many rows of a batch are computed at once where
-    memory does not hold the activations of all.
+    memory does not hold the activations of all. calibration: what `calibrate` found for the loss.
     """
 
     model: DualEncoder
@@ -50,6 +50,7 @@ class Fit:
     best_epoch: int = 0
     best_value: float = -math.inf
     best_state: dict[str, Tensor] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
     processes: Processes = ALONE
 
     @property
