@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from frozenalign.configuration.experiments import experiment_from
 from frozenalign.data.pairs import ResidentPairs, Statistics
@@ -44,11 +45,9 @@ def test_products_are_similarities_from_which_both_penalties_are_subtracted(pair
     torch.manual_seed(0)
     model = model_of(prototypes=7)
     place_prototypes(model, pairs)
-    images, texts = model.image_tower(pairs.images), model.text_tower(pairs.texts)
-    towers = model.image_tower, model.text_tower
-    inner = [
-        unit(tower.tower(rows)).double().numpy() for tower, rows in zip(towers, (pairs.images, pairs.texts), strict=True)
-    ]
+    towers, rows = (model.image_tower, model.text_tower), (pairs.images, pairs.texts)
+    images, texts = (tower(each) for tower, each in zip(towers, rows, strict=True))
+    inner = [unit(tower.tower(each)).double().numpy() for tower, each in zip(towers, rows, strict=True)]
     penalties = []
     for tower, vectors in zip(towers, inner, strict=True):
         prototypes = tower.prototypes.double().numpy()
@@ -92,7 +91,7 @@ def test_hubs_answer_fewer_queries():
     for tower in towers:
         tower.tower.weight.copy_(torch.eye(8, tower.tower.in_features))
         tower.tower.bias.zero_()
-    images, texts = torch.nn.functional.pad(images, (0, 4)), torch.nn.functional.pad(texts, (0, 1))
+    images, texts = functional.pad(images, (0, 4)), functional.pad(texts, (0, 1))
     place_prototypes(model, ResidentPairs(images, texts, owner))
     plain = [unit(tower.tower(rows)) for tower, rows in zip(towers, (images, texts), strict=True)]
     corrected = model.encode_images(images), model.encode_texts(texts)

@@ -5,14 +5,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from frozenalign.configuration.parameters import HUB_PENALTY_DIMS
 from frozenalign.configuration.registrations import heads, losses
 from frozenalign.configuration.schemas import read_schema, validated
 from frozenalign.configuration.variants import changed
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
-
-# Output dimensions that a penalty for hubs takes.
-HUB_PENALTY_DIMS = 2
 
 
 @dataclass(frozen=True)

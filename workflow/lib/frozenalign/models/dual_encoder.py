@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frozenalign.configuration.experiments import HUB_PENALTY_DIMS
+from frozenalign.configuration.parameters import HUB_PENALTY_DIMS
 from frozenalign.models.heads import Head
 from frozenalign.models.hub_penalty import PenalizedTower
 from frozenalign.models.registry import HEADS

@@ -1,4 +1,4 @@
-"""A penalty for hubs that a head carries in its vectors: outputs close to everything score lower, in any cosine search."""
+"""A penalty for hubs that a head carries in its vectors: what is close to everything scores lower in any search."""
 
 import math
 from typing import Literal
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from frozenalign.configuration.experiments import HUB_PENALTY_DIMS
+from frozenalign.configuration.parameters import HUB_PENALTY_DIMS
 
 # Length of that value beside the unit vector: longer ones distort cosines less and leave less of them.
 CARRIER = 0.5
