@@ -124,6 +124,29 @@ def test_parameters_of_the_base_that_the_drawn_loss_does_not_take_are_dropped(st
     assert experiment.loss == {"type": "queue", "temperature": 0.2, "queue_size": 256, "momentum": None}
 
 
+def test_numbers_are_searched_in_place_of_an_automatic_temperature(study):
+    base = {**MLP, "loss": {"type": "siglip", "temperature": "auto", "bias_init": "auto"}}
+    numbers = {"key": "loss.temperature", "type": "float", "low": 0.02, "high": 0.2, "log": True}
+    experiment, asked = proposed(study(numbers, base=base), loss__temperature=0.03)
+    assert experiment.loss == {"type": "siglip", "temperature": 0.03, "bias_init": "auto"}
+    assert asked == {"loss.temperature"}
+
+
+def test_an_automatic_temperature_and_a_prior_can_be_among_the_choices(study):
+    starts = [
+        {"key": "loss.temperature", "type": "categorical", "choices": ["auto", 0.07]},
+        {
+            "key": "loss.bias_init",
+            "type": "categorical",
+            "choices": ["auto", "prior", -10.0],
+            "when": {"loss.type": ["siglip"]},
+        },
+    ]
+    space = study(*starts, base={**MLP, "loss": {"type": "siglip"}})
+    experiment, _ = proposed(space, loss__temperature="auto", loss__bias_init="prior")
+    assert experiment.loss == {"type": "siglip", "temperature": "auto", "bias_init": "prior"}
+
+
 def test_two_entries_of_one_key_apply_each_at_its_own_head(study):
     space = study(
         {"name": "loss of blip", "key": "loss.type", "type": "categorical", "choices": ["queue", "blip"],

@@ -10,6 +10,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn import functional
 
+from frozenalign.data.batches import BlockOrder
 from frozenalign.data.pairs import ResidentPairs
 from frozenalign.losses.registry import LOSSES, ContrastiveLoss, build_loss
 from frozenalign.models.dual_encoder import DualEncoder
@@ -17,6 +18,7 @@ from frozenalign.training import calibration
 from frozenalign.training.augmentation import Augmentation
 from frozenalign.training.calibration import calibrate
 from frozenalign.training.checkpoints import Checkpoint
+from frozenalign.training.data import load_training_data
 from frozenalign.training.fit import fit, start
 from frozenalign.training.steps import Fit, tower_outputs
 from tests.small_training import assert_same, experiment, raw
@@ -325,3 +327,28 @@ def test_a_prior_is_never_fitted():
     state = from_cca({"type": "siglip", "temperature": "auto", "bias_init": "prior"})
     assert state.loss.scalars()["bias"] == pytest.approx(-math.log(31), rel=1e-6)
     assert set(state.calibration) == {"temperature", "loss_before", "loss", "pairs"}
+
+
+def test_pairs_that_are_read_from_their_files_give_the_scalars_of_those_in_memory(files):
+    formats = files["train"], files["val"], torch.float32
+    held = load_training_data(*formats)
+    streamed = load_training_data(*formats, BlockOrder(block=4, together=60))
+    settings = experiment("linear", {"type": "siglip", **AUTO["siglip"]}, model={"init": "cca"}, noise="auto")
+    found = [start(settings, data, 0).calibration for data in (held, streamed)]
+    assert found[0]
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+@pytest.mark.parametrize("control", ["shuffled_pairs", "shifted_pairs", "random_embeddings"])
+def test_controls_train_with_an_automatic_start(control):
+    settings = experiment(
+        "linear",
+        {"type": "siglip", **AUTO["siglip"]},
+        model={"init": "cca"},
+        output_dim=8,
+        num_epochs=1,
+        control=control,
+    )
+    trained = fit(settings, raw(related_pairs()), seed=0)
+    assert all(math.isfinite(value) for value in trained.loss.scalars().values())
+    assert math.isfinite(trained.history[-1]["loss"])

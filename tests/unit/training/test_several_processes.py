@@ -111,6 +111,22 @@ def gradients_of_a_plain_loss(processes: Processes) -> dict[str, Tensor]:
     return {name: value.grad for name, value in state.model.named_parameters()} | {"loss": state.loss_sum}
 
 
+@pytest.mark.parametrize("loss", ["siglip", "infonce"])
+def test_all_processes_start_from_the_same_calibrated_scalars(team, loss):
+    expected = alone(calibrated, loss)
+    assert set(expected) >= {"temperature", "loss"}
+    for found in team.run(calibrated, loss):
+        assert found == expected
+
+
+def calibrated(processes: Processes, loss: str) -> dict[str, float]:
+    """Return what a head that starts from the CCA calibrates, and the scalars that its loss then has."""
+    automatic = {"type": loss, "temperature": "auto"}
+    settings = experiment("linear", automatic, model={"init": "cca"}, noise=0.5)
+    state = start(settings, raw(rotated_pairs(100, 3)), 0, processes=processes)
+    return state.calibration | {f"own {name}": value for name, value in state.loss.scalars().items()}
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_all_processes_hold_the_same_state_bit_for_bit(team, case):
     first, *others = team.run(states, case)

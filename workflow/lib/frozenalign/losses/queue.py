@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frozenalign.configuration.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
-from frozenalign.losses.registry import ContrastiveLoss, register_loss
+from frozenalign.losses.registry import ContrastiveLoss, FixedTemperature, register_loss
 from frozenalign.losses.softmax import cross_entropy_of_logits
 
 
@@ -53,7 +53,7 @@ class QueueLoss(ContrastiveLoss):
 
 
 @register_loss("queue")
-class MoCoLoss(QueueLoss):
+class MoCoLoss(FixedTemperature, QueueLoss):
     """Each feature against its own key and a queue of other keys: CE([q·k⁺, q·queue] / T, 0), mean of both directions.
 
     He et al. 2020, Momentum Contrast for Unsupervised Visual Representation Learning. Queue entries of the anchor's
@@ -80,14 +80,6 @@ class MoCoLoss(QueueLoss):
     def negatives(self, batch_size: int) -> int:
         """Return the size of the queue: other pairs of the batch are no negatives."""
         return self.queue_size
-
-    def get_extra_state(self) -> float:
-        """Return the temperature, which may have been fitted."""
-        return self.temperature
-
-    def set_extra_state(self, state: float) -> None:
-        """Set the temperature."""
-        self.temperature = state
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
         """Return the loss of features (B, D) against keys (B, D) and the queue."""

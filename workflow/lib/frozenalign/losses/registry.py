@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 from frozenalign.configuration.registrations import losses
@@ -108,3 +109,17 @@ class ContrastiveLoss(nn.Module):
         for name, value in self.named_parameters():
             if name in ("temperature", "logit_scale"):
                 value.requires_grad_(False)
+
+
+class FixedTemperature:
+    """A loss whose temperature is a number that is not learned, kept with its state because it may have been fitted."""
+
+    temperature: float
+
+    def get_extra_state(self) -> Tensor:
+        """Return the temperature."""
+        return torch.tensor(self.temperature, dtype=torch.float64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Set the temperature."""
+        self.temperature = state.item()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from frozenalign.configuration.parameters import PositiveFloat, Probability
-from frozenalign.losses.registry import register_loss
+from frozenalign.losses.registry import FixedTemperature, register_loss
 from frozenalign.losses.tiled import PairSum, TiledLoss, log_sums, softmax_sum
 
 
@@ -86,7 +86,7 @@ class CLIPLoss(SoftmaxLoss):
 
 
 @register_loss("infonce")
-class InfoNCELoss(SoftmaxLoss):
+class InfoNCELoss(FixedTemperature, SoftmaxLoss):
     """Symmetric softmax loss with a fixed temperature: ½ (CE_row(S / T) + CE_col(S / T)).
 
     van den Oord et al. 2018, Representation Learning with Contrastive Predictive Coding.
@@ -107,14 +107,6 @@ class InfoNCELoss(SoftmaxLoss):
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor) -> Tensor:
         """Return the loss of features (B, D) and (B, D)."""
         return self._cross_entropies(x, y, image_index, x.new_tensor(1 / self.temperature)) / 2
-
-    def get_extra_state(self) -> float:
-        """Return the temperature, which may have been fitted."""
-        return self.temperature
-
-    def set_extra_state(self, state: float) -> None:
-        """Set the temperature."""
-        self.temperature = state
 
 
 @register_loss("align")

@@ -19,7 +19,7 @@ from frozenalign.training.steps import tower_outputs
 logger = logging.getLogger(__name__)
 # Anchors, at least, where the data have as many images; keys of an anchor, at most.
 ANCHORS = 512
-KEYS = 2048
+KEYS = 1024
 # Fewer images determine nothing.
 FEWEST = 16
 # Features that lower the loss by less than this share tell too little of the matches to be calibrated.
@@ -56,16 +56,23 @@ def calibrate(
         return _undetermined(loss, "the features are not finite")
     without = _fitted(loss, torch.zeros_like(similarities[:1, :2]), weight, loss.fitted)[1]
     found, lowest = _fitted(loss, similarities, weight, loss.fitted)
-    if not lowest < (1 - INFORMATIVE) * without:
-        return _undetermined(loss, "the features do not tell which pairs match yet")
-    if lowest < SEPARATED * without:
-        return _undetermined(loss, "the features separate all pairs")
-    low, high = max(TEMPERATURES[0], loss.bounds[0]), min(TEMPERATURES[1], loss.bounds[1])
-    if "temperature" in loss.fitted and not low < found["temperature"] < high:
-        return _undetermined(loss, f"the best temperature is not in [{low:g}, {high:g}]")
+    if reason := _doubt(loss, found["temperature"], lowest / without):
+        return _undetermined(loss, reason)
     chosen = {name: found[name] for name in loss.fitted}
     logger.info("calibrated start: %s, loss %.4g -> %.4g on %d pairs", _text(chosen), before, lowest, count)
     return {**chosen, "loss_before": before, "loss": lowest, "pairs": count}
+
+
+def _doubt(loss: ContrastiveLoss, temperature: float, left: float) -> str | None:
+    """Return why a fit determines nothing; left: its share of the loss that features without information have."""
+    low, high = max(TEMPERATURES[0], loss.bounds[0]), min(TEMPERATURES[1], loss.bounds[1])
+    if not left < 1 - INFORMATIVE:
+        return "the features do not tell which pairs match yet"
+    if left < SEPARATED:
+        return "the features separate all pairs"
+    if "temperature" in loss.fitted and not low < temperature < high:
+        return f"the best temperature is not in [{low:g}, {high:g}]"
+    return None
 
 
 def _undetermined(loss: ContrastiveLoss, why: str) -> dict[str, Any]:
@@ -105,18 +112,14 @@ def _features(
 
 
 def _similarities(x: Tensor, y: Tensor, keys: int) -> Tensor:
-    """Return x yᵀ and y xᵀ of each batch of `keys` pairs, (2K, A, keys): of its first A ≤ ANCHORS."""
+    """Return x yᵀ, then y xᵀ, of each batch of `keys` pairs, (2K, A, keys): of its first A ≤ ANCHORS."""
     x, y = (rows.view(-1, keys, rows.shape[1]) for rows in (x, y))
     return torch.cat([x[:, :ANCHORS] @ y.mT, y[:, :ANCHORS] @ x.mT])
 
 
-def _of(loss: ContrastiveLoss, similarities: Tensor, weight: float, scale: Tensor, bias: Tensor) -> Tensor:
-    return loss.of_logits(similarities * scale + bias, weight)
-
-
 def _value(loss: ContrastiveLoss, similarities: Tensor, weight: float, scalars: dict[str, float]) -> float:
-    scale = torch.tensor(1 / scalars["temperature"], dtype=torch.float64)
-    return _of(loss, similarities, weight, scale, torch.tensor(scalars.get("bias", 0.0), dtype=torch.float64)).item()
+    """Return the loss of similarities (…, A, C) at these scalars."""
+    return loss.of_logits(similarities / scalars["temperature"] + scalars.get("bias", 0.0), weight).item()
 
 
 def _fitted(
@@ -143,9 +146,15 @@ def _fitted(
 
     def closure() -> Tensor:
         optimizer.zero_grad()
-        value = _of(loss, similarities, weight, _scale(free["temperature"]), free["bias"])
-        value.backward()
-        return value
+        total = torch.zeros((), dtype=torch.float64)
+        # One direction after the other holds half the memory.
+        directions = similarities.chunk(2)
+        for one in directions:
+            logits = one * _scale(free["temperature"]) + free["bias"]
+            value = loss.of_logits(logits, weight) / len(directions)
+            value.backward()
+            total += value.detach()
+        return total
 
     optimizer.step(closure)
     found = {"temperature": 1 / _scale(free["temperature"]).item(), "bias": free["bias"].item()}
