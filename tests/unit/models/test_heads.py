@@ -28,6 +28,8 @@ def test_the_eight_heads_of_the_design_are_registered_with_their_defaults():
         "skip": "none",
         "whitening": "none",
         "shrinkage": 0.1,
+        "hub_prototypes": 0,
+        "hub_temperature": 0.1,
         "hidden_dim": 1024,
         "num_tokens": 8,
         "num_heads": 8,
@@ -131,7 +133,9 @@ def test_a_plain_module_is_a_head_that_asks_nothing_of_training(monkeypatch):
     assert isinstance(model.head, PlainTower)
 
 
-@pytest.mark.parametrize("around", [{}, {"skip": "cca"}, {"skip": "cca", "whitening": "zca"}], ids=str)
+@pytest.mark.parametrize(
+    "around", [{}, {"skip": "cca"}, {"skip": "cca", "whitening": "zca"}, {"hub_prototypes": 5}], ids=str
+)
 def test_what_a_head_asks_of_training_is_seen_through_what_surrounds_it(around):
     for name, parameters in (("clip", {"learnable_temp": False}), ("blip", {"momentum": 0.5}), ("cross_modal", {})):
         model = DualEncoder(model_section(name, **parameters, **around), 20, 31)

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from frozenalign.configuration.parameters import HUB_PENALTY_DIMS
 from frozenalign.configuration.registrations import heads, losses
 from frozenalign.configuration.schemas import read_schema, validated
 from frozenalign.configuration.variants import changed
@@ -103,6 +104,11 @@ def _refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:
         raise UserError(
             f"{where}: model.learnable_temp: the loss {loss!r} learns no temperature that `false` could keep fixed: "
             "leave the key out, and set `loss.temperature`"
+        )
+    if model["hub_prototypes"] and model["output_dim"] <= HUB_PENALTY_DIMS:
+        raise UserError(
+            f"{where}: model.output_dim: found {model['output_dim']}; allowed with `hub_prototypes`: more than "
+            f"{HUB_PENALTY_DIMS}, which hold the penalty"
         )
     users = sorted(name for name, item in losses().items() if "momentum" in item.parameters)
     if "momentum" in heads()[head].parameters and loss not in users:

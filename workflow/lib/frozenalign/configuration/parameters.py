@@ -6,6 +6,8 @@ the annotations into the schema of the configuration file.
 
 from typing import Any
 
+# Dimensions of a head's output that hold the penalty of `model.hub_prototypes`.
+HUB_PENALTY_DIMS = 2
 PositiveInt = int
 PositiveFloat = float
 NonNegativeFloat = float

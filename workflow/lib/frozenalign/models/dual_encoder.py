@@ -8,12 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from frozenalign.configuration.parameters import HUB_PENALTY_DIMS
 from frozenalign.models.heads import Head
+from frozenalign.models.hub_penalty import PenalizedTower
 from frozenalign.models.registry import HEADS
 from frozenalign.system.errors import UserError, one_line
 
 # Keys of `model` that are not parameters of the head.
-COMMON = ("type", "output_dim", "skip", "whitening", "shrinkage")
+COMMON = ("type", "output_dim", "skip", "whitening", "shrinkage", "hub_prototypes", "hub_temperature")
 
 
 class Standardize(nn.Module):
@@ -43,14 +45,14 @@ class DualEncoder(nn.Module):
         self.settings = dict(model)
         self.dims = {"image": image_dim, "text": text_dim}
         self.image_statistics, self.text_statistics = Standardize(image_dim), Standardize(text_dim)
-        self.image_tower, self.text_tower = _tower(model, image_dim), _tower(model, text_dim)
+        self.image_tower, self.text_tower = _tower(model, image_dim, "image"), _tower(model, text_dim, "text")
         self.scorer = self.traits.pair_scorer()
 
     @property
     def head(self) -> nn.Module:
-        """Return the image tower without skip path and whitening; both towers have the same parameters."""
+        """Return the image tower without what surrounds it; both towers have the same parameters."""
         tower = self.image_tower
-        while isinstance(tower, TowerBesidePath | WhitenedTower):
+        while isinstance(tower, PenalizedTower | TowerBesidePath | WhitenedTower):
             tower = tower.tower
         return tower
 
@@ -117,14 +119,18 @@ def _as_tensor(x: Tensor | np.ndarray) -> Tensor:
         return torch.from_numpy(np.require(x, np.float32, ["C", "W", "E"]))
 
 
-def _tower(model: Mapping[str, Any], input_dim: int) -> nn.Module:
-    """Return the tower of one modality, with whitening and skip path as configured."""
+def _tower(model: Mapping[str, Any], input_dim: int, modality: str) -> nn.Module:
+    """Return the tower of one modality, with whitening, skip path and penalty for hubs as configured."""
     parameters = {name: value for name, value in model.items() if name not in COMMON}
-    tower = HEADS[model["type"]](input_dim, model["output_dim"], **parameters)
+    prototypes = model.get("hub_prototypes", 0)
+    width = model["output_dim"] - (HUB_PENALTY_DIMS if prototypes else 0)
+    tower = HEADS[model["type"]](input_dim, width, **parameters)
     if model.get("whitening", "none") != "none":
         tower = WhitenedTower(tower, input_dim)
     if model.get("skip", "none") != "none":
-        tower = TowerBesidePath(tower, input_dim, model["output_dim"])
+        tower = TowerBesidePath(tower, input_dim, width)
+    if prototypes:
+        tower = PenalizedTower(tower, model["output_dim"], modality, prototypes, model["hub_temperature"])
     return tower
 
 

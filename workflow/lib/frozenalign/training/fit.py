@@ -32,7 +32,7 @@ from frozenalign.training.data import TrainingData
 from frozenalign.training.divergence import refuse_broken_weights
 from frozenalign.training.epochs import end_epoch, steps_of_epoch, train_epoch
 from frozenalign.training.optimizer import AdamW, warmup_cosine
-from frozenalign.training.starts import fit_start, start_from, whiten
+from frozenalign.training.starts import fit_start, place_prototypes, start_from, whiten
 from frozenalign.training.steps import Fit
 
 logger = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ def start(
         start_from(model, maps.pair)
     whiten(model, data.train)
     model.to(device)
+    place_prototypes(model, data.train)
     loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)
     loss.processes = processes
     augmentation = _augmentation(settings, maps)

@@ -65,6 +65,7 @@ class Demand:
         model = DualEncoder(experiment.model, *widths)
         weights = sum(value.numel() for value in model.parameters())
         outputs = sum(layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear))
+        outputs += 2 * experiment.model["hub_prototypes"]
         batch = experiment.training.batch_size
         projected = (len(val.split.image_rows) + len(val.split.text_rows)) * experiment.model["output_dim"]
         floats = COPIES_OF_WEIGHTS * weights + 2 * projected

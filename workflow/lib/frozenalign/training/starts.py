@@ -1,4 +1,4 @@
-"""Initial values of a head: maps of a closed form, the whitening of its inputs."""
+"""Initial values of a head: maps of a closed form, the whitening of its inputs, the prototypes of its hub penalty."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -21,8 +21,9 @@ from frozenalign.configuration.result_files import checked_facts
 from frozenalign.data.inputs import Inputs
 from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import ResidentPairs, TrainingPairs, pair_chunks
-from frozenalign.models.dual_encoder import DualEncoder, Standardize, TowerBesidePath, WhitenedTower
+from frozenalign.models.dual_encoder import DualEncoder, Standardize, TowerBesidePath, WhitenedTower, unit
 from frozenalign.models.heads import LinearTower
+from frozenalign.models.hub_penalty import PenalizedTower, without_penalty
 from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData
 
@@ -60,10 +61,11 @@ def fit_start(data: TrainingData, output_dims: Sequence[int] = OUTPUT_DIMS) -> C
 
 def start_from(model: DualEncoder, pair: LinearPair) -> None:
     """Replace random weights by maps of raw rows where `init` or `skip` is `cca`; the model has its statistics."""
+    towers = [without_penalty(tower) for tower in (model.image_tower, model.text_tower)]
     if isinstance(model.head, LinearTower) and model.head.init == "cca":
-        layers = model.image_tower, model.text_tower
-    elif isinstance(model.image_tower, TowerBesidePath):
-        layers = model.image_tower.path, model.text_tower.path
+        layers = towers
+    elif isinstance(towers[0], TowerBesidePath):
+        layers = [tower.path for tower in towers]
     else:
         return
     _fill(layers[0], pair.image_map, pair.image_mean, model.image_statistics)
@@ -83,6 +85,25 @@ def whiten(model: DualEncoder, train: TrainingPairs) -> None:
         axes = PrincipalAxes.of(covariance)
         matrix = axes.whitening(model.settings["shrinkage"])[:, None] * axes.vectors.T
         layer.matrix.copy_(axes.vectors @ matrix if model.settings["whitening"] == "zca" else matrix)
+
+
+@torch.no_grad()
+def place_prototypes(model: DualEncoder, train: TrainingPairs) -> None:
+    """Set the prototypes of a model's hub penalty, if it has one, to its own vectors of pairs spread over the training.
+
+    Those of one modality are what the other modality's rows are compared to. The model is on the device of the pairs.
+    """
+    towers = model.image_tower, model.text_tower
+    if not isinstance(towers[0], PenalizedTower):
+        return
+    model.eval()
+    count = len(towers[0].prototypes)
+    pairs = torch.linspace(0, len(train) - 1, count, dtype=torch.float64).long().to(train.text_image.device)
+    rows = [batch.float() for batch in train.batch(pairs)[:2]]
+    vectors = [unit(tower.tower(each)) for tower, each in zip(towers, rows, strict=True)]
+    for tower, own, others in zip(towers, vectors, reversed(vectors), strict=True):
+        tower.prototypes.copy_(others)
+        tower.offset.copy_(tower.closeness(own).mean())
 
 
 def _where_float64_is(pairs: TrainingPairs) -> TrainingPairs:
