@@ -70,7 +70,7 @@ def test_running_trials_take_part_and_abandoned_ones_do_not():
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
-        ({"type": "halving"}, {"keep": 33, "startup_trials": 2, "first_epoch": 1}),
+        ({"type": "halving"}, {"keep": 40, "startup_trials": 2, "first_epoch": 1}),
         ({"type": "halving", "keep": 50, "warmup_epochs": 2}, {"keep": 50, "startup_trials": 2, "first_epoch": 2}),
         ({"type": "percentile"}, {"_percentile": 60, "_n_startup_trials": 5, "_n_warmup_steps": 3}),
         ({"type": "median", "warmup_epochs": 1}, {"_n_startup_trials": 5, "_n_warmup_steps": 1}),

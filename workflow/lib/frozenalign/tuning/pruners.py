@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 from frozenalign.tuning.trial_budget import counts
 
 FACTOR = 4
-DEFAULTS = {"halving": {"keep": 33, "startup_trials": 2, "warmup_epochs": 1}}
+DEFAULTS = {"halving": {"keep": 40, "startup_trials": 2, "warmup_epochs": 1}}
 OTHER_DEFAULTS = {"keep": 60, "startup_trials": 5, "warmup_epochs": 3}
 
 
