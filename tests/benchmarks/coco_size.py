@@ -17,6 +17,7 @@ from datetime import date
 from pathlib import Path
 
 from frozenalign.data.splits import SplitIndex
+from frozenalign.system.files import read_json
 from tests.benchmarks.__main__ import machine
 from tests.benchmarks.coco.floors import Work
 from tests.benchmarks.coco.input_files import write_input, write_planted
@@ -68,7 +69,7 @@ def write_once(data: Path, planted: Planted, number: str) -> None:
     """Write the input unless it is there; another one there is refused, because its ceiling would be wrong."""
     record, content = data / "planted.json", asdict(planted) | {"number": number}
     if record.exists():
-        if json.loads(record.read_text()) != content:
+        if read_json(record) != content:
             raise SystemExit(f"{data} was written with other options: choose another folder")
         return
     seconds = seconds_of(lambda: write_planted(data, planted, number))
@@ -94,9 +95,9 @@ def _found(step: Step, run: Run) -> Iterator[str]:
     """Yield what came out of a step."""
     if step.kind == "baselines":
         for name in run.baselines:
-            yield f"{name} {json.loads((run.results_of(name) / 'run.json').read_text())['seconds']:.0f} s"
+            yield f"{name} {read_json(run.results_of(name) / 'run.json')['seconds']:.0f} s"
     elif step.kind == "evaluate":
-        metrics = json.loads((step.writes[0] / "metrics.json").read_text())
+        metrics = read_json(step.writes[0] / "metrics.json")
         yield f"test RSUM {metrics['full']['RSUM']:.1f}"
 
 

@@ -1,6 +1,5 @@
 """What the benchmark of COCO's size plants and measures."""
 
-import json
 import sys
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from frozenalign.configuration.experiments import experiment_from
 from frozenalign.data.rows import open_rows
 from frozenalign.data.splits import SplitIndex
+from frozenalign.system.files import read_json
 from tests.benchmarks import coco_size
 from tests.benchmarks.coco.floors import Work, tower_operations
 from tests.benchmarks.coco.input_files import write_planted
@@ -35,9 +35,9 @@ def test_each_step_is_measured_beside_its_floor(tmp_path):
     assert all(step.usage.peak_bytes > 50e6 for step in steps)
     embeddings = sum(path.stat().st_size for path in (tmp_path / "data").glob("*.pt"))
     assert steps[0].usage.read_bytes > embeddings
-    written = json.loads((tmp_path / "coco_size.json").read_text())
+    written = read_json(tmp_path / "coco_size.json")
     assert [step["name"] for step in written["steps"]] == names
-    found = json.loads((tmp_path / "cca/seed0/evaluation_results/metrics.json").read_text())["full"]["RSUM"]
+    found = read_json(tmp_path / "cca/seed0/evaluation_results/metrics.json")["full"]["RSUM"]
     assert 90 < found < written["ceiling"] <= 600
 
 
@@ -105,7 +105,8 @@ def test_the_files_hold_the_planted_rows(tmp_path, number):
         written, expected = torch.load(path, weights_only=True), torch.from_numpy(rows(last).astype(number))
         assert torch.equal(written[-len(expected) :], expected)
         assert open_rows(path).rows == len(planted.owners)
-    assert json.loads((tmp_path / "train2017_metadata.json").read_text())["image_ids"] == planted.owners.tolist()
+    metadata = read_json(tmp_path / "train2017_metadata.json")
+    assert metadata["image_ids"] == planted.owners.tolist()
 
 
 def test_bytes_and_memory_of_a_command_are_counted(tmp_path):

@@ -1,10 +1,16 @@
-"""What a command takes: seconds, processor seconds, peak memory and the bytes that it reads (Linux)."""
+"""What a command takes: seconds, processor seconds, peak memory and the bytes that it reads (Linux).
 
+The command is started by this file, run as a small program of its own: of a process, Linux reports the peak of its
+parent as well, until it started.
+"""
+
+import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 
@@ -30,26 +36,31 @@ class CommandError(RuntimeError):
 
 def usage_of(command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None) -> Usage:
     """Run a command, whose output goes to a log, and return what it took; raise CommandError if it fails."""
-    began = time.perf_counter()
     with log.open("w", encoding="utf-8") as stream:
-        child = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, env=environment)
-        try:
-            # It is left a zombie until its counters are read.
-            os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-            seconds = time.perf_counter() - began
-            counters = _counters(child.pid)
-            _, status, taken = os.wait4(child.pid, 0)
-            child.returncode = os.waitstatus_to_exitcode(status)
-        except BaseException:
-            child.kill()
-            child.wait()
-            raise
-    if child.returncode:
-        raise CommandError(
-            f"{' '.join(command)} ended with {child.returncode}; its last lines, from {log}:\n{_tail(log)}"
+        done = subprocess.run(
+            [sys.executable, __file__, *command], stdout=subprocess.PIPE, stderr=stream, env=environment, check=False
         )
+    if done.returncode:
+        raise CommandError(
+            f"{' '.join(command)} ended with {done.returncode}; its last lines, from {log}:\n{_tail(log)}"
+        )
+    return Usage(**json.loads(done.stdout))
+
+
+def main(command: list[str]) -> int:
+    """Run a command, whose output goes to the standard error, print what it took as JSON, and return its status."""
+    began = time.perf_counter()
+    with subprocess.Popen(command, stdout=sys.stderr) as child:
+        # It is left a zombie until its counters are read.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+        seconds = time.perf_counter() - began
+        counters = _counters(child.pid)
+        _, status, taken = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
     processor = taken.ru_utime + taken.ru_stime
-    return Usage(seconds, processor, 1024 * taken.ru_maxrss, counters["rchar"], counters["read_bytes"])
+    usage = Usage(seconds, processor, 1024 * taken.ru_maxrss, counters["rchar"], counters["read_bytes"])
+    print(json.dumps(asdict(usage)))
+    return child.returncode if child.returncode >= 0 else 128 - child.returncode
 
 
 def _counters(process: int) -> dict[str, int]:
@@ -59,3 +70,7 @@ def _counters(process: int) -> dict[str, int]:
 
 def _tail(log: Path) -> str:
     return "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-15:])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -35,10 +35,10 @@ def brute_force(images: np.ndarray, texts: np.ndarray) -> float:
 
 def similarity(images: Tensor, texts: Tensor, owner: Tensor, size: int = 1000) -> float | None:
     """Sum batches of texts, each with all images."""
-    sums = EncoderSimilarity(images.shape[1], texts.shape[1], CPU)
+    sums = EncoderSimilarity(images.shape[1], texts.shape[1], len(texts), CPU)
     for part in torch.arange(len(texts)).split(size):
         sums.add(ImageBatch(slice(0, 0), part.numpy(), images, texts[part], owner[part]))
-    return sums.value()
+    return sums.alignment
 
 
 @pytest.mark.parametrize(("size", "panel"), [(1000, 1024), (7, 3)])
@@ -72,7 +72,7 @@ def test_the_encoders_are_compared_on_the_raw_pairs_of_a_split(files, monkeypatc
     sums = EncoderSimilarity.where_it_fits(files, CPU, 0)
     for batch in image_batches(files):
         sums.add(batch)
-    assert sums.value() == pytest.approx(brute_force(images[files.split.text_image], texts), rel=1e-5)
+    assert sums.alignment == pytest.approx(brute_force(images[files.split.text_image], texts), rel=1e-5)
 
 
 def test_encoders_too_wide_to_be_compared_are_left_uncompared(files, monkeypatch, caplog):

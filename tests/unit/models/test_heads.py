@@ -15,7 +15,7 @@ NAMES = ["linear", "mlp", "attention", "cross_modal", "siglip", "clip", "align",
 
 
 def model_section(name: str, **parameters) -> dict:
-    loss = "blip" if name == "blip" else "infonce"
+    loss = name if name in ("blip", "clip") else "infonce"
     document = {"model": {"type": name, "output_dim": 16, **parameters}, "loss": {"type": loss}}
     return experiment_from(document, "test").model
 

@@ -16,16 +16,22 @@ PANEL_ROWS = 1024
 
 
 class EncoderSimilarity:
-    """Sums over pairs, every pair counted once, of which the linear centred kernel alignment of the encoders is made.
+    """Sums over so many pairs, every pair counted once, until their alignment is known.
 
     An image is multiplied once for all its texts in a batch: by their number, and by their sum. Rows are taken about a
     point near their mean, which limits cancellation; products are float32, of one batch, and sums float64.
+
+    alignment: linear centred kernel alignment, 0 to 1, |C_xy|² / (|C_xx| |C_yy|) of Frobenius norms; None before the
+    last pair, or if one of the encoders never varies. Few pairs compared to the widths raise it. Kornblith et al. 2019,
+    Similarity of Neural Network Representations Revisited.
     """
 
-    def __init__(self, image_dim: int, text_dim: int, device: torch.device) -> None:
+    alignment: float | None = None
+
+    def __init__(self, image_dim: int, text_dim: int, pairs: int, device: torch.device) -> None:
         # MPS has no float64.
         self.device = torch.device("cpu") if device.type == "mps" else device
-        self.pairs = 0
+        self.pairs, self.pairs_left = pairs, pairs
         self.origins: tuple[Tensor, Tensor] | None = None
         self.image_total, self.text_total, self.image, self.text, self.cross = (
             torch.zeros(shape, dtype=torch.float64, device=self.device)
@@ -40,12 +46,12 @@ class EncoderSimilarity:
         """
         widths = files.images.width, files.texts.width
         if moment_bytes(*widths) + further_bytes <= memory_left():
-            return cls(*widths, device)
+            return cls(*widths, len(files.split.text_rows), device)
         logger.warning("no CKA of the encoders: their second moments do not fit into memory")
         return None
 
     def add(self, batch: ImageBatch) -> None:
-        """Add the pairs of a batch."""
+        """Add the pairs of a batch; with the last one, memory is given back."""
         images, texts, owner = (
             rows.to(self.device) for rows in (batch.image_rows.float(), batch.text_rows.float(), batch.owner)
         )
@@ -54,19 +60,17 @@ class EncoderSimilarity:
         images, texts = images - self.origins[0], texts - self.origins[1]
         counts = torch.bincount(owner, minlength=len(images)).float()
         of_images = texts.new_zeros(len(images), texts.shape[1]).index_add_(0, owner, texts)
-        self.pairs += len(texts)
         self.image_total += counts @ images
         self.text_total += texts.sum(0)
         _add_upper(self.image, images, images * counts[:, None])
         _add_upper(self.text, texts, texts)
         self.cross += product(images.T.contiguous(), of_images)
+        self.pairs_left -= len(texts)
+        if not self.pairs_left:
+            self.alignment = self._value()
+            del self.image, self.text, self.cross
 
-    def value(self) -> float | None:
-        """Return the alignment, 0 to 1, None if one of the encoders never varies. The sums are used up.
-
-        It is |C_xy|² / (|C_xx| |C_yy|) of Frobenius norms; few pairs compared to the widths raise it. Kornblith et al.
-        2019, Similarity of Neural Network Representations Revisited.
-        """
+    def _value(self) -> float | None:
         image, text = self.image_total / self.pairs, self.text_total / self.pairs
         for sums, left, right in ((self.image, image, image), (self.text, text, text), (self.cross, image, text)):
             sums.div_(self.pairs).addr_(left, right, alpha=-1)

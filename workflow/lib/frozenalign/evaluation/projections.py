@@ -79,7 +79,7 @@ def project_files(
     for batch in image_batches(files):
         see(batch)
         images.add(slice(batch.new.start, batch.new.stop), batch.new_rows, model.encode_images, device)
-        texts.add(torch.from_numpy(batch.texts), batch.text_rows, model.encode_texts, device)
+        texts.add(batch.texts, batch.text_rows, model.encode_texts, device)
     return Projections(
         images.of_equal_rows_alike(files.images, split.image_rows),
         texts.of_equal_rows_alike(files.texts, split.text_rows),
@@ -104,7 +104,7 @@ class _Mapped:
         self.values: Tensor | None = None
 
     def add(
-        self, where: slice | Tensor, rows: Tensor, function: Callable[[Tensor], Tensor], device: torch.device
+        self, where: slice | np.ndarray, rows: Tensor, function: Callable[[Tensor], Tensor], device: torch.device
     ) -> None:
         """Map rows (b, D), and put what comes of them where it belongs."""
         if not len(rows):

@@ -192,7 +192,7 @@ def write_evaluation(
     document = metrics_document(
         facts,
         main_set,
-        diagnostics(main_set, similarity and similarity.value(), captions),
+        diagnostics(main_set, similarity and similarity.alignment, captions),
         {name: evaluation for name, evaluation in found.items() if name != protocol.split},
         rows=manifest.rows[protocol.split],
         # Captions and pictures may have changed since the split.
