@@ -35,7 +35,10 @@ class PenalizedTower(nn.Module):
         self.tower = tower
         self.modality = modality
         self.temperature = temperature
-        random = functional.normalize(torch.randn(prototypes, output_dim - HUB_PENALTY_DIMS), dim=1)
+        # About unit vectors. Where the model of a file is rebuilt on the device "meta", any other initial values would
+        # import a second's worth of modules.
+        bound = math.sqrt(3 / (output_dim - HUB_PENALTY_DIMS))
+        random = nn.init.uniform_(torch.empty(prototypes, output_dim - HUB_PENALTY_DIMS), -bound, bound)
         self.prototypes = nn.Parameter(random)
         self.register_buffer("offset", torch.zeros(()))
 
