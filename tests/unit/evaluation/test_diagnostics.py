@@ -167,7 +167,7 @@ def evaluation(files) -> Evaluation:
 
 
 def test_the_diagnostics_of_a_split_are_plain_numbers_and_the_same_every_time(evaluation):
-    found = diagnostics(evaluation, 0.25, [f"caption {i}" for i in range(30)])
+    found = diagnostics(evaluation, evaluation.projections, 0.25, [f"caption {i}" for i in range(30)])
     assert list(found) == [
         "modality_gap",
         "alignment",
@@ -178,15 +178,15 @@ def test_the_diagnostics_of_a_split_are_plain_numbers_and_the_same_every_time(ev
         "recall_by_caption_length",
     ]
     assert json.loads(json.dumps(found, allow_nan=False)) == found
-    assert diagnostics(evaluation, 0.25, [f"caption {i}" for i in range(30)]) == found
+    assert diagnostics(evaluation, evaluation.projections, 0.25, [f"caption {i}" for i in range(30)]) == found
     assert found["encoder_cka"] == 0.25
 
 
 def test_hubs_are_images_for_captions_and_captions_for_images(evaluation):
-    found = diagnostics(evaluation, None, None)["hubness"]
+    found = diagnostics(evaluation, evaluation.projections, None, None)["hubness"]
     images, texts = evaluation.projections.images, evaluation.projections.texts
     assert found == {"t2i": hubness(occurrences(texts, images)), "i2t": hubness(occurrences(images, texts))}
 
 
 def test_without_captions_there_is_no_recall_by_their_length(evaluation):
-    assert diagnostics(evaluation, None, None)["recall_by_caption_length"] is None
+    assert diagnostics(evaluation, evaluation.projections, None, None)["recall_by_caption_length"] is None

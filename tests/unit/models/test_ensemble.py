@@ -47,6 +47,17 @@ def test_the_similarity_is_the_mean_of_the_members(widths):
         torch.testing.assert_close(joint.encode_texts(texts).norm(dim=1), torch.ones(70))
 
 
+@torch.no_grad()
+def test_penalties_for_hubs_are_left_out_member_by_member():
+    penalised = {"type": "linear", "output_dim": 7, "hub_prototypes": 3, "hub_temperature": 0.1}
+    members = [new_model(0, 5), DualEncoder(penalised, 12, 9).eval()]
+    images = torch.randn(30, 12)
+    alone = [member.without_hub_penalty(member.encode_images(images)) for member in members]
+    joint = Ensemble(members)
+    expected = torch.cat(alone, dim=1) / 2**0.5
+    torch.testing.assert_close(joint.without_hub_penalty(joint.encode_images(images)), expected)
+
+
 def test_one_member_is_that_member():
     member, images, texts = new_model(0, 6), torch.randn(30, 12), torch.randn(70, 9)
     assert torch.equal(similarity(Ensemble([member]), images, texts), similarity(member, images, texts))

@@ -41,6 +41,17 @@ def plain_closeness(vector: np.ndarray, prototypes: np.ndarray) -> float:
     return TEMPERATURE * math.log(np.mean([math.exp(vector @ each / TEMPERATURE) for each in prototypes]))
 
 
+def test_without_the_penalty_vectors_are_those_of_the_tower_within(pairs):
+    model = model_of(prototypes=7)
+    place_prototypes(model, pairs)
+    vectors = model.encode_images(pairs.images)
+    within = unit(model.image_tower.tower(model.image_statistics(pairs.images)))
+    torch.testing.assert_close(model.without_hub_penalty(vectors), within)
+    plain = model_of(prototypes=0)
+    vectors = plain.encode_images(pairs.images)
+    assert plain.without_hub_penalty(vectors) is vectors
+
+
 def test_products_are_similarities_from_which_both_penalties_are_subtracted(pairs):
     torch.manual_seed(0)
     model = model_of(prototypes=7)

@@ -83,7 +83,7 @@ def test_an_evaluation_finds_what_the_cpu_finds(head, data, files, device):
     expected, found = (_evaluated(model, files, each) for each in (torch.device("cpu"), MPS))
     assert found.projections.images.device == MPS
     assert found.metrics == expected.metrics
-    one, other = (diagnostics(each, files["val"], None) for each in (found, expected))
+    one, other = (diagnostics(each, each.projections, None, None) for each in (found, expected))
     assert one["effective_rank"] == pytest.approx(other["effective_rank"], rel=1e-4)
     assert one["uniformity"] == pytest.approx(other["uniformity"], rel=1e-4)
 

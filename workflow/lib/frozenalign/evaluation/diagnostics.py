@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from frozenalign.evaluation.metrics import RECALLS, recall
+from frozenalign.evaluation.projections import Projections
 from frozenalign.evaluation.protocol import Evaluation
 from frozenalign.system.products import product
 
@@ -21,12 +22,14 @@ ROUNDING = torch.finfo(torch.float32).eps ** 2
 QUARTILES = (25, 50, 75)
 
 
-def diagnostics(evaluation: Evaluation, cka: float | None, captions: Sequence[str] | None) -> dict[str, Any]:
+def diagnostics(
+    evaluation: Evaluation, projections: Projections, cka: float | None, captions: Sequence[str] | None
+) -> dict[str, Any]:
     """Return the content of `diagnostics` in metrics.json, before any re-ranking.
 
-    cka: of the two encoders. captions: the text of each of the M evaluated captions, or None if the metadata has none.
+    projections: where the rows lie, without any penalty for hubs. cka: of the two encoders. captions: the text of each
+    of the M evaluated captions, or None if the metadata has none.
     """
-    projections = evaluation.projections
     images, texts = projections.images, projections.texts
     return {
         "modality_gap": modality_gap(images, texts),

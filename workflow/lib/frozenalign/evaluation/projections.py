@@ -1,7 +1,7 @@
 """The embeddings of a split, projected by a model."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,6 +29,10 @@ class Projections:
     images: Tensor
     texts: Tensor
     text_image: Tensor
+
+    def without_hub_penalty(self, model: DualEncoder) -> "Projections":
+        """Return where the rows lie, for maps and diagnostics: their vectors without what a penalty for hubs added."""
+        return replace(self, images=model.without_hub_penalty(self.images), texts=model.without_hub_penalty(self.texts))
 
     def ranks(self) -> Ranks:
         """Return the exact retrieval ranks."""

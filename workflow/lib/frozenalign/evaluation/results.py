@@ -40,8 +40,9 @@ from frozenalign.system.fingerprints import content_hash
 from frozenalign.system.memory import refuse_beyond_memory
 
 logger = logging.getLogger(__name__)
-# Projections that memory holds at the same time: plain ones, corrected ones for each direction, products of samples.
-COPIES_OF_TESTED, COPIES_OF_OTHERS = 6, 2
+# Projections that memory holds at the same time: plain ones, those without a penalty for hubs, corrected ones for each
+# direction, products of samples.
+COPIES_OF_TESTED, COPIES_OF_OTHERS = 7, 2
 # Scores against the training captions of the hubness correction, tiles of scores, the sample of the uniformity.
 FURTHER_BYTES = 192 << 20
 
@@ -188,11 +189,12 @@ def write_evaluation(
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
     main_set = found[protocol.split]
+    geometry = main_set.projections.without_hub_penalty(model)
     captions = metadata.captions and [metadata.captions[row] for row in files.split.text_rows]
     document = metrics_document(
         facts,
         main_set,
-        diagnostics(main_set, similarity and similarity.alignment, captions),
+        diagnostics(main_set, geometry, similarity and similarity.alignment, captions),
         {name: evaluation for name, evaluation in found.items() if name != protocol.split},
         rows=manifest.rows[protocol.split],
         # Captions and pictures may have changed since the split.
@@ -204,7 +206,7 @@ def write_evaluation(
     write_arrays(output / "ranks.npz", **rank_arrays(main_set))
     write_json(output / "examples.json", retrieval_examples(main_set, files.split, metadata))
     write_json(output / "worst_queries.json", worst_queries(main_set, files.split, metadata))
-    write_arrays(output / "samples.npz", **drawn_samples(main_set.projections))
+    write_arrays(output / "samples.npz", **drawn_samples(main_set.projections, geometry))
     for name, evaluation in found.items():
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)

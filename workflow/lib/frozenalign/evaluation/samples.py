@@ -9,10 +9,13 @@ MAPPED_PAIRS = 200
 NON_MATCHES = 20_000
 
 
-def drawn_samples(projections: Projections) -> dict[str, np.ndarray]:
-    """Return samples.npz: similarities `matches` (M,), `non_matches` (R,) and pairs of `images` and `texts` (n, D)."""
+def drawn_samples(projections: Projections, mapped: Projections) -> dict[str, np.ndarray]:
+    """Return samples.npz: similarities `matches` (M,), `non_matches` (R,) and pairs of `images` and `texts` (n, D).
+
+    mapped: where the rows lie, without any penalty for hubs.
+    """
     matches, non_matches = similarity_sample(projections)
-    images, texts = pair_sample(projections)
+    images, texts = pair_sample(mapped)
     return {"matches": matches, "non_matches": non_matches, "images": images, "texts": texts}
 
 

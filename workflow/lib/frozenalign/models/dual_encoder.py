@@ -69,6 +69,15 @@ class DualEncoder(nn.Module):
         """Map raw text embeddings (N, D_text) to unit vectors (N, output_dim), or one (D_text,) to (output_dim,)."""
         return self._encoded(x, "text", self.text_statistics, self.text_tower)
 
+    def without_hub_penalty(self, vectors: Tensor) -> Tensor:
+        """Return unit vectors (N, output_dim) without the dimensions of the penalty for hubs, again of length one.
+
+        These set the modalities apart, wherever their rows lie; without a penalty, the vectors stay as they are.
+        """
+        if not self.settings.get("hub_prototypes"):
+            return vectors
+        return unit(vectors[:, :-HUB_PENALTY_DIMS])
+
     def _encoded(self, x: Tensor | np.ndarray, modality: str, statistics: Standardize, tower: nn.Module) -> Tensor:
         self._refuse_other_rows(x, modality)
         rows = torch.atleast_2d(_as_tensor(x)).float().to(statistics.mean.device)

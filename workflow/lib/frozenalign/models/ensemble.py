@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.models.dual_encoder import DualEncoder, unit
 
 
 class Ensemble(nn.Module):
@@ -28,6 +28,12 @@ class Ensemble(nn.Module):
     def encode_texts(self, x: Tensor | np.ndarray) -> Tensor:
         """Map raw text embeddings (N, D_text), or one (D_text,), to unit vectors as wide as all members'."""
         return self._joint([member.encode_texts(x) for member in self.members])
+
+    def without_hub_penalty(self, vectors: Tensor) -> Tensor:
+        """Return joint vectors (N, D) without the dimensions of the members' penalties for hubs."""
+        widths = [member.settings["output_dim"] for member in self.members]
+        parts = zip(self.members, vectors.split(widths, dim=-1), strict=True)
+        return self._joint([member.without_hub_penalty(unit(part)) for member, part in parts])
 
     def _joint(self, projections: list[Tensor]) -> Tensor:
         return torch.cat(projections, dim=-1) / len(projections) ** 0.5
