@@ -1,5 +1,6 @@
 """Metadata in any form gives ids as text and captions; a mistake is one sentence with the row."""
 
+import csv
 import json
 
 import numpy as np
@@ -84,6 +85,12 @@ def test_a_line_of_json_ends_at_a_line_feed_alone(tmp_path):
 
 def test_line_breaks_within_quotes_are_of_the_caption(tmp_path):
     assert columns(tmp_path / "m.csv", 'image_id,caption\n1,"two\r\nlines"\n')["captions"] == ["two\r\nlines"]
+
+
+def test_a_long_caption_is_read_and_the_limit_of_other_readers_stays(tmp_path):
+    before, caption = csv.field_size_limit(), "x" * 90_000 + " " * 50_000 + "y"
+    assert len(columns(tmp_path / "m.csv", f"image_id,caption\n1,{caption}\n")["captions"][0]) > before
+    assert csv.field_size_limit() == before
 
 
 def test_a_parquet_table_is_read_without_its_list_columns(tmp_path):

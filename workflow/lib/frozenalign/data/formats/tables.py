@@ -53,13 +53,15 @@ def read_tsv(path: Path, limit: int) -> dict[str, Any]:
 
 def _separated(path: Path, limit: int, separator: str) -> dict[str, Any]:
     text = read_text(path, limit, REMEDY)
-    # A field may be as long as the file; the limit of the module is of 128 KiB.
-    csv.field_size_limit(max(limit, 1))
+    # A field may be as long as the file; the limit of the module, which is that of all readers, is of 128 KiB.
+    before = csv.field_size_limit(max(limit, 1))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         rows = [row for row in reader if row]
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} cannot be read ({error}): quote its fields") from error
+    finally:
+        csv.field_size_limit(before)
     names = [name.strip() for name in rows[0]] if rows else []
     if len(set(names)) < len(names) or not all(names):
         raise UserError(f"{path}: its first line must name every column once, such as image_id{separator}caption")
