@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from frozenalign.data import moments as moments_module
 from frozenalign.data.pairs import PairFiles
 from frozenalign.evaluation import encoder_similarity as module
 from frozenalign.evaluation import image_batches as batches_module
@@ -35,7 +36,7 @@ def brute_force(images: np.ndarray, texts: np.ndarray) -> float:
 
 def similarity(images: Tensor, texts: Tensor, owner: Tensor, size: int = 1000) -> float | None:
     """Sum batches of texts, each with all images."""
-    sums = EncoderSimilarity(images.shape[1], texts.shape[1], len(texts), CPU)
+    sums = EncoderSimilarity(len(texts), CPU)
     for part in torch.arange(len(texts)).split(size):
         sums.add(ImageBatch(slice(0, 0), part.numpy(), images, texts[part], owner[part]))
     return sums.alignment
@@ -43,7 +44,7 @@ def similarity(images: Tensor, texts: Tensor, owner: Tensor, size: int = 1000) -
 
 @pytest.mark.parametrize(("size", "panel"), [(1000, 1024), (7, 3)])
 def test_it_compares_the_centred_kernels_of_all_pairs(generator, monkeypatch, size, panel):
-    monkeypatch.setattr(module, "PANEL_ROWS", panel)
+    monkeypatch.setattr(moments_module, "PANEL_ROWS", panel)
     images = torch.randn(20, 7, generator=generator) + 30.0
     owner = torch.randint(20, (60,), generator=generator)
     texts = torch.randn(60, 5, generator=generator) - 10.0

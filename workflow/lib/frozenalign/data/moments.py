@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -35,12 +34,11 @@ class Moments:
         Besides one chunk, memory holds the sums, which become the covariances, and some tens of megabytes. If the sums
         do not fit into memory, a UserError says so.
         """
-        parts = (
-            _Part(x, None, y)
+        return _summed(
+            (x, y, None)
             for chunk in chunks
             for x, y in zip(*(each.split(PAIRS_AT_ONCE) for each in chunk), strict=True)
         )
-        return _summed(parts)
 
     @classmethod
     def of_captions(cls, chunks: Iterable[tuple[Tensor, Tensor, Tensor]]) -> "Moments":
@@ -49,7 +47,7 @@ class Moments:
         The sums are those of the b pairs. Products with images are computed once an image instead of once a pair.
         Memory is as for `of`.
         """
-        return _summed(_Part(images, text_image, texts) for images, texts, text_image in chunks)
+        return _summed(chunks)
 
     def to_cpu(self) -> "Moments":
         """Return the same values in the memory of the CPU."""
@@ -91,31 +89,25 @@ def mirror(matrix: Tensor) -> None:
         own.copy_(own.triu() + own.triu(1).T)
 
 
-class _Part(NamedTuple):
-    """Images (n, D_image), texts (b, D_text), and the index (b,) of each text's image, None if row i shows image i."""
-
-    images: Tensor
-    text_image: Tensor | None
-    texts: Tensor
-
-
-def _summed(parts: Iterable[_Part]) -> Moments:
+def _summed(parts: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Moments:
     sums = None
-    for part in parts:
+    for images, texts, text_image in parts:
         if sums is None:
-            _refuse_too_wide(part.images.shape[1], part.texts.shape[1])
-            sums = _Sums(part.images.float(), part.texts.float())
-        sums.add(part)
+            _refuse_too_wide(images.shape[1], texts.shape[1])
+            sums = PairSums(images.float(), texts.float())
+        sums.add(images, texts, text_image)
     if sums is None:
         raise ValueError("moments of no pairs")
     return sums.moments()
 
 
-class _Sums:
+class PairSums:
     """Sums of images and texts of pairs, and of their outer products.
 
     Both are taken about a fixed point near the mean, which limits cancellation. Products are float32, of one part; the
     sums are float64. Of a symmetric matrix only panels from the diagonal rightwards are summed.
+
+    images, texts: float32 rows (n, D_image) and (b, D_text) near whose mean that point is.
     """
 
     def __init__(self, images: Tensor, texts: Tensor) -> None:
@@ -126,10 +118,13 @@ class _Sums:
             image.new_zeros(len(left), len(right)) for left, right in ((image, image), (text, text), (image, text))
         )
 
-    def add(self, part: _Part) -> None:
-        """Add the pairs of a part."""
-        images, texts = part.images - self.origins[0], part.texts - self.origins[1]
-        repeated, text_sums = (images, texts) if part.text_image is None else _by_image(images, texts, part.text_image)
+    def add(self, images: Tensor, texts: Tensor, text_image: Tensor | None = None) -> None:
+        """Add the pairs of images (n, D_image) and texts (b, D_text).
+
+        text_image: (b,) the index of each text's image; without it, row i of both is a pair.
+        """
+        images, texts = images - self.origins[0], texts - self.origins[1]
+        repeated, text_sums = (images, texts) if text_image is None else _by_image(images, texts, text_image)
         self.count += len(texts)
         for total, rows in zip(self.totals, (repeated, texts), strict=True):
             total += rows.sum(0)

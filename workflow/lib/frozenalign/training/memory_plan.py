@@ -141,6 +141,7 @@ def choose_order(
     left = memory_left() // holders
     limit = limit and limit // holders
     room = int(SHARE_OF_REST * left) - demand.beside
+    room = room if limit is None else min(room, limit)
     ways = _ways(demand, room, limit)
     if (best := next(ways, "none")) == "none":
         raise UserError(_refusal(demand, left, limit))
@@ -149,7 +150,7 @@ def choose_order(
         logger.info(
             "all training rows take %s where there is room for %s: read from their files, in groups of up to %d pairs",
             gigabytes(demand.resident),
-            gigabytes(room if limit is None else min(room, limit)),
+            gigabytes(room),
             chosen.together,
         )
     return chosen
@@ -158,7 +159,6 @@ def choose_order(
 def _ways(demand: Demand, room: int, limit: int | None) -> Iterator[BlockOrder | None]:
     """Yield the ways to hold the training rows that fit, the best first."""
     most = min(_shared_memory(demand.processes), math.inf if limit is None else limit)
-    room = room if limit is None else min(room, limit)
     if demand.to_hold <= room and demand.resident <= most:
         yield None
     yield from (order for order in demand.orders() if demand.streamed(order) <= room)
