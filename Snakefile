@@ -24,6 +24,7 @@ include: "workflow/rules/sources.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/targets.smk"
+include: "workflow/rules/pairs.smk"
 
 
 with told_by_snakemake():
@@ -63,12 +64,14 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/encodings.smk"
 
 
 rule all:
     default_target: True
     input:
         report_files(config["dataset"]),
+        encodings_pages(),
 
 
 rule splits:

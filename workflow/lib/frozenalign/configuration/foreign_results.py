@@ -20,6 +20,8 @@ HEAD_BYTES = 64 << 10
 MARKS = {
     "index.html": b": alignment of frozen encoders</title>",
     "leaderboard.csv": b"experiment,kind",
+    "encodings.csv": b"experiment,kind",
+    "encoder_similarity.csv": b"images,texts",
     "trials.csv": b"number,state",
 }
 ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image", "non_matches", "facts_of_counts"}
