@@ -115,7 +115,7 @@ class Agreement:
     """How well the similarity of the encoders foretold the order of the pairs.
 
     pairs: number of pairs. by_head: for each head, Spearman's rank correlation of its test RSUM with each measure, None
-    where one of both does not vary. by_chance: what its size reaches in one of twenty random orders.
+    where one of both does not vary. by_chance: what its size exceeds in at most one of twenty random orders.
     """
 
     pairs: int
