@@ -31,7 +31,7 @@ def similarity_figure(table: pd.DataFrame) -> Figure:
     width = 2 * (MARGIN + max(1.2, CELL * first.shape[1]))
     figure, both = new_axes(2, width=width, height=1.9 + CELL * len(first))
     for axes, (title, grid) in zip(both, grids.items(), strict=True):
-        _draw_map(axes, grid, title, "{:.2f}")
+        _draw_map(axes, grid, title, "{:.3f}")
     return figure
 
 

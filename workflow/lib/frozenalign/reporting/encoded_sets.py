@@ -91,3 +91,10 @@ def similarity_table(sets: Sequence[EncodedSet]) -> pd.DataFrame:
         for each in sets
     ]
     return pd.DataFrame(rows).sort_values("mutual_neighbours", ascending=False, ignore_index=True, kind="stable")
+
+
+def in_order_of(sets: Sequence[EncodedSet], table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of pairs in the order of the sets, in which layers ascend."""
+    place = {tuple(each.encodings.values()): number for number, each in enumerate(sets)}
+    keys = [place[images, texts] for images, texts in zip(table["images"], table["texts"], strict=True)]
+    return table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)

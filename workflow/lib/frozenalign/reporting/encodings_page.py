@@ -10,7 +10,7 @@ import jinja2
 import pandas as pd
 
 from frozenalign.plots.encodings import agreement_figure, matrix_figure, similarity_figure
-from frozenalign.reporting.encoded_sets import MEASURES, SIDES, EncodedSet, similarity_table
+from frozenalign.reporting.encoded_sets import MEASURES, SIDES, EncodedSet, in_order_of, similarity_table
 from frozenalign.reporting.encodings import EncodingsBoard, agreement
 from frozenalign.reporting.leaderboard import RunResult, chance, doubts
 from frozenalign.reporting.pictures import embedded_figure
@@ -27,7 +27,7 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
     by_pair = rows.set_index("set").loc[order["set"]].reset_index()
     similarity = similarity_table(sets)
     agreed = agreement(rows)
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("encodings.css", "report.js"))
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("encodings.css", "encodings.js"))
     trained = [name for name in board.heads["experiment"] if (rows["experiment"] == name).sum() > 1]
     captions = runs[0].hits[runs[0].experiment].captions
     return _template().render(
@@ -45,7 +45,7 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
         encodings={side: _encodings(sets, side) for side in SIDES},
         sets=sets,
         matrix=embedded_figure(matrix_figure(by_pair.assign(chosen_of_head=by_pair["best_of_head"]))),
-        similarity_picture=embedded_figure(similarity_figure(_in_order_of(sets, similarity))),
+        similarity_picture=embedded_figure(similarity_figure(in_order_of(sets, similarity))),
         agreement_picture=embedded_figure(agreement_figure(rows, MEASURES, trained)) if agreed else None,
         style=style,
         style_hash=_content_hash(style),
@@ -56,13 +56,6 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
 
 def _pair(row: dict[str, Any]) -> str:
     return f"{row['images']} + {row['texts']}"
-
-
-def _in_order_of(sets: Sequence[EncodedSet], table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of pairs in the order of the configuration, in which layers ascend."""
-    place = {tuple(each.encodings.values()): number for number, each in enumerate(sets)}
-    keys = [place[images, texts] for images, texts in zip(table["images"], table["texts"], strict=True)]
-    return table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
 
 
 def _encodings(sets: Sequence[EncodedSet], side: str) -> list[dict[str, Any]]:
