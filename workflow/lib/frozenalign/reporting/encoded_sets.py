@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from frozenalign.configuration.result_files import read_result
+from frozenalign.configuration.variants import checked_name
 from frozenalign.data.given_files import PAIRS
 from frozenalign.system.errors import UserError
 
@@ -48,7 +49,11 @@ def read_set(folder: Path) -> EncodedSet:
         raise UserError(
             f"{path} is not of the split in {folder / 'split'}: run `python -m workflow.scripts.compare_encoders` again"
         )
-    return EncodedSet(folder, manifest, similarity)
+    found = EncodedSet(folder, manifest, similarity)
+    for side, name in found.encodings.items():
+        # Tables and pages show the name, which a file of others may hold.
+        checked_name(name, f"{folder / 'split' / 'manifest.json'}: encoding.{side}.encoder")
+    return found
 
 
 def refuse_other_pairs(sets: Sequence[EncodedSet]) -> None:
