@@ -192,6 +192,9 @@ def test_rows_of_one_image_that_differ_by_rounding_are_read_as_their_mean(tmp_pa
     expected = torch.stack([images[rows].float().mean(0) for rows in own])
     torch.testing.assert_close(whole.float(), expected, rtol=1e-6 if dtype == torch.float32 else 1e-3, atol=0)
     assert torch.equal(few, whole[1:4])
+    for size in (1, 100, 1000):
+        batches = torch.cat([rows.clone() for _, rows in pairs.images.batches(split.image_rows, size)])
+        assert torch.equal(batches, whole)
     assert torch.equal(pairs.images.read(int(split.image_rows[2]), int(split.image_rows[2]) + 1)[0], whole[2])
 
 
