@@ -198,6 +198,17 @@ def test_rows_of_one_image_that_differ_by_rounding_are_read_as_their_mean(tmp_pa
     assert torch.equal(pairs.images.read(int(split.image_rows[2]), int(split.image_rows[2]) + 1)[0], whole[2])
 
 
+def test_rows_of_one_image_are_compared_with_the_spread_of_all_images(tmp_path):
+    """Images far from the origin, all but the last ones far from each other: a row differs by less than they do."""
+    generator = torch.Generator().manual_seed(0)
+    images = 100 + torch.randn(120, 8192, generator=generator)
+    images[-60:] = images[-60:].mean(0) + 1e-3 * torch.randn(60, 8192, generator=generator)
+    ids = torch.arange(120)
+    ids[-1], images[-1] = 0, images[0] + 0.3 * torch.randn(8192, generator=generator)
+    checked = check(tmp_path, images, torch.randn(120, 4, generator=generator), {"image_ids": ids.tolist()})
+    assert checked.index.further_rows.tolist() == [119]
+
+
 class Payload:
     def __init__(self, path):
         self.path = path

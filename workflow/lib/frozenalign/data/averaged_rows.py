@@ -61,7 +61,7 @@ class AveragedRows(Rows):
             self._average(rows[where], chunk)
             yield where, chunk
 
-    def batches(self, rows: np.ndarray, batch_bytes: int) -> Iterator[tuple[slice, Tensor]]:
+    def batches(self, rows: np.ndarray, batch_bytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
         """Yield (place in `rows`, those rows, averaged) for ascending row numbers, as Rows.batches does."""
         for where, batch in super().batches(rows, batch_bytes):
             self._average(rows[where], batch)

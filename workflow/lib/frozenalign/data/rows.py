@@ -100,7 +100,7 @@ class Rows:
             self.fill(taken[start:stop], int(rows[start]))
         return taken
 
-    def batches(self, rows: np.ndarray, batch_bytes: int) -> Iterator[tuple[slice, Tensor]]:
+    def batches(self, rows: np.ndarray, batch_bytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
         """Yield (place in `rows`, those rows) for ascending row numbers, about batch_bytes of rows at a time.
 
         Rows near each other come from one read, with what lies between them. The caller may change the tensor; the
