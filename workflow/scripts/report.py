@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frozenalign.configuration.foreign_results import refuse_foreign_results
+from frozenalign.reporting.findings import ReportInput
 from frozenalign.reporting.leaderboard import leaderboard, read_run
-from frozenalign.reporting.page import ReportInput, render
+from frozenalign.reporting.page import render
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_text
 from frozenalign.system.locks import only_writer
