@@ -11,8 +11,8 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from frozenalign.reporting.findings import Findings, ReportInput, gathered
-from frozenalign.reporting.leaderboard import RunResult
+from frozenalign.reporting.findings import Findings
+from frozenalign.reporting.headline import headline
 from frozenalign.reporting.sections import ablation, board, diagnostics, examples, pictures, run, training, tuning
 
 TEMPLATES = Path(__file__).parents[3] / "report"
@@ -44,13 +44,13 @@ SECTIONS = (
 )
 
 
-def render(source: ReportInput, runs: list[RunResult]) -> str:
+def render(found: Findings) -> str:
     """Return the page: HTML that contains all its pictures, styles and scripts."""
-    found = gathered(source, runs)
     environment = _environment()
     style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     return environment.get_template("report.html.jinja").render(
         found=found,
+        **headline(found),
         sections=_rendered(environment, found),
         style=style,
         style_hash=_content_hash(style),

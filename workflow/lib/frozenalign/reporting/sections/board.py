@@ -2,28 +2,30 @@
 
 from typing import Any
 
-from frozenalign.plots.leaderboard import leaderboard_figure
+from frozenalign.reporting.board_rows import board_rows, choices
 from frozenalign.reporting.controls import control_results
+from frozenalign.reporting.copied_tables import copied_tables
+from frozenalign.reporting.figures import board_svg
 from frozenalign.reporting.findings import Findings
-from frozenalign.reporting.leaderboard import CORRECTED, RunResult, fold_board
-from frozenalign.reporting.pictures import embedded_figure
+from frozenalign.reporting.leaderboard import RunResult
+from frozenalign.reporting.pictures import embedded_svg
 
 
 def content(found: Findings) -> dict[str, Any]:
-    """Return the rows of the boards, their picture, the controls and the extra sets."""
-    folds = fold_board(found.board_runs)
-    # Title and column prefix of each comparison on the board.
+    """Return the rows, what narrows them, the same as text, their picture, the controls and the extra sets."""
+    rows = board_rows(found)
     chosen = found.verdict
+    # Title and column prefix of each comparison on the board.
     versus = [(f"against {chosen.baseline}", "baseline")] if chosen and chosen.baseline else []
     versus += [("against the next", "next")] if len(found.plain) > 1 else []
     return {
         "versus": versus,
-        "rows": found.plain.to_dict("records"),
-        "corrected": found.table[found.table[CORRECTED]].to_dict("records"),
-        "folds": None if folds is None else folds.to_dict("records"),
+        "rows": rows,
+        "choices": choices(rows),
+        "copied": copied_tables(found, rows),
         "controls": control_results(found.table, found.chance["RSUM"]),
         "extra": _extra_sets(found.board_runs),
-        "picture": embedded_figure(leaderboard_figure(found.plain)),
+        "picture": embedded_svg(board_svg(found)),
     }
 
 
