@@ -47,7 +47,7 @@ def test_every_promised_file_of_a_run_is_there(finished):
         "cca/seed0/evaluation_results": ["metrics.json"],
         "both/seed0": ["resolved_config.yaml", "run.json"],
         "both/seed0/evaluation_results": ["metrics.json", "ranks.npz", "examples.json", "recall_at_k.png"],
-        "report": ["index.html", "leaderboard.csv"],
+        "report": ["index.html", "leaderboard.csv", "leaderboard.svg", "costs.svg"],
     }
     for folder, names in folders.items():
         for name in names:
@@ -69,7 +69,7 @@ def test_a_variant_stands_in_the_ablation_and_a_control_below_the_board(finished
     kinds = {name: row["kind"] for name, row in leaderboard(finished).items()}
     assert (kinds["quick_test-skip"], kinds["quick_test-shuffled"]) == ("variant", "control")
     page = finished.read(f"{RUN}/report/index.html")
-    main, _, after = page.partition('<section id="ablation">')
+    main, _, after = page.partition('<section id="ablation"')
     parts = after.partition("</section>")[0]
     assert "quick_test-skip" in parts
     assert "model.skip: none → cca" in parts
@@ -119,7 +119,7 @@ def test_an_ensemble_adds_up_its_members_but_is_no_head(finished):
     assert int(board["both"]["parameters"]) == sum(int(member["parameters"]) for member in members)
     page = finished.read(f"{RUN}/report/index.html")
     assert 'both <span class="soft">ensemble</span>' in page
-    assert "With hubness correction" in page
+    assert "both, hubness-corrected" in page
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(finished):

@@ -37,7 +37,11 @@ READ = {
     "figures": ["schemas/results.schema.yaml"],
     "report": [
         "schemas/results.schema.yaml",
-        *(f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")),
+        *(
+            path.relative_to(WORKFLOW)
+            for path in sorted((WORKFLOW / "report").rglob("*.*"))
+            if path.suffix in {".jinja", ".css", ".js"}
+        ),
     ],
 }
 # A lock held by another, a full disk, a lack of memory: their sentences say so.

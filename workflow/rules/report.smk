@@ -18,6 +18,8 @@ rule report:
     output:
         page=report(f"{RESULTS}/report/index.html", caption="../report/index.rst", category="Results"),
         table=report(f"{RESULTS}/report/leaderboard.csv", caption="../report/leaderboard.rst", category="Results"),
+        board=report(f"{RESULTS}/report/leaderboard.svg", caption="../report/leaderboard.rst", category="Results"),
+        costs=report(f"{RESULTS}/report/costs.svg", caption="../report/costs.rst", category="Results"),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:

@@ -1,4 +1,4 @@
-"""Write the report of a run: one self-contained page, and the leaderboard as a table."""
+"""Write the report of a run: one self-contained page, the leaderboard as a table, and two figures."""
 
 import argparse
 import logging
@@ -6,15 +6,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frozenalign.configuration.foreign_results import refuse_foreign_results
+from frozenalign.reporting.figures import figure_files
+from frozenalign.reporting.findings import ReportInput, gathered
 from frozenalign.reporting.leaderboard import leaderboard, read_run
-from frozenalign.reporting.page import ReportInput, render
+from frozenalign.reporting.page import render
 from frozenalign.system.errors import run
-from frozenalign.system.files import write_text
+from frozenalign.system.files import write_bytes, write_text
 from frozenalign.system.locks import only_writer
+
+FILES = ("index.html", "leaderboard.csv", "leaderboard.svg", "costs.svg")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write index.html and leaderboard.csv."""
+    """Write index.html, leaderboard.csv, leaderboard.svg and costs.svg."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     runs = [read_run(folder) for folder in arguments.runs]
@@ -22,9 +26,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     source = ReportInput(arguments.dataset_name, arguments.data_dir, pictures, arguments.manifest, arguments.studies)
     table = leaderboard(runs).to_csv(index=False, float_format="%.4f")
     with only_writer(arguments.output_dir):
-        refuse_foreign_results(arguments.output_dir, ("index.html", "leaderboard.csv"))
-        write_text(arguments.output_dir / "index.html", render(source, runs))
+        refuse_foreign_results(arguments.output_dir, FILES)
+        found = gathered(source, runs)
+        write_text(arguments.output_dir / "index.html", render(found))
         write_text(arguments.output_dir / "leaderboard.csv", table)
+        for name, content in figure_files(found).items():
+            write_bytes(arguments.output_dir / name, content)
     print(f"found: {arguments.output_dir / 'index.html'}")
 
 
@@ -54,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="study folders, results/DATASET/tuning/STUDY, or @FILE, one a line",
     )
-    parser.add_argument("--output-dir", required=True, type=Path, help="folder for index.html and leaderboard.csv")
+    parser.add_argument("--output-dir", required=True, type=Path, help="folder for the page, the table and the figures")
     return parser
 
 

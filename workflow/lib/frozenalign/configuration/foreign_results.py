@@ -15,11 +15,13 @@ from frozenalign.system.files import JSON_BYTES
 
 EVALUATION = ("metrics.json", "ranks.npz", "examples.json", "worst_queries.json", "samples.npz")
 COUNTS_FILE = "counts.npz"
-# The title of a page ends with its mark, a table starts with it.
+# The title of a page ends with its mark, that of a figure and a table start with it.
 HEAD_BYTES = 64 << 10
 MARKS = {
     "index.html": b": alignment of frozen encoders</title>",
     "leaderboard.csv": b"experiment,kind",
+    "leaderboard.svg": b"<title>frozenalign: ",
+    "costs.svg": b"<title>frozenalign: ",
     "trials.csv": b"number,state",
 }
 ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image", "non_matches", "facts_of_counts"}

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from matplotlib.figure import Figure
 from PIL import Image
 
 from frozenalign.data.picture_files import (
@@ -51,12 +50,9 @@ def embedded_plot(path: Path) -> str | None:
         return _with_palette(picture)
 
 
-def embedded_figure(figure: Figure) -> str:
-    """Return a matplotlib figure as a data URI."""
-    content = io.BytesIO()
-    figure.savefig(content, dpi=150)
-    with Image.open(content) as picture:
-        return _with_palette(picture)
+def embedded_svg(content: bytes) -> str:
+    """Return an SVG file as a data URI; as a picture, nothing in it runs or loads."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
 
 
 def thumbnail(folder: Path, name: str, start: Path | None = None) -> Thumbnail:
