@@ -15,7 +15,7 @@ from frozenalign.serving.model_facts import facts_of_run
 from frozenalign.serving.onnx_files import graphs, refuse_without_libraries, write_onnx
 from frozenalign.serving.sentence_modules import FOLDER, routes_of, write_modules
 from frozenalign.system.errors import UserError
-from frozenalign.system.files import UNFINISHED, file_hash, write_text
+from frozenalign.system.files import UNFINISHED, write_text
 from frozenalign.system.locks import LOCK_NAME
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ def export(folder: Path, path: Path, data_dir: Path | None, split_dir: Path | No
         refuse_without_libraries()
     _refuse_other_files(folder)
     trained, facts = load_heads(path)
-    known = facts_of_run(path, facts, data_dir, split_dir) | {"model_sha256": file_hash(path)}
+    known = facts_of_run(path, facts, data_dir, split_dir)
     # Until the last file is there, nothing is taken for a whole folder.
     (folder / SUMS).unlink(missing_ok=True)
     written, found = _write_parts(folder, fold(trained) or trained, trained, known, with_onnx)
