@@ -26,6 +26,7 @@ MISTAKES = {
     "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",
+    "export": "--model absent/best_model.pt --without-onnx --output-dir out",
     "figures": "--evaluations absent",
     "merge_encodings": "--images absent.json --texts absent.json --captions absent.json --pictures a --output-dir out",
     "read_embeddings": "--images absent.npy --texts absent.npy --output-dir out",

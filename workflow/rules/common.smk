@@ -35,6 +35,7 @@ READ = {
     "ensemble": ["schemas/results.schema.yaml"],
     "curves": ["schemas/results.schema.yaml"],
     "figures": ["schemas/results.schema.yaml"],
+    "export": ["schemas/results.schema.yaml", "report/model_card.md.jinja"],
     "report": [
         "schemas/results.schema.yaml",
         *(
