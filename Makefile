@@ -6,12 +6,13 @@ export PATH := $(BIN):$(PATH)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 CPU_BUILD := envs/constraints-cpu.txt
 
-.PHONY: help setup demo encoders demo-photos test test-cluster soak lint bench device reference lock audit image clean
+.PHONY: help setup demo encoders demo-photos explore test test-cluster soak lint bench device reference lock audit image clean
 
 help:
 	@echo "make setup   install the pinned packages into $(VENV)"
 	@echo "make demo    run the default workflow on generated data, to the report"
 	@echo "make demo-photos   encode photographs with two small real encoders, and align these, to the report"
+	@echo "make explore   search the pictures of a run with its heads, in a page on this machine (RESULTS=results/demo)"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   test the cluster profiles on a Slurm that is started on this host (about 6 minutes)"
 	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 25 minutes)"
@@ -53,6 +54,10 @@ demo-photos: encoders
 	python -m workflow.scripts.demo_photos --output-dir data/photos
 	snakemake --cores $(CORES) --configfile config/photos.yaml
 	@echo "The report: results/photos/report/index.html"
+
+RESULTS ?= results/demo
+explore: setup
+	python -m workflow.scripts.explore --results $(RESULTS) $(OPTIONS)
 
 test: setup
 	@echo "Running the tests in tests/"

@@ -8,6 +8,7 @@ import torch
 
 from frozenalign.models.dual_encoder import DualEncoder, PenalizedTower, TowerBesidePath, WhitenedTower
 from frozenalign.models.model_file import save_heads
+from tests.explored_run import write_run
 from tests.generated import write_generated_set
 from tests.small_training import SMALL
 
@@ -66,3 +67,9 @@ def run_of_encoded(encoded, tmp_path_factory) -> Path:
     files = json.loads((encoded / "encoding.json").read_text())["files"]
     hashes = [files[f"train2017_{modality}_embeddings.pt"] for modality in ("image", "text")]
     return save_run(tmp_path_factory.mktemp("run"), random_model("mlp", 256, 256), *hashes)
+
+
+@pytest.fixture(scope="session")
+def explored(encoded, tmp_path_factory) -> Path:
+    """The results of a run on the encoded set, with two evaluated closed forms; tests leave it as they found it."""
+    return write_run(encoded, tmp_path_factory.mktemp("results") / "small")

@@ -5,7 +5,7 @@ image is computed from training captions and that of a caption from training ima
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,6 +51,15 @@ CANDIDATES = (
 )
 
 
+def method_of(described: Mapping[str, Any]) -> Method | None:
+    """Return the candidate that `HubnessCorrection.described` describes, or None."""
+    return next((each for each in CANDIDATES if _named(each).items() <= described.items()), None)
+
+
+def _named(method: Method) -> dict[str, Any]:
+    return {"type": method.func.__name__, **method.keywords}
+
+
 @dataclass(frozen=True)
 class CorrectedProjections:
     """Projections with one more dimension, so that their product is s - c: one pair for each retrieval direction."""
@@ -86,8 +95,7 @@ class HubnessCorrection:
     def described(self) -> dict[str, Any]:
         """Return the choice as metrics.json records it."""
         return {
-            "type": self.method.func.__name__,
-            **self.method.keywords,
+            **_named(self.method),
             "validation_RSUM": self.validation_rsum,
             "training_images": len(self.training.images),
             "training_captions": len(self.training.texts),
@@ -106,24 +114,24 @@ def all_corrected(
 ) -> list[CorrectedProjections]:
     """Return projections that rank by each method's corrected similarities; the training similarities are shared."""
     images, texts = projections.images, projections.texts
-    to_images, to_texts = _penalties(methods, images, training.texts), _penalties(methods, texts, training.images)
+    to_images, to_texts = penalties(methods, images, training.texts), penalties(methods, texts, training.images)
     return [
         CorrectedProjections(
-            replace(projections, images=_extended(images, -of_images), texts=_extended(texts, 1.0)),
-            replace(projections, images=_extended(images, 1.0), texts=_extended(texts, -of_texts)),
+            replace(projections, images=extended(images, -of_images), texts=extended(texts, 1.0)),
+            replace(projections, images=extended(images, 1.0), texts=extended(texts, -of_texts)),
         )
         for of_images, of_texts in zip(to_images, to_texts, strict=True)
     ]
 
 
-def _penalties(methods: Sequence[Method], gallery: Tensor, queries: Tensor) -> list[Tensor]:
+def penalties(methods: Sequence[Method], gallery: Tensor, queries: Tensor) -> list[Tensor]:
     """Return each method's penalty of every row of the gallery, (N,)."""
     similarities = (product(gallery[part], queries.T) for part in blocks(len(gallery), GALLERY_AT_ONCE))
     by_block = [[method(block) for method in methods] for block in similarities]
     return [torch.cat(of_method) for of_method in zip(*by_block, strict=True)]
 
 
-def _extended(rows: Tensor, value: Tensor | float) -> Tensor:
+def extended(rows: Tensor, value: Tensor | float) -> Tensor:
     """Return rows (N, D) with the value, one for all or (N,), as one more dimension, (N, D + 1)."""
     extended = rows.new_empty(len(rows), rows.shape[1] + 1)
     extended[:, :-1], extended[:, -1] = rows, value
