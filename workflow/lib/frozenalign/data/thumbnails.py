@@ -42,5 +42,5 @@ def small_version(source: Path | io.BytesIO, pixels: int) -> bytes:
 
 
 def data_uri(content: bytes, kind: str) -> str:
-    """Return a picture's bytes as a data URI; kind: png or jpeg."""
+    """Return a picture's bytes as a data URI; kind: png, jpeg or svg+xml."""
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -40,9 +40,9 @@ from frozenalign.system.fingerprints import content_hash
 from frozenalign.system.memory import refuse_beyond_memory
 
 logger = logging.getLogger(__name__)
-# Projections that memory holds at the same time: plain ones, those without a penalty for hubs, corrected ones for each
-# direction, products of samples.
-COPIES_OF_TESTED, COPIES_OF_OTHERS = 7, 2
+# Projections that memory holds at the same time: plain ones, those without a penalty for hubs, distances of pairs,
+# products of samples.
+COPIES_OF_TESTED, COPIES_OF_OTHERS = 5, 2
 # Scores against the training captions of the hubness correction, tiles of scores, the sample of the uniformity.
 FURTHER_BYTES = 192 << 20
 
@@ -241,7 +241,7 @@ def _evaluations(
 def _projection_bytes(model: DualEncoder, tested: PairFiles, *others: PairFiles) -> int:
     """Return the bytes of the projections of tested pairs and of those that the hubness correction is made of.
 
-    Of the tested pairs there are corrected projections and samples as well, and tokens where the model re-ranks.
+    Of the tested pairs there are distances and samples as well, and tokens where the model re-ranks.
     """
     text = tested.texts.read(0, 1)
     width, tokens = len(model.encode_texts(text)[0]), 0

@@ -42,7 +42,7 @@ def embedded_plot(path: Path) -> str | None:
 
 def embedded_svg(content: bytes) -> str:
     """Return an SVG file as a data URI; as a picture, nothing in it runs or loads."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+    return data_uri(content, "svg+xml")
 
 
 def thumbnail(folder: Path, name: str, start: Path | None = None) -> Thumbnail:
