@@ -61,6 +61,7 @@ include: "workflow/rules/split.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/gallery.smk"
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/report.smk"
 
