@@ -64,6 +64,7 @@ include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/gallery.smk"
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/export.smk"
 
 
 rule all:
@@ -90,3 +91,8 @@ rule trained:
 rule evaluated:
     input:
         [f"{folder}/evaluation_results/metrics.json" for folder in head_folders(config["dataset"])],
+
+
+rule exported:
+    input:
+        [f"{folder}/export" for folder in head_folders(config["dataset"])],

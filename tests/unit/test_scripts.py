@@ -27,6 +27,7 @@ MISTAKES = {
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",
     "explore": "--results absent",
+    "export": "--model absent/best_model.pt --without-onnx --output-dir out",
     "figures": "--evaluations absent",
     "gallery": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "merge_encodings": "--images absent.json --texts absent.json --captions absent.json --pictures a --output-dir out",

@@ -36,6 +36,7 @@ READ = {
     "gallery": ["schemas/results.schema.yaml"],
     "curves": ["schemas/results.schema.yaml"],
     "figures": ["schemas/results.schema.yaml"],
+    "export": ["schemas/results.schema.yaml", "report/model_card.md.jinja"],
     "report": [
         "schemas/results.schema.yaml",
         *(f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")),

@@ -31,6 +31,7 @@ def facts_of_run(
     return {
         **{name: checked[name] for name in FROM_MODEL},
         "epoch": checked.get("epoch"),
+        "model_sha256": file_hash(path),
         "encoders": record and {name: record[name] for name in ("images", "texts")},
         "split": _split(split_dir, inputs, path) if split_dir else None,
         "metrics": _metrics(path),
