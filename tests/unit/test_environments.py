@@ -18,8 +18,8 @@ ENVS = ROOT / "envs"
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "matplotlib": "matplotlib-base"}
 REQUIREMENTS = [
     *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-export.txt"),
-    *("requirements-explore.txt", "requirements-dev.txt", "requirements-search.txt"),
-    *("requirements-cluster.txt", "requirements-encode.txt", "constraints.txt"),
+    *("requirements-explore.txt", "requirements-dev.txt", "requirements-search.txt", "requirements-cluster.txt"),
+    *("requirements-encode.txt", "constraints.txt"),
 ]
 OWN = {"workflow", "frozenalign", "snakemake_logger_plugin_frozenalign"}
 IMPORT_NAMES = {

@@ -33,6 +33,7 @@ READ = {
     "evaluate": ["schemas/results.schema.yaml"],
     "evaluate_part": ["schemas/results.schema.yaml"],
     "ensemble": ["schemas/results.schema.yaml"],
+    "gallery": ["schemas/results.schema.yaml"],
     "curves": ["schemas/results.schema.yaml"],
     "figures": ["schemas/results.schema.yaml"],
     "export": ["schemas/results.schema.yaml", "report/model_card.md.jinja"],

@@ -5,12 +5,13 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from frozenalign.configuration.arguments import add_options
 from frozenalign.serving.galleries import CAPTIONS, IMAGES, KINDS, SPLIT_CHOICES
 from frozenalign.serving.hub_correction import WISHES
-from frozenalign.serving.opening import GalleryChoice, open_gallery
+from frozenalign.serving.opening import GalleryChoice, open_gallery, open_index
 from frozenalign.serving.queries import open_model, picture_query, text_query
 from frozenalign.serving.query_encoder import QueryEncoder
 from frozenalign.serving.result_page import result_page
@@ -24,6 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Print JSON on standard output, or write the page of --html."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.getLogger("faiss").setLevel(logging.WARNING)
     if arguments.count < 1:
         raise UserError(f"--count is {arguments.count}: take 1 or a larger whole number")
     choice = GalleryChoice(
@@ -33,6 +35,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     searcher = Searcher(model, open_gallery(choice, model), arguments.hubness)
     query = _query(arguments, searcher)
     kind = arguments.find or (IMAGES if query.modality == "text" else CAPTIONS)
+    if arguments.index:
+        searcher = replace(searcher, index=open_index(arguments.index, searcher.gallery, kind))
     answer = searcher.answer(kind, query, arguments.count)
     if arguments.html:
         write_text(arguments.html, result_page(answer, searcher.gallery.items))
@@ -78,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         choices=WISHES,
         help="lower what is near to all queries: on, off, or where the evaluation says that it helps (auto)",
     )
+    parser.add_argument("--index", type=Path, help="index of faiss over the rows of --gallery (all are compared)")
     parser.add_argument("--html", type=Path, help="write a page with pictures there, and print no JSON")
     add_options(parser, "--device")
     return parser

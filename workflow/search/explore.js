@@ -82,7 +82,7 @@ function line(text, own, open) {
 }
 
 function searchCaption(text) {
-  box.value = text.caption ?? "";
+  box.value = wording(text.caption, text.row);
   go({ text: "", caption: text.row, image: null });
   scrollTo(0, 0);
 }

@@ -52,6 +52,7 @@ class ProjectedGallery:
 
         pictures: the folder that names of pictures start from, that of the rows by default.
         """
+        record = _record(folder, model)
         sources = SetSources.find(str(folder), str(folder), str(folder))
         images, texts = open_source(sources.images), open_source(sources.texts)
         _refuse_other_widths(images, texts, model)
@@ -63,7 +64,6 @@ class ProjectedGallery:
         text_image = np.array([place[image_id] for image_id in metadata["image_ids"]])
         files = {image_id: file for image_id, file in _files(metadata).items() if isinstance(file, str)}
         items = GalleryItems(list(first), metadata.get("captions"), text_image, files, pictures or folder, folder)
-        record = _record(folder, model)
         rows = {IMAGES: images, CAPTIONS: texts}
         return cls(
             items,
@@ -73,6 +73,12 @@ class ProjectedGallery:
             np.array(list(first.values())),
             record.get("correction"),
         )
+
+    def candidate_of_row(self, kind: str) -> np.ndarray:
+        """Return which image or caption each stored row is, (rows,)."""
+        if kind == IMAGES and self.rows[kind].rows == len(self.items.text_image):
+            return self.items.text_image
+        return np.arange(self.rows[kind].rows)
 
     def vectors(self, model: AlignedModel, kind: str) -> Tensor:
         """Return the unit vectors of all images or captions."""

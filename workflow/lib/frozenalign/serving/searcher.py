@@ -9,6 +9,7 @@ from torch import Tensor
 from frozenalign.evaluation.ranks import top_candidates
 from frozenalign.serving.aligned_model import AlignedModel
 from frozenalign.serving.candidates import Candidates, Found
+from frozenalign.serving.faiss_index import FaissIndex
 from frozenalign.serving.galleries import CAPTIONS, IMAGES, Gallery
 from frozenalign.serving.hub_correction import ON, HubCorrection, chosen_correction
 from frozenalign.system.errors import UserError
@@ -35,12 +36,14 @@ class Query:
 class Searcher:
     """A head with a gallery, whose rows are projected when they are first needed.
 
-    hubness: auto, on or off, as `chosen_correction` takes it.
+    hubness: auto, on or off, as `chosen_correction` takes it. index: proposes candidates instead of all; what it
+    leaves out is not found.
     """
 
     model: AlignedModel
     gallery: Gallery
     hubness: str
+    index: FaissIndex | None = None
 
     def candidates(self, kind: str) -> Candidates:
         """Return the images or captions as candidates for queries of the other kind."""
@@ -71,7 +74,10 @@ class Searcher:
     def find(self, kind: str, query: Query, count: int) -> list[Found]:
         """Return the `count` nearest images or captions, best first; a query of the gallery does not find itself."""
         if KIND_OF[query.modality] != kind:
-            return self.candidates(kind).nearest(query.vector, count)
+            candidates = self.candidates(kind)
+            if self.index is None:
+                return candidates.nearest(query.vector, count)
+            return candidates.best_of(self.index.proposed(query.vector, count), query.vector, count)
         place = self.model.model.without_hub_penalty(query.vector[None])
         scores, rows = top_candidates(place, self._places(kind), count + 1)
         pairs = zip(rows[0].tolist(), scores[0].tolist(), strict=True)
@@ -85,6 +91,7 @@ class Searcher:
             "find": kind,
             "gallery": {"name": self.gallery.name, **self.gallery.items.counts()},
             "model": {name: self.model.facts[name] for name in ("dataset", "experiment", "seed")},
+            "exact": same or self.index is None,
             "hubness_correction": (HubCorrection(None, SAME_KIND) if same else self.correction(kind)).described(),
             "results": self._described(kind, self.find(kind, query, count)),
         }
