@@ -28,9 +28,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, FILES)
         found = gathered(source, runs)
-        write_text(arguments.output_dir / "index.html", render(found))
+        page, figures = render(found), figure_files(found)
+        write_text(arguments.output_dir / "index.html", page)
         write_text(arguments.output_dir / "leaderboard.csv", table)
-        for name, content in figure_files(found).items():
+        for name, content in figures.items():
             write_bytes(arguments.output_dir / name, content)
     print(f"found: {arguments.output_dir / 'index.html'}")
 

@@ -95,6 +95,7 @@ def _latex(caption: str, rows: list[list[str]]) -> CopiedTable:
         "% \\usepackage{booktabs}\n"
         "\\begin{table}\n  \\centering\n"
         f"  \\caption{{{_escaped(caption, LATEX_SIGNS)}}}\n"
+        "  \\label{tab:retrieval}\n  \\small\n"
         f"  \\begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}\n"
         "    \\toprule\n"
         "    & & & \\multicolumn{3}{c}{image to text} & \\multicolumn{3}{c}{text to image} \\\\\n"

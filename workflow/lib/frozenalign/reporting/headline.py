@@ -17,10 +17,15 @@ TUNED = "tuned-"
 
 @dataclass(frozen=True)
 class Rival:
-    """What the chosen head is compared with, and what it is: the runner-up, a closed form."""
+    """What the chosen head is compared with, and what it is: the runner-up, a closed form.
+
+    spread: the standard deviation of its RSUM over its seeds, NaN with one.
+    """
 
     name: str
     role: str
+    seeds: int
+    spread: float
     comparison: Comparison
 
 
@@ -52,7 +57,11 @@ def _rivals(found: Findings, chosen: str) -> list[Rival]:
     if CCA in set(found.table.loc[found.table["kind"] == "baseline", "experiment"]):
         roles.setdefault(CCA, "the CCA")
     comparisons = _compared(found, chosen, list(roles)) if roles else []
-    return [Rival(name, role, found) for (name, role), found in zip(roles.items(), comparisons, strict=True)]
+    rows = [_row(found, name) for name in roles]
+    return [
+        Rival(row["experiment"], roles[row["experiment"]], row["seeds"], row["RSUM_std"], comparison)
+        for row, comparison in zip(rows, comparisons, strict=True)
+    ]
 
 
 def _compared(found: Findings, chosen: str, names: Sequence[str]) -> list[Comparison]:

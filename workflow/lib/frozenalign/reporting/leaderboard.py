@@ -94,7 +94,7 @@ def ranking_name(experiment: str, key: str) -> str:
 def parts_of(name: str) -> tuple[str, str]:
     """Return the experiment of a row of the leaderboard, and its ranking: plain, or the name of a second one."""
     experiment, _, ranking = name.rpartition(", ")
-    return (experiment, ranking) if ranking in SECOND_RANKINGS.values() else (name, PLAIN)
+    return (experiment, ranking) if experiment and ranking in SECOND_RANKINGS.values() else (name, PLAIN)
 
 
 def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:

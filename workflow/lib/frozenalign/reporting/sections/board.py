@@ -22,6 +22,7 @@ def content(found: Findings) -> dict[str, Any]:
         "versus": versus,
         "rows": rows,
         "choices": choices(rows),
+        "several_seeds": int(found.table["seeds"].max()) > 1,
         "copied": copied_tables(found, rows),
         "controls": control_results(found.table, found.chance["RSUM"]),
         "extra": _extra_sets(found.board_runs),
