@@ -24,6 +24,7 @@ include: "workflow/rules/sources.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/targets.smk"
+include: "workflow/rules/set_sources.smk"
 
 
 with told_by_snakemake():
@@ -61,6 +62,7 @@ include: "workflow/rules/split.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/evaluation_sets.smk"
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/report.smk"
 
@@ -89,3 +91,4 @@ rule trained:
 rule evaluated:
     input:
         [f"{folder}/evaluation_results/metrics.json" for folder in head_folders(config["dataset"])],
+        set_results(config["dataset"]),

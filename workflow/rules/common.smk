@@ -32,12 +32,17 @@ READ = {
     "train": ["schemas/experiment.schema.yaml"],
     "evaluate": ["schemas/results.schema.yaml"],
     "evaluate_part": ["schemas/results.schema.yaml"],
+    "evaluate_sets": ["schemas/results.schema.yaml"],
+    "encode_evaluation_set": ["schemas/encoder.schema.yaml"],
     "ensemble": ["schemas/results.schema.yaml"],
     "curves": ["schemas/results.schema.yaml"],
     "figures": ["schemas/results.schema.yaml"],
     "report": [
         "schemas/results.schema.yaml",
-        *(f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")),
+        *(
+            f"report/{name}"
+            for name in ("report.html.jinja", "ablation.html.jinja", "benchmarks.html.jinja", "report.css", "report.js")
+        ),
     ],
 }
 # A lock held by another, a full disk, a lack of memory: their sentences say so.

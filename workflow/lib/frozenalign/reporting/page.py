@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from frozenalign.data.inputs import Manifest
 from frozenalign.plots.leaderboard import leaderboard_figure
 from frozenalign.reporting.ablation import ablation
 from frozenalign.reporting.belonging import refuse_other_members, refuse_other_split, refuse_other_studies
+from frozenalign.reporting.benchmarks import benchmark_sections
 from frozenalign.reporting.controls import control_results
 from frozenalign.reporting.leaderboard import CORRECTED, RunResult, chance, doubts, fold_board, leaderboard, verdict
 from frozenalign.reporting.pictures import NO_ENTRY, Thumbnail, embedded_figure, embedded_plot, not_shown, thumbnail
@@ -45,6 +47,7 @@ class ReportInput:
     pictures: Path
     manifest: Path
     studies: list[Path]
+    evaluation_sets: Sequence[str] = ()
 
 
 def render(source: ReportInput, runs: list[RunResult]) -> str:
@@ -87,6 +90,7 @@ def render(source: ReportInput, runs: list[RunResult]) -> str:
         chance=by_chance,
         controls=control_results(table, by_chance["RSUM"]),
         extra=_extra_sets(board_runs),
+        benchmarks=benchmark_sections(board_runs, source.evaluation_sets),
         ablations=ablations,
         board_picture=embedded_figure(leaderboard_figure(board)),
         examples=_examples(shown, source),
