@@ -14,7 +14,7 @@ from pathlib import Path
 ENVS = Path(__file__).parent
 FILES = (
     *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-dev.txt"),
-    *("requirements-cluster.txt", "requirements-encode.txt", "requirements-photos.txt"),
+    *("requirements-cluster.txt", "requirements-encode.txt", "requirements-photos.txt", "requirements-benchmarks.txt"),
 )
 CONSTRAINTS = "constraints.txt"
 OLDEST_PYTHON = "3.11"

@@ -18,7 +18,7 @@ ENVS = ROOT / "envs"
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "matplotlib": "matplotlib-base"}
 REQUIREMENTS = [
     *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-dev.txt"),
-    *("requirements-cluster.txt", "requirements-encode.txt", "constraints.txt"),
+    *("requirements-cluster.txt", "requirements-encode.txt", "requirements-benchmarks.txt", "constraints.txt"),
 ]
 OWN = {"workflow", "frozenalign", "snakemake_logger_plugin_frozenalign"}
 IMPORT_NAMES = {

