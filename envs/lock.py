@@ -15,7 +15,7 @@ ENVS = Path(__file__).parent
 FILES = (
     *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-export.txt"),
     *("requirements-explore.txt", "requirements-dev.txt", "requirements-search.txt", "requirements-cluster.txt"),
-    *("requirements-encode.txt", "requirements-photos.txt"),
+    *("requirements-encode.txt", "requirements-photos.txt", "requirements-benchmarks.txt"),
 )
 CONSTRAINTS = "constraints.txt"
 OLDEST_PYTHON = "3.11"

@@ -19,7 +19,7 @@ CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "matplotlib
 REQUIREMENTS = [
     *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-export.txt"),
     *("requirements-explore.txt", "requirements-dev.txt", "requirements-search.txt", "requirements-cluster.txt"),
-    *("requirements-encode.txt", "constraints.txt"),
+    *("requirements-encode.txt", "requirements-benchmarks.txt", "constraints.txt"),
 ]
 OWN = {"workflow", "frozenalign", "snakemake_logger_plugin_frozenalign"}
 IMPORT_NAMES = {

@@ -21,6 +21,9 @@ MISTAKES = {
     "curves": "--runs absent",
     "demo_data": "--images 1 --output-dir out",
     "demo_photos": "--output-dir /dev/null/absent",
+    "demo_benchmarks": "--output-dir /dev/null/absent",
+    "encode_evaluation_set": "--kind retrieval --file absent.csv --pictures absent --image-encoder a --text-encoder b "
+    "--output-dir out",
     "encode_images": "--encoder absent.yaml --captions absent.json --pictures absent --output-dir out",
     "encode_texts": "--encoder absent.yaml --captions absent.json --output-dir out",
     "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
@@ -28,6 +31,8 @@ MISTAKES = {
     "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",
     "explore": "--results absent",
     "export": "--model absent/best_model.pt --without-onnx --output-dir out",
+    "evaluate_sets": '--model absent/a.pt --sets {"a":{"kind":"retrieval","dir":"b"}} '
+    "--data-dir absent --split-dir absent --output-dir out",
     "figures": "--evaluations absent",
     "gallery": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "merge_encodings": "--images absent.json --texts absent.json --captions absent.json --pictures a --output-dir out",

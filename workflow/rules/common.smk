@@ -32,6 +32,8 @@ READ = {
     "train": ["schemas/experiment.schema.yaml"],
     "evaluate": ["schemas/results.schema.yaml"],
     "evaluate_part": ["schemas/results.schema.yaml"],
+    "evaluate_sets": ["schemas/results.schema.yaml"],
+    "encode_evaluation_set": ["schemas/encoder.schema.yaml"],
     "ensemble": ["schemas/results.schema.yaml"],
     "gallery": ["schemas/results.schema.yaml"],
     "curves": ["schemas/results.schema.yaml"],

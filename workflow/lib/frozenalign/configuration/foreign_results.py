@@ -15,6 +15,7 @@ from frozenalign.system.files import JSON_BYTES
 
 EVALUATION = ("metrics.json", "ranks.npz", "examples.json", "worst_queries.json", "samples.npz")
 COUNTS_FILE = "counts.npz"
+SETS_FILE = "sets.json"
 # The title of a page ends with its mark, that of a figure and a table start with it.
 HEAD_BYTES = 64 << 10
 MARKS = {

@@ -51,6 +51,14 @@ class Projections:
         texts = self.texts_of(start, stop)
         return Projections(self.images[start:stop], self.texts[texts], self.text_image[texts] - start)
 
+    def of_chosen(self, images: np.ndarray) -> "Projections":
+        """Return the ascending images (k,) with their texts."""
+        chosen = torch.from_numpy(images).to(self.text_image.device)
+        place = torch.full((len(self.images),), -1, device=self.text_image.device)
+        place[chosen] = torch.arange(len(images), device=place.device)
+        texts = place[self.text_image] >= 0
+        return Projections(self.images[chosen], self.texts[texts], place[self.text_image[texts]])
+
 
 @torch.no_grad()
 def project_standardized(model: DualEncoder, pairs: ResidentPairs) -> Projections:

@@ -151,7 +151,7 @@ def write_part(
     """Write the counts of a share of an evaluation, from which `write_evaluation` computes the metrics."""
     sets = _Sets.of(protocol, protocol.open())
     for member in members:
-        _seen_by(member, sets.opened.manifest, protocol)
+        seen_by(member, sets.opened.manifest, protocol)
     sets.refuse_too_many(model, device)
     correction = sets.correction(model, device)
     counts = {
@@ -258,7 +258,7 @@ def _projection_bytes(model: DualEncoder, tested: PairFiles, *others: PairFiles)
 def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:
     """Return and log the reasons not to trust the numbers: those of the split and those of the training."""
     found = [*manifest.warnings, *(text for member in members for text in member.facts["warnings"])]
-    found += [text for member in members for text in _seen_by(member, manifest, protocol)]
+    found += [text for member in members for text in seen_by(member, manifest, protocol)]
     if protocol.split == "val":
         found.append("the validation split is tested, by which models were chosen: the numbers are too high")
     warnings = list(dict.fromkeys(found))
@@ -267,7 +267,7 @@ def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol)
     return warnings
 
 
-def _seen_by(member: Member, manifest: Manifest, protocol: Protocol) -> list[str]:
+def seen_by(member: Member, manifest: Manifest, protocol: Protocol) -> list[str]:
     """Return a warning if a model was trained on other embeddings; one trained on another split is refused."""
     trained, name = Inputs(**member.facts["inputs"]), member.facts["experiment"]
     expected = manifest.inputs()

@@ -13,7 +13,17 @@ from markupsafe import Markup
 
 from frozenalign.reporting.findings import Findings
 from frozenalign.reporting.headline import headline
-from frozenalign.reporting.sections import ablation, board, diagnostics, examples, pictures, run, training, tuning
+from frozenalign.reporting.sections import (
+    ablation,
+    benchmarks,
+    board,
+    diagnostics,
+    examples,
+    pictures,
+    run,
+    training,
+    tuning,
+)
 
 TEMPLATES = Path(__file__).parents[3] / "report"
 
@@ -35,6 +45,7 @@ class Section:
 SECTIONS = (
     Section("board", "Leaderboard", board.content),
     Section("run", "The run", run.content),
+    Section("benchmarks", "Evaluation sets", benchmarks.content),
     Section("ablation", "Ablation", ablation.content),
     Section("examples", "Retrieval examples", examples.content),
     Section("diagnostics", "Diagnostics", diagnostics.content),
