@@ -25,6 +25,7 @@ include: "workflow/rules/encoders.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/targets.smk"
 include: "workflow/rules/set_sources.smk"
+include: "workflow/rules/pairs.smk"
 
 
 with told_by_snakemake():
@@ -67,12 +68,14 @@ include: "workflow/rules/evaluation_sets.smk"
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/export.smk"
+include: "workflow/rules/encodings.smk"
 
 
 rule all:
     default_target: True
     input:
         report_files(config["dataset"]),
+        encodings_pages(),
 
 
 rule splits:

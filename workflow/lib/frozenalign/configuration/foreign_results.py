@@ -23,6 +23,8 @@ MARKS = {
     "leaderboard.csv": b"experiment,kind",
     "leaderboard.svg": b"<title>frozenalign: ",
     "costs.svg": b"<title>frozenalign: ",
+    "encodings.csv": b"experiment,kind",
+    "encoder_similarity.csv": b"images,texts",
     "trials.csv": b"number,state",
 }
 ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image", "non_matches", "facts_of_counts"}

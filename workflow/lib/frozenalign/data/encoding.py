@@ -14,6 +14,8 @@ KEPT = (
     *("encoder", "library", "name", "revision", "pooling", "prompt", "dtype", "device_name"),
     *("rows", "refused", "truncated"),
 )
+# Records of earlier versions lack `layer`.
+KEPT_WHERE_THERE = ("layer", "image_size", "max_length")
 
 
 def read_encoding(folder: Path, hashes: Mapping[str, str]) -> dict[str, Any] | None:
@@ -26,7 +28,9 @@ def read_encoding(folder: Path, hashes: Mapping[str, str]) -> dict[str, Any] | N
     if record is None:
         return None
     images, texts = (
-        {key: record[modality][key] for key in KEPT} | {"facts": _plain(record[modality]["facts"])}
+        {key: record[modality][key] for key in KEPT}
+        | {key: record[modality].get(key) for key in KEPT_WHERE_THERE}
+        | {"facts": _plain(record[modality]["facts"])}
         for modality in ("images", "texts")
     )
     return {"images": images, "texts": texts, "dropped_pairs": record["dropped_pairs"]}
