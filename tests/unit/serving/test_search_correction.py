@@ -58,7 +58,7 @@ def test_a_method_that_this_version_does_not_know_is_refused():
         chosen_correction(metrics, IMAGES, "auto")
 
 
-@pytest.mark.parametrize("method", CANDIDATES, ids=str)
+@pytest.mark.parametrize("method", CANDIDATES)
 def test_a_recorded_method_is_found_again(method):
     described = HubnessCorrection(method, _Sized(), 100.0).described()
     assert method_of(described) is method

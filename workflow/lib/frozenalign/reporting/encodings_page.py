@@ -1,19 +1,20 @@
 """The page that compares the encodings of one set: readable offline, made from the files that the steps wrote."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jinja2
 import pandas as pd
+from matplotlib.figure import Figure
 
 from frozenalign.plots.encodings import agreement_figure, matrix_figure, similarity_figure
+from frozenalign.plots.vector import svg
 from frozenalign.reporting.encoded_sets import MEASURES, SIDES, EncodedSet, similarity_table
 from frozenalign.reporting.encodings import EncodingsBoard, agreement
 from frozenalign.reporting.leaderboard import RunResult, chance, doubts
-from frozenalign.reporting.pictures import embedded_figure
+from frozenalign.reporting.pictures import embedded_svg
+from frozenalign.system.pages import content_hash, page_templates
 
 TEMPLATES = Path(__file__).parents[3] / "report"
 # What an encoding is told by, beside its name; what all encodings of a side share is shown once.
@@ -27,7 +28,7 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
     by_pair = rows.set_index("set").loc[order["set"]].reset_index()
     similarity = similarity_table(sets)
     agreed = agreement(rows)
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("encodings.css", "report.js"))
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("encodings.css", "sorting.js"))
     trained = [name for name in board.heads["experiment"] if (rows["experiment"] == name).sum() > 1]
     captions = runs[0].hits[runs[0].experiment].captions
     return _template().render(
@@ -44,14 +45,18 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
         doubts=doubts(list(runs)),
         encodings={side: _encodings(sets, side) for side in SIDES},
         sets=sets,
-        matrix=embedded_figure(matrix_figure(by_pair.assign(chosen_of_head=by_pair["best_of_head"]))),
-        similarity_picture=embedded_figure(similarity_figure(_in_order_of(sets, similarity))),
-        agreement_picture=embedded_figure(agreement_figure(rows, MEASURES, trained)) if agreed else None,
+        matrix=_drawn(matrix_figure(by_pair.assign(chosen_of_head=by_pair["best_of_head"])), "pairs and heads"),
+        similarity_picture=_drawn(similarity_figure(_in_order_of(sets, similarity)), "similarity of encoders"),
+        agreement_picture=_drawn(agreement_figure(rows, MEASURES, trained), "similarity and RSUM") if agreed else None,
         style=style,
-        style_hash=_content_hash(style),
+        style_hash=content_hash(style),
         script=script,
-        script_hash=_content_hash(script),
+        script_hash=content_hash(script),
     )
+
+
+def _drawn(figure: Figure, title: str) -> str:
+    return embedded_svg(svg(figure, title))
 
 
 def _pair(row: dict[str, Any]) -> str:
@@ -77,17 +82,6 @@ def _encodings(sets: Sequence[EncodedSet], side: str) -> list[dict[str, Any]]:
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.globals["missing"] = pd.isna
-    environment.globals["settings"] = SETTINGS
+    environment = page_templates(TEMPLATES)
+    environment.globals |= {"missing": pd.isna, "settings": SETTINGS}
     return environment.get_template("encodings.html.jinja")
-
-
-def _content_hash(text: str) -> str:
-    """Return the hash with which a Content-Security-Policy allows an inline style or script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

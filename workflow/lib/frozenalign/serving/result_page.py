@@ -1,19 +1,16 @@
 """The answer to a query as one self-contained page."""
 
-import base64
-import hashlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from frozenalign.data.picture_files import UnreadablePicture
 from frozenalign.data.thumbnails import data_uri, small_version
 from frozenalign.serving.gallery_items import GalleryItems
 from frozenalign.system.errors import one_line
 from frozenalign.system.files import read_text
+from frozenalign.system.pages import content_hash, page_templates
 
 PAGES = Path(__file__).parents[3] / "search"
 PAGE_BYTES = 1 << 20
@@ -30,27 +27,26 @@ def result_page(answer: Mapping[str, Any], items: GalleryItems) -> str:
             shown.append(None)
             reasons.append(one_line(str(unreadable)))
     style = page_file("results.css")
-    return _template().render(
-        answer=answer,
-        title=_title(answer["query"]),
-        query={"picture": _asked(answer["query"], items)},
-        total=answer["gallery"][answer["find"]],
-        correction=answer["hubness_correction"],
-        pictures=shown,
-        missing=not_shown(len(shown), reasons),
-        style=style,
-        style_hash=content_hash(style),
+    return (
+        page_templates(PAGES)
+        .get_template("results.html.jinja")
+        .render(
+            answer=answer,
+            title=_title(answer["query"]),
+            query={"picture": _asked(answer["query"], items)},
+            total=answer["gallery"][answer["find"]],
+            correction=answer["hubness_correction"],
+            pictures=shown,
+            missing=not_shown(len(shown), reasons),
+            style=style,
+            style_hash=content_hash(style),
+        )
     )
 
 
 def page_file(name: str) -> str:
     """Return a file of the pages."""
     return read_text(PAGES / name, PAGE_BYTES, "install the project again")
-
-
-def content_hash(text: str) -> str:
-    """Return a text's hash as a content security policy has it."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
 def not_shown(count: int, reasons: list[str]) -> str:
@@ -77,8 +73,3 @@ def _asked(query: Mapping[str, Any], items: GalleryItems) -> str | None:
         return data_uri(small_version(Path(query["image_file"]), PIXELS), "jpeg")
     except UnreadablePicture:
         return None
-
-
-def _template() -> jinja2.Template:
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(page_file("results.html.jinja"))
