@@ -16,7 +16,7 @@ from frozenalign.data.pairs import PairFiles
 from frozenalign.data.split_findings import extra_doubts
 from frozenalign.data.splits import every_row
 from frozenalign.evaluation.diagnostics import diagnostics
-from frozenalign.evaluation.encoder_similarity import EncoderSimilarity
+from frozenalign.evaluation.encoder_similarity import KNOWN_ALIGNMENTS, EncoderSimilarity, KnownAlignments
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
 from frozenalign.evaluation.hubness import HubnessCorrection, choose_correction, training_sample
 from frozenalign.evaluation.image_batches import ImageBatch
@@ -36,7 +36,7 @@ from frozenalign.evaluation.shares import Share
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, write_arrays, write_json
-from frozenalign.system.fingerprints import content_hash
+from frozenalign.system.fingerprints import content_hash, fingerprint
 from frozenalign.system.memory import refuse_beyond_memory
 
 logger = logging.getLogger(__name__)
@@ -183,9 +183,15 @@ def write_evaluation(
     sets = _Sets.of(protocol, opened)
     sets.refuse_too_many(model, device)
     files = sets.evaluated[protocol.split]
-    similarity = EncoderSimilarity.where_it_fits(files, device, sets.bytes_on_cpu(model, device))
+    alignments = KnownAlignments(protocol.split_dir / KNOWN_ALIGNMENTS)
+    pairs = fingerprint(files.split.digest(), manifest.inputs().digest(), device.type)
+    similarity, cka = None, alignments.of(pairs)
+    if cka is None:
+        similarity = EncoderSimilarity.where_it_fits(files, device, sets.bytes_on_cpu(model, device))
     see = {protocol.split: similarity.add} if similarity else {}
     found = _evaluations(model, sets, members, protocol, device, parts, see)
+    if similarity and (cka := similarity.alignment) is not None:
+        alignments.add(pairs, cka)
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
     main_set = found[protocol.split]
@@ -194,7 +200,7 @@ def write_evaluation(
     document = metrics_document(
         facts,
         main_set,
-        diagnostics(main_set, geometry, similarity and similarity.alignment, captions),
+        diagnostics(main_set, geometry, cka, captions),
         {name: evaluation for name, evaluation in found.items() if name != protocol.split},
         rows=manifest.rows[protocol.split],
         # Captions and pictures may have changed since the split.
