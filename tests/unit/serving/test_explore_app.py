@@ -14,7 +14,6 @@ from PIL import Image
 from frozenalign.serving import explorer as explorers
 from frozenalign.serving.explore_app import LOOPBACK, explore_app
 from frozenalign.serving.explorer import Explorer, heads_of
-from frozenalign.serving.galleries import SplitGallery
 from frozenalign.system.errors import UserError
 from workflow.scripts import explore
 
@@ -219,9 +218,9 @@ def test_a_folder_without_heads_is_refused(tmp_path):
         heads_of(tmp_path)
 
 
-def test_another_gallery_has_other_addresses_for_its_pictures(explored, encoded):
-    keys = {SplitGallery.open(encoded, explored / "split", split).key for split in ("test", "val", "all")}
-    assert len(keys) == 3
+def test_pictures_have_other_addresses_after_another_start(explorer):
+    starts = {answer(explore_app(explorer).test_client(), "about")["pictures"] for _ in range(3)}
+    assert len(starts) == 3
 
 
 def test_only_names_of_this_machine_are_trusted():

@@ -1,6 +1,7 @@
 """The local page of `explore`: a small application of Flask, for one person on this machine."""
 
 import functools
+import secrets
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +36,8 @@ def explore_app(explorer: Explorer, hosts: tuple[str, ...] = LOOPBACK) -> Any:
     app = flask.Flask(__name__, static_folder=None)
     app.config["TRUSTED_HOSTS"] = list(hosts)
     app.json.sort_keys = False
-    # So that a browser never takes a picture of another gallery for one of this.
-    key = explorer.gallery.key
+    # So that a browser never takes a picture that it has kept for one of another gallery.
+    key = secrets.token_hex(8)
     picture = functools.lru_cache(HELD_PICTURES)(explorer.gallery.items.picture)
 
     @app.before_request
