@@ -153,7 +153,7 @@ async function openImage() {
     element("figure", {}, picture(answer.image, "large")),
     element("div", {},
       section("Its captions", "", lines(answer.texts)),
-      section("Captions that the head finds nearest", "", lines(answer.captions.results))),
+      section(`Captions that the head finds nearest${answer.captions.hubness_correction.used ? ", hubs corrected" : ""}`, "", lines(answer.captions.results))),
     section("Nearest pictures", "wide", element("ol", { className: "grid" }, ...answer.neighbours.results.map((result) =>
       card(result, () => go({ image: result.row }))))));
   const place = rows.indexOf(Number(image));
