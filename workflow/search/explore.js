@@ -55,10 +55,11 @@ function say(words, isError = false) {
 const number = (value) => value.toFixed(3).replace("-", "−");
 const wording = (caption, row) => caption ?? `text row ${row}`;
 
+// The words beside a small picture say what its alternative text would repeat.
 function picture(result, size) {
   const tile = () => element("span", { className: "tile", textContent: `image ${result.image_id}` });
   if (!result.image_file) return tile();
-  const image = element("img", { loading: "lazy", decoding: "async", alt: result.captions[0] ?? `image ${result.image_id}` });
+  const image = element("img", { loading: "lazy", decoding: "async", alt: size === "small" ? "" : result.captions[0] ?? `image ${result.image_id}` });
   image.addEventListener("error", () => image.replaceWith(tile()), { once: true });
   image.src = `${about.pictures}${size}/${result.row}.jpg`;
   return image;

@@ -174,7 +174,7 @@ def test_embeddings_alone_are_explored_by_rows_and_it_says_what_is_missing(explo
     assert [re.split(r"[:,]", sentence)[0] for sentence in about["missing"]] == [
         "Texts of your own cannot be searched for",
         "The data have no captions",
-        "Pictures may be missing",
+        "The metadata name no pictures",
     ]
     image = answer(client, "image", head="cca", row=1)
     assert [text["caption"] for text in image["texts"]] == [None, None]
