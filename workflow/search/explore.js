@@ -55,10 +55,11 @@ function say(words, isError = false) {
 const number = (value) => value.toFixed(3).replace("-", "−");
 const wording = (caption, row) => caption ?? `text row ${row}`;
 
+// The words beside a small picture say what its alternative text would repeat.
 function picture(result, size) {
   const tile = () => element("span", { className: "tile", textContent: `image ${result.image_id}` });
   if (!result.image_file) return tile();
-  const image = element("img", { loading: "lazy", decoding: "async", alt: result.captions[0] ?? `image ${result.image_id}` });
+  const image = element("img", { loading: "lazy", decoding: "async", alt: size === "small" ? "" : result.captions[0] ?? `image ${result.image_id}` });
   image.addEventListener("error", () => image.replaceWith(tile()), { once: true });
   image.src = `${about.pictures}${size}/${result.row}.jpg`;
   return image;
@@ -153,7 +154,7 @@ async function openImage() {
     element("figure", {}, picture(answer.image, "large")),
     element("div", {},
       section("Its captions", "", lines(answer.texts)),
-      section("Captions that the head finds nearest", "", lines(answer.captions.results))),
+      section(`Captions that the head finds nearest${answer.captions.hubness_correction.used ? ", hubs corrected" : ""}`, "", lines(answer.captions.results))),
     section("Nearest pictures", "wide", element("ol", { className: "grid" }, ...answer.neighbours.results.map((result) =>
       card(result, () => go({ image: result.row }))))));
   const place = rows.indexOf(Number(image));

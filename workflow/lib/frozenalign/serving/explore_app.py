@@ -1,7 +1,9 @@
 """The local page of `explore`: a small application of Flask, for one person on this machine."""
 
 import functools
+import secrets
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 from frozenalign.data.picture_files import UnreadablePicture
@@ -15,7 +17,7 @@ LOOPBACK = ("127.0.0.1", "localhost")
 MOST_RESULTS = 200
 PIXELS = {"small": 320, "large": 1200}
 HELD_PICTURES = 2000
-FILES = {"css": "text/css", "js": "text/javascript"}
+TYPES = {"css": "text/css", "js": "text/javascript"}
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -35,36 +37,51 @@ def explore_app(explorer: Explorer, hosts: tuple[str, ...] = LOOPBACK) -> Any:
     app = flask.Flask(__name__, static_folder=None)
     app.config["TRUSTED_HOSTS"] = list(hosts)
     app.json.sort_keys = False
-    # So that a browser never takes a picture of another gallery for one of this.
-    key = explorer.gallery.key
-    picture = functools.lru_cache(HELD_PICTURES)(explorer.gallery.items.picture)
+    _guard(flask, app)
+    _serve_files(flask, app)
+    pictures = _serve_pictures(flask, app, explorer)
+    _serve_answers(flask, app, explorer, pictures)
+    return app
+
+
+def _guard(flask: ModuleType, app: Any) -> None:
+    """Let the page alone ask for what it needs, and nothing else come into it."""
 
     @app.before_request
-    def refuse_other_sites() -> Any:
-        """Answer the page itself, which a link may lead to, and else only what it asks for."""
+    def refuse_other_sites() -> None:
+        # A link may lead to the page itself.
         asked_from = flask.request.headers.get("Sec-Fetch-Site", "same-origin")
         if flask.request.path != "/" and asked_from not in ("same-origin", "none"):
             flask.abort(403)
 
     @app.after_request
-    def guard(response: Any) -> Any:
+    def add_headers(response: Any) -> Any:
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")
         return response
 
     @app.errorhandler(UserError)
-    def explain(error: UserError) -> Any:
+    def explain(error: UserError) -> tuple[dict[str, str], int]:
         return {"error": str(error)}, 400
 
+
+def _serve_files(flask: ModuleType, app: Any) -> None:
     @app.get("/")
     def page() -> Any:
         return flask.Response(page_file("explore.html"), mimetype="text/html")
 
-    @app.get("/explore.<any(css, js):name>")
-    def file(name: str) -> Any:
-        return flask.Response(page_file(f"explore.{name}"), mimetype=FILES[name])
+    @app.get("/explore.<any(css, js):ending>")
+    def file(ending: str) -> Any:
+        return flask.Response(page_file(f"explore.{ending}"), mimetype=TYPES[ending])
 
-    @app.get(f"/picture/{key}/<any({', '.join(PIXELS)}):size>/<int:row>.jpg")
+
+def _serve_pictures(flask: ModuleType, app: Any, explorer: Explorer) -> str:
+    """Serve pictures by size and row, and return what their addresses begin with."""
+    # Another after every start: a browser never takes a picture that it has kept for one of another gallery.
+    start = f"/picture/{secrets.token_hex(8)}/"
+    picture = functools.lru_cache(HELD_PICTURES)(explorer.gallery.items.picture)
+
+    @app.get(f"{start}<any({', '.join(PIXELS)}):size>/<int:row>.jpg")
     def picture_of(size: str, row: int) -> Any:
         try:
             content = picture(row, PIXELS[size])
@@ -72,12 +89,14 @@ def explore_app(explorer: Explorer, hosts: tuple[str, ...] = LOOPBACK) -> Any:
             flask.abort(404)
         return flask.Response(content, mimetype="image/jpeg", headers={"Cache-Control": "private, max-age=86400"})
 
-    @app.get("/api/about")
-    def about() -> Any:
-        return explorer.about() | {"pictures": f"/picture/{key}/"}
+    return start
 
-    def answers(path: str, answer: Callable[..., dict[str, Any]], **parameters: type) -> None:
-        """Answer what is asked for under /api/; parameters: those that the query needs, with their types."""
+
+def _serve_answers(flask: ModuleType, app: Any, explorer: Explorer, pictures: str) -> None:
+    """Answer in JSON what is asked for under /api/."""
+
+    def answer(path: str, answered: Callable[..., dict[str, Any]], **parameters: type) -> None:
+        """Answer a question. parameters: those that it needs, with their types."""
 
         def view() -> Any:
             given = {name: flask.request.args.get(name, type=kind) for name, kind in parameters.items()}
@@ -85,13 +104,13 @@ def explore_app(explorer: Explorer, hosts: tuple[str, ...] = LOOPBACK) -> Any:
                 flask.abort(404)
             if "count" in given:
                 given["count"] = max(1, min(given["count"], MOST_RESULTS))
-            return answer(**given)
+            return answered(**given)
 
         app.add_url_rule(f"/api/{path}", path, view)
 
-    answers("images", explorer.some_images, count=int)
-    answers("text", explorer.images_of_text, head=str, text=str, count=int)
-    answers("caption", explorer.images_of_caption, head=str, row=int, count=int)
-    answers("image", explorer.image, head=str, row=int)
-    answers("captions", explorer.captions_with, words=str, count=int)
-    return app
+    answer("about", lambda: explorer.about() | {"pictures": pictures})
+    answer("images", explorer.some_images, count=int)
+    answer("text", explorer.images_of_text, head=str, text=str, count=int)
+    answer("caption", explorer.images_of_caption, head=str, row=int, count=int)
+    answer("image", explorer.image, head=str, row=int)
+    answer("captions", explorer.captions_with, words=str, count=int)

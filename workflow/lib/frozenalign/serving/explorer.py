@@ -143,6 +143,9 @@ class Explorer:
             yield f"Texts of your own cannot be searched for: {self._encoder}."
         if items.captions is None:
             yield "The data have no captions: texts are shown by their rows."
+        if not items.image_files:
+            yield "The metadata name no pictures, they have no `image_files`: captions and ids are shown."
+            return
         try:
             items.picture(0, 1)
         except UnreadablePicture as unreadable:

@@ -15,7 +15,6 @@ from frozenalign.evaluation.hubness import Method, penalties, training_sample
 from frozenalign.evaluation.projections import map_rows
 from frozenalign.serving.aligned_model import AlignedModel
 from frozenalign.serving.gallery_items import GalleryItems
-from frozenalign.system.files import text_hash
 from frozenalign.system.memory import refuse_beyond_memory
 
 logger = logging.getLogger(__name__)
@@ -70,11 +69,6 @@ class SplitGallery:
         dataset = read_result(split_dir / "manifest.json").get("dataset") or data_dir.name
         name = f"{dataset}, all splits" if split == EVERY else f"{dataset}, {split} split"
         return cls(items, name, files, replace(train, split=training_sample(train.split)))
-
-    @property
-    def key(self) -> str:
-        """Return a short text that no other gallery has."""
-        return text_hash(f"{self.items.folder.absolute()} {self.name} {self.files.split.digest()}")[:16]
 
     def vectors(self, model: AlignedModel, kind: str) -> Tensor:
         """Return the projected rows of all images or captions."""

@@ -15,7 +15,7 @@ from frozenalign.data.splits import SplitIndex
 from frozenalign.data.thumbnails import small_version
 
 SHOWN_CAPTIONS = 10
-NOT_NAMED = "the metadata name no file of this picture"
+NOT_NAMED = "without an entry in `image_files`"
 
 
 @dataclass(frozen=True)
