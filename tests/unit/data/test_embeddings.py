@@ -261,3 +261,14 @@ def test_metadata_that_is_no_json(tmp_path, parts):
     path.write_text(json.dumps({"image_ids": [1]})[:-3])
     with pytest.raises(UserError, match=r"not valid JSON \(line 1"):
         open_set(EmbeddingFiles.of(tmp_path, "train2017"))
+
+
+def test_caption_ids_are_text_and_one_for_each_pair(tmp_path, parts):
+    images, texts, metadata = parts
+    files = EmbeddingFiles.of(tmp_path, "train2017")
+    write_set(tmp_path, images, texts, metadata)
+    assert open_set(files).metadata.caption_ids is None
+    write_set(tmp_path, images, texts, metadata | {"caption_ids": list(range(100, 124))})
+    assert open_set(files).metadata.caption_ids.tolist() == [str(i) for i in range(100, 124)]
+    for wrong, problem in (([7], "has 1 entries: write one for each of the 24"), ([1, "a"] * 12, "all integers or")):
+        assert problem in refusal(tmp_path, images, texts, metadata | {"caption_ids": wrong})
