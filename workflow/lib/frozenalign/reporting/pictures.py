@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from PIL import Image
 
 from frozenalign.data.picture_files import (
@@ -21,6 +22,7 @@ from frozenalign.data.picture_files import (
     UnreadablePicture,
 )
 from frozenalign.data.pictures import as_rgb, exif_orientation, picture_source, upright
+from frozenalign.plots.vector import svg
 from frozenalign.system.errors import one_line
 
 THUMBNAIL_PIXELS = 192
@@ -50,9 +52,9 @@ def embedded_plot(path: Path) -> str | None:
         return _with_palette(picture)
 
 
-def embedded_svg(content: bytes) -> str:
-    """Return an SVG file as a data URI; as a picture, nothing in it runs or loads."""
-    return f"data:image/svg+xml;base64,{base64.b64encode(content).decode()}"
+def embedded_figure(figure: Figure) -> str:
+    """Return a matplotlib figure as a data URI, as vector graphics."""
+    return f"data:image/svg+xml;base64,{base64.b64encode(svg(figure, 'a figure of the report')).decode()}"
 
 
 def thumbnail(folder: Path, name: str, start: Path | None = None) -> Thumbnail:
