@@ -51,7 +51,8 @@ def costs_figure(table: pd.DataFrame, costs: Sequence[str] = tuple(COSTS), width
     for axes, cost in zip(every, costs, strict=True):
         _draw_panel(axes, table, cost)
     every[0].set_ylabel("RSUM, %")
-    every[0].legend(frameon=False, loc="lower right", fontsize=8)
+    handles, labels = every[0].get_legend_handles_labels()
+    figure.legend(handles, labels, frameon=False, loc="outside upper center", ncols=len(labels), fontsize=8)
     return figure
 
 

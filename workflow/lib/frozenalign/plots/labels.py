@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.transforms import Bbox
 
 # Offsets in points, with the alignments that put a name there.
@@ -21,7 +20,7 @@ PLACES = (
 )
 SIZE = 8.5
 # A name may lie over a bar or the grid, and is still read.
-HALO = [withStroke(linewidth=2, foreground="white")]
+GROUND = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.3}
 MARKER_PIXELS = 5
 
 
@@ -37,7 +36,7 @@ def label_points(axes: Axes, points: np.ndarray, names: Sequence[str], colors: S
     room = axes.get_window_extent()
     for point, name, color in zip(points, names, colors, strict=True):
         for right, up, horizontal, vertical in PLACES:
-            style = {"ha": horizontal, "va": vertical, "color": color, "size": SIZE, "path_effects": HALO}
+            style = {"ha": horizontal, "va": vertical, "color": color, "size": SIZE, "bbox": GROUND}
             text = axes.annotate(name, point, (right, up), textcoords="offset points", **style)
             box = text.get_window_extent().padded(1)
             inside = Bbox.intersection(box, room)

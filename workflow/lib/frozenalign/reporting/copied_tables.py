@@ -46,7 +46,8 @@ def copied_tables(found: Findings, rows: Sequence[dict[str, Any]]) -> list[Copie
 def protocol_caption(found: Findings) -> str:
     """Return what a reader of the numbers has to know: data, split, gallery, seeds, intervals, choice."""
     protocol, splits = found.protocol, found.manifest["splits"]
-    sizes = ", ".join(f"{name} {splits[name]['images']:,}" for name in ("train", "val", "test"))
+    # Those of tuning are a sample of those of training.
+    sizes = ", ".join(f"{name} {split['images']:,}" for name, split in splits.items() if name != "train_tuning")
     seeds = sorted({run.seed for run in found.heads})
     trained = "one seed" if len(seeds) == 1 else f"mean over {len(seeds)} seeds, ± their standard deviation"
     return (

@@ -6,14 +6,12 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from matplotlib.figure import Figure
 
 from frozenalign.plots.encodings import agreement_figure, matrix_figure, similarity_figure
-from frozenalign.plots.vector import svg
 from frozenalign.reporting.encoded_sets import MEASURES, SIDES, EncodedSet, similarity_table
 from frozenalign.reporting.encodings import EncodingsBoard, agreement
 from frozenalign.reporting.leaderboard import RunResult, chance, doubts
-from frozenalign.reporting.pictures import embedded_svg
+from frozenalign.reporting.pictures import embedded_figure
 from frozenalign.system.pages import content_hash, page_templates
 
 TEMPLATES = Path(__file__).parents[3] / "report"
@@ -45,18 +43,14 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
         doubts=doubts(list(runs)),
         encodings={side: _encodings(sets, side) for side in SIDES},
         sets=sets,
-        matrix=_drawn(matrix_figure(by_pair.assign(chosen_of_head=by_pair["best_of_head"])), "pairs and heads"),
-        similarity_picture=_drawn(similarity_figure(_in_order_of(sets, similarity)), "similarity of encoders"),
-        agreement_picture=_drawn(agreement_figure(rows, MEASURES, trained), "similarity and RSUM") if agreed else None,
+        matrix=embedded_figure(matrix_figure(by_pair.assign(chosen_of_head=by_pair["best_of_head"]))),
+        similarity_picture=embedded_figure(similarity_figure(_in_order_of(sets, similarity))),
+        agreement_picture=embedded_figure(agreement_figure(rows, MEASURES, trained)) if agreed else None,
         style=style,
         style_hash=content_hash(style),
         script=script,
         script_hash=content_hash(script),
     )
-
-
-def _drawn(figure: Figure, title: str) -> str:
-    return embedded_svg(svg(figure, title))
 
 
 def _pair(row: dict[str, Any]) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
 from PIL import Image
 
 from frozenalign.data.picture_files import MissingPicture, OutsidePicture, UnreadablePicture
 from frozenalign.data.pictures import picture_source
 from frozenalign.data.thumbnails import data_uri, small_version
+from frozenalign.plots.vector import svg
 from frozenalign.system.errors import one_line
 
 THUMBNAIL_PIXELS = 192
@@ -40,9 +42,9 @@ def embedded_plot(path: Path) -> str | None:
         return _with_palette(picture)
 
 
-def embedded_svg(content: bytes) -> str:
-    """Return an SVG file as a data URI; as a picture, nothing in it runs or loads."""
-    return data_uri(content, "svg+xml")
+def embedded_figure(figure: Figure) -> str:
+    """Return a matplotlib figure as a data URI, as vector graphics."""
+    return data_uri(svg(figure, "a figure of the report"), "svg+xml")
 
 
 def thumbnail(folder: Path, name: str, start: Path | None = None) -> Thumbnail:
