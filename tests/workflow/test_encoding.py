@@ -189,12 +189,22 @@ def test_further_encodings_of_the_same_photographs_are_compared_on_one_page(fini
         **{f"{pair}_evaluate": 1, f"{pair}_compare_encoders": 1},
         **{"compare_encoders": 1, "encodings": 1, "all": 1},
     }, "the pair shares the pictures' rows, and the data set's own results stay"
-    copy.snakemake()
+    said = copy.snakemake("-n", "--set-threads", "evaluate=2", "--set-resources", "baselines:runtime=77")
+    of_rules = {block.partition(":")[0]: block for block in re.split(r"^(?:local)?rule ", said, flags=re.MULTILINE)}
+    assert "threads: 2" in of_rules[f"{pair}_evaluate"], "as a profile asks by the name of the rule"
+    assert "runtime=77" in of_rules[f"{pair}_baselines"]
+    copy.snakemake("all", "encoder_similarity")
     own, further = (json.loads(copy.read(f"results/{name}/split/manifest.json")) for name in ("photos", pair))
     assert own["rows"] == further["rows"], "divided alike"
     files = ("train2017_image_embeddings.pt", "train2017_text_embeddings.pt")
     assert [own["hashes"][name] == further["hashes"][name] for name in files] == [True, False]
     assert [each["encoding"]["texts"]["encoder"] for each in (own, further)] == ["words", "others"]
+    table = copy.read("results/photos/encodings/encoder_similarity.csv")
+    assert sorted(line.partition(",")[2].partition(",")[0] for line in table.splitlines()) == [
+        "others",
+        "texts",
+        "words",
+    ]
     page = copy.read(PAGE)
     assert "Of 2 pairs of an image encoding and a text encoding" in page
     assert "cca" in copy.read("results/photos/encodings/encodings.csv")

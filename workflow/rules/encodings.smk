@@ -59,6 +59,8 @@ rule encoder_similarity:
         "{params.step:q} --log {log:q} --sets {params.folders:q} --output-dir={params.output_dir:q}"
 
 
+ask_alike()
+
 for PAIR in encoding_pairs()[1:]:
     PAIR_NAME = PAIR.dataset
     PAIR_PREFIX = f"{PAIR_NAME}_"

@@ -12,6 +12,14 @@ def encoding_pairs():
     return [] if config["pair"] else encodings.pairs_of(config)
 
 
+def ask_alike():
+    """Let the rules of pairs ask for the threads and resources that a profile sets by name for those of the run."""
+    asked = workflow.resource_settings
+    for settings in (asked._parsed_overwrite_threads, asked._parsed_overwrite_resources):
+        own = list(settings.items())
+        settings.update({f"{pair.dataset}_{name}": value for pair in encoding_pairs()[1:] for name, value in own})
+
+
 def compared_sets():
     """Return the data sets of the pairs, or the run's alone."""
     return [pair.dataset for pair in encoding_pairs()] or [config["dataset"]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.plots.encodings import similarity_figure
-from frozenalign.reporting.encoded_sets import read_set, refuse_other_pairs, similarity_table
+from frozenalign.reporting.encoded_sets import in_order_of, read_set, refuse_other_pairs, similarity_table
 from frozenalign.system.errors import run
 from frozenalign.system.files import save_figure, write_text
 from frozenalign.system.locks import only_writer
@@ -25,7 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, [TABLE])
         write_text(arguments.output_dir / TABLE, table.to_csv(index=False, float_format="%.4f"))
-        save_figure(arguments.output_dir / PICTURE, similarity_figure(table))
+        save_figure(arguments.output_dir / PICTURE, similarity_figure(in_order_of(sets, table)), {})
     print(table.to_string(index=False, float_format="%.3f"))
     print(f"found: {arguments.output_dir / TABLE}")
 

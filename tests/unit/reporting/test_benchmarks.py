@@ -4,9 +4,9 @@ import re
 from pathlib import Path
 
 import pytest
+from frozenalign.reporting.benchmarks import benchmark_sections
 
 from frozenalign.reporting import page
-from frozenalign.reporting.benchmarks import benchmark_sections
 from frozenalign.reporting.leaderboard import RunResult
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import write_json

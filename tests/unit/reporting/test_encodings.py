@@ -1,5 +1,6 @@
 """The board over several encodings of one set: what validation chooses, paired comparisons, and what is refused."""
 
+import json
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 from frozenalign.evaluation.metrics import SECOND_RANKINGS
 from frozenalign.evaluation.uncertainty import ImageHits
-from frozenalign.reporting.encoded_sets import EncodedSet, refuse_other_pairs, similarity_table
+from frozenalign.reporting.encoded_sets import EncodedSet, read_set, refuse_other_pairs, similarity_table
 from frozenalign.reporting.encodings import agreement, encodings_board
 from frozenalign.reporting.encodings_page import render_encodings
 from frozenalign.reporting.leaderboard import RunResult
@@ -215,5 +216,45 @@ def test_the_page_shows_rows_similarity_and_what_encoded_and_escapes_names():
     assert "mine&lt;: which encodings align best, with which head?" in page
     assert "<strong>set-alone-&lt;b&gt;</strong>" in page, "validation chose the last"
     assert page.count("data:image/png;base64,") == 3
-    assert "a few copies &lt;i&gt;" in page
+    assert "<strong>mlp on e0 + &lt;b&gt;</strong>: a few copies &lt;i&gt;." in page
     assert "not recorded" in page
+
+
+def test_each_recall_has_its_interval(four):
+    row = encodings_board(four[:1], [run(four[0], "mlp", 300, 1)]).rows.iloc[0]
+    by_theory = 1.96 * 100 * (0.5 * 0.5 / IMAGES) ** 0.5
+    for column in ("i2t_R@1", "t2i_R@10"):
+        assert row[f"{column}_high"] - row[column] == pytest.approx(by_theory, rel=0.1)
+        assert row[column] - row[f"{column}_low"] == pytest.approx(by_theory, rel=0.1)
+
+
+def written(folder: Path, of: EncodedSet, similarity: dict[str, Any]) -> Path:
+    """Write the two files of a set that are read, in the form that the steps give them."""
+    full = {"format": 2, "folder": "data", "seed": 0, "splits": {}, "unused": {"images": 0, "pairs": 0}, "missing": {}}
+    full |= {"identical_image_groups": 0, "averaged_images": 0, "leak_check": "passed", "warnings": [], "extra": {}}
+    manifest = full | dict(of.manifest)
+    if manifest["encoding"]:
+        manifest["encoding"] = {"dropped_pairs": 0} | manifest["encoding"]
+    (folder / "split").mkdir(parents=True)
+    (folder / "split" / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "encodings").mkdir()
+    of_split = {"hashes": manifest["hashes"], "rows": manifest["rows"]["train"]}
+    content = {"format": 1} | dict(of.similarity) | of_split | similarity
+    (folder / "encodings" / "encoder_similarity.json").write_text(json.dumps(content))
+    return folder
+
+
+def test_a_set_is_read_as_the_steps_wrote_it(tmp_path, four):
+    found = read_set(written(tmp_path / "mine", four[0], {}))
+    assert (found.name, found.encodings) == ("mine", {"images": "fine", "texts": "last"})
+    assert found.similarity["cka"] == 0.5
+
+
+def test_the_similarity_of_another_split_is_refused(tmp_path, four):
+    with pytest.raises(UserError, match=r"is not of the split in .*: run `python -m workflow.scripts.comp"):
+        read_set(written(tmp_path / "mine", four[0], {"rows": "others"}))
+
+
+def test_a_name_that_a_table_would_compute_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"encoding.texts.encoder: name: found '=1\+1'"):
+        read_set(written(tmp_path / "mine", encoded("fine", "=1+1"), {}))

@@ -39,8 +39,10 @@ class EncodingPair:
         return self.of if self.images.own and self.texts.own else f"{self.of}-{self.images.name}-{self.texts.name}"
 
     def encodes(self) -> dict[str, bool]:
-        """Return for each side whether this pair encodes it: the run of the set encodes its own, and each further
-        encoding is shared by all pairs with it, of which the one beside the set's own encoder encodes it.
+        """Return for each side whether the run of this pair encodes it.
+
+        The run of the set encodes its own two. All pairs with a further encoding share its rows: the one with the set's
+        own encoder on the other side makes them.
         """
         return {
             "images": not self.images.own and self.texts.own,

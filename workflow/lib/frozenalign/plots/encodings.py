@@ -31,7 +31,7 @@ def similarity_figure(table: pd.DataFrame) -> Figure:
     width = 2 * (MARGIN + max(1.2, CELL * first.shape[1]))
     figure, both = new_axes(2, width=width, height=1.9 + CELL * len(first))
     for axes, (title, grid) in zip(both, grids.items(), strict=True):
-        _draw_map(axes, grid, title, "{:.2f}")
+        _draw_map(axes, grid, title, "{:.3f}")
     return figure
 
 
@@ -59,7 +59,7 @@ def agreement_figure(table: pd.DataFrame, measures: Mapping[str, str], heads: Se
         for place, head in enumerate(heads):
             of_head = table[table["experiment"] == head].sort_values(measure)
             style = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-            axes.plot(of_head[measure], of_head["RSUM"], linewidth=0.8, markersize=5, label=literal(head), **style)
+            axes.plot(of_head[measure], of_head["RSUM"], linestyle="none", markersize=5, label=literal(head), **style)
         axes.set(xlabel=f"{title} of the encoders, before training", ylabel="test RSUM")
     every[-1].legend(frameon=False, fontsize=8)
     return figure

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from frozenalign.configuration.result_files import read_result
+from frozenalign.configuration.variants import checked_name
 from frozenalign.data.given_files import PAIRS
 from frozenalign.system.errors import UserError
 
@@ -48,7 +49,11 @@ def read_set(folder: Path) -> EncodedSet:
         raise UserError(
             f"{path} is not of the split in {folder / 'split'}: run `python -m workflow.scripts.compare_encoders` again"
         )
-    return EncodedSet(folder, manifest, similarity)
+    found = EncodedSet(folder, manifest, similarity)
+    for side, name in found.encodings.items():
+        # Tables and pages show the name, which a file of others may hold.
+        checked_name(name, f"{folder / 'split' / 'manifest.json'}: encoding.{side}.encoder")
+    return found
 
 
 def refuse_other_pairs(sets: Sequence[EncodedSet]) -> None:
@@ -91,3 +96,10 @@ def similarity_table(sets: Sequence[EncodedSet]) -> pd.DataFrame:
         for each in sets
     ]
     return pd.DataFrame(rows).sort_values("mutual_neighbours", ascending=False, ignore_index=True, kind="stable")
+
+
+def in_order_of(sets: Sequence[EncodedSet], table: pd.DataFrame) -> pd.DataFrame:
+    """Return a table of pairs in the order of the sets, in which layers ascend."""
+    place = {tuple(each.encodings.values()): number for number, each in enumerate(sets)}
+    keys = [place[images, texts] for images, texts in zip(table["images"], table["texts"], strict=True)]
+    return table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)

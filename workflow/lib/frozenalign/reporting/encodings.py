@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS
 from frozenalign.evaluation.uncertainty import ImageHits, compared, interval, resampled_recalls
 from frozenalign.reporting.belonging import refuse_other_split
 from frozenalign.reporting.encoded_sets import MEASURES, EncodedSet
@@ -41,8 +42,9 @@ def encodings_board(sets: Sequence[EncodedSet], runs: Sequence[RunResult]) -> En
     """Return the results of all sets; runs that belong to none, or to another split, are refused."""
     refuse_mixed_protocols(runs)
     rows, hits = _all_rows(sets, _runs_of_sets(sets, runs))
-    rsums = resampled_recalls(hits).sum((2, 3))
-    rows["RSUM_low"], rows["RSUM_high"] = np.array([interval(values) for values in rsums.T]).T
+    recalls = resampled_recalls(hits)
+    rsums = recalls.sum((2, 3))
+    rows = pd.concat([rows, _intervals(recalls, rsums)], axis=1)
     single = rows[rows["kind"] != "ensemble"]
     best = _chosen(rows if single.empty else single)
     rows["best"] = rows.index == best
@@ -82,6 +84,17 @@ def _all_rows(sets: Sequence[EncodedSet], runs: dict[str, list[RunResult]]) -> t
         tables.append(table.loc[kept].drop(columns=CORRECTED).assign(**about))
         hits += [of_rows[place] for place in kept]
     return pd.concat(tables, ignore_index=True), hits
+
+
+def _intervals(recalls: np.ndarray, rsums: np.ndarray) -> pd.DataFrame:
+    """Return the ends of the 95 % intervals of RSUM and each recall, from resamples (resamples, rows, 2, 3)."""
+    columns = {"RSUM": rsums}
+    for d, direction in enumerate(DIRECTIONS):
+        columns |= {f"{direction}_{name}": recalls[:, :, d, k] for k, name in enumerate(RECALLS)}
+    found = {}
+    for name, of_rows in columns.items():
+        found[f"{name}_low"], found[f"{name}_high"] = np.array([interval(values) for values in of_rows.T]).T
+    return pd.DataFrame(found)
 
 
 def _chosen(rows: pd.DataFrame) -> int:

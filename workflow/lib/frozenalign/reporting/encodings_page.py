@@ -6,15 +6,17 @@ from typing import Any
 
 import jinja2
 import pandas as pd
+from matplotlib.figure import Figure
 
 from frozenalign.plots.encodings import agreement_figure, matrix_figure, similarity_figure
-from frozenalign.reporting.encoded_sets import MEASURES, SIDES, EncodedSet, similarity_table
+from frozenalign.reporting.encoded_sets import MEASURES, SIDES, EncodedSet, in_order_of, similarity_table
 from frozenalign.reporting.encodings import EncodingsBoard, agreement
-from frozenalign.reporting.leaderboard import RunResult, chance, doubts
+from frozenalign.reporting.leaderboard import RunResult, chance
 from frozenalign.reporting.pictures import embedded_figure
 from frozenalign.system.pages import content_hash, page_templates
 
 TEMPLATES = Path(__file__).parents[3] / "report"
+SHOWN_DPI = 82
 # What an encoding is told by, beside its name; what all encodings of a side share is shown once.
 SETTINGS = ("pooling", "layer", "prompt", "image_size", "max_length", "dtype", "revision")
 
@@ -40,12 +42,12 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
         measures=MEASURES,
         agreement=agreed,
         chance_rsum=chance(captions)["RSUM"],
-        doubts=doubts(list(runs)),
+        warnings=_warnings(sets, runs),
         encodings={side: _encodings(sets, side) for side in SIDES},
         sets=sets,
-        matrix=embedded_figure(matrix_figure(by_pair.assign(chosen_of_head=by_pair["best_of_head"]))),
-        similarity_picture=embedded_figure(similarity_figure(_in_order_of(sets, similarity))),
-        agreement_picture=embedded_figure(agreement_figure(rows, MEASURES, trained)) if agreed else None,
+        matrix=_picture(matrix_figure(by_pair.assign(chosen_of_head=by_pair["best_of_head"]))),
+        similarity_picture=_picture(similarity_figure(in_order_of(sets, similarity))),
+        agreement_picture=_picture(agreement_figure(rows, MEASURES, trained)) if agreed else None,
         style=style,
         style_hash=content_hash(style),
         script=script,
@@ -53,15 +55,23 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
     )
 
 
+def _picture(figure: Figure) -> dict[str, Any]:
+    """Return a figure as a data URI, with the width in pixels at which it is shown."""
+    return {"uri": embedded_figure(figure), "width": round(SHOWN_DPI * figure.get_figwidth())}
+
+
 def _pair(row: dict[str, Any]) -> str:
     return f"{row['images']} + {row['texts']}"
 
 
-def _in_order_of(sets: Sequence[EncodedSet], table: pd.DataFrame) -> pd.DataFrame:
-    """Return a table of pairs in the order of the configuration, in which layers ascend."""
-    place = {tuple(each.encodings.values()): number for number, each in enumerate(sets)}
-    keys = [place[images, texts] for images, texts in zip(table["images"], table["texts"], strict=True)]
-    return table.iloc[sorted(range(len(keys)), key=keys.__getitem__)].reset_index(drop=True)
+def _warnings(sets: Sequence[EncodedSet], runs: Sequence[RunResult]) -> dict[str, list[str]]:
+    """Return the results that each warning is about; none where it is about all."""
+    titles = {each.name: _pair(each.encodings) for each in sets}
+    found: dict[str, list[str]] = {}
+    for run in runs:
+        for text in dict.fromkeys(run.metrics["warnings"]):
+            found.setdefault(text, []).append(f"{run.experiment} on {titles[run.folder.absolute().parents[1].name]}")
+    return {text: [] if len(names) == len(runs) else names for text, names in found.items()}
 
 
 def _encodings(sets: Sequence[EncodedSet], side: str) -> list[dict[str, Any]]:
