@@ -3,11 +3,12 @@
 import re
 from pathlib import Path
 
+import pandas as pd
 import pytest
-from frozenalign.reporting.benchmarks import benchmark_sections
 
-from frozenalign.reporting import page
-from frozenalign.reporting.leaderboard import RunResult
+from frozenalign.reporting.findings import Findings, ReportInput
+from frozenalign.reporting.leaderboard import CORRECTED, RunResult
+from frozenalign.reporting.sections.benchmarks import content
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import write_json
 
@@ -24,9 +25,17 @@ def run_of(folder: Path, name: str, accuracy: float, models: tuple[str, ...] = (
     return RunResult(folder / name, {"experiment": name, "kind": kind, "seed": 0}, {"models": ["abc"]}, {}, {})
 
 
+def findings(runs: list[RunResult], sets: list[str]) -> Findings:
+    """Return the findings of runs without a board."""
+    source = ReportInput("small", Path("data"), Path("data"), Path("manifest.json"), [], sets)
+    return Findings(
+        source, {}, runs, pd.DataFrame({"kind": [], "validation_RSUM": [], "experiment": [], CORRECTED: []})
+    )
+
+
 def test_a_set_has_one_section_with_the_best_run_first(tmp_path):
     runs = [run_of(tmp_path, "cca", 61.0), run_of(tmp_path, "mlp", 72.5, warnings=["what encoded it is unknown"])]
-    (found,) = benchmark_sections(runs, ["crepe"])
+    (found,) = content(findings(runs, ["crepe"]))["sets"]
     assert (found.name, found.kind, found.source) == ("crepe", "hard negatives", "data/crepe")
     assert found.explained.startswith("Share of rows whose image is nearer to its caption")
     assert [(row["experiment"], row["metrics"]["accuracy"]) for row in found.rows] == [("mlp", 72.5), ("cca", 61.0)]
@@ -35,16 +44,15 @@ def test_a_set_has_one_section_with_the_best_run_first(tmp_path):
 
 def test_without_named_sets_no_file_is_looked_for(tmp_path):
     runs = [RunResult(tmp_path / "absent", {}, {}, {}, {})]
-    assert benchmark_sections(runs, []) == []
+    assert content(findings(runs, [])) is None
 
 
 def test_the_section_shows_numbers_intervals_chance_and_warnings_as_text(tmp_path):
     hostile = "<script>alert(1)</script>"
     runs = [run_of(tmp_path, "mlp", 72.5, warnings=[hostile], source=hostile)]
-    environment = page._template().environment
-    macros = (page.TEMPLATES / "report.html.jinja").read_text(encoding="utf-8").partition("<!doctype")[0]
-    template = environment.from_string(macros + '{% include "benchmarks.html.jinja" %}')
-    shown = template.render(benchmarks=benchmark_sections(runs, ["crepe"]), verdict=None)
+    found = findings(runs, ["crepe"])
+    template = page._environment().get_template("sections/benchmarks.html.jinja")
+    shown = template.render(found=found, **content(found))
     assert hostile not in shown
     assert shown.count("&lt;script&gt;") == 2
     text = " ".join(re.sub(r"<[^>]+>", " ", shown).split())
@@ -68,9 +76,9 @@ def test_the_section_shows_numbers_intervals_chance_and_warnings_as_text(tmp_pat
 def test_results_of_another_model_or_set_and_damaged_ones_are_refused(tmp_path, changed, problem):
     runs = [run_of(tmp_path, "mlp", 70.0), run_of(tmp_path, "clip", 71.0, **changed)]
     with pytest.raises(UserError, match=problem):
-        benchmark_sections(runs, ["crepe"])
+        content(findings(runs, ["crepe"]))
 
 
 def test_a_set_that_was_not_evaluated_is_refused(tmp_path):
     with pytest.raises(UserError, match="has no results on eccv: evaluate the sets again"):
-        benchmark_sections([run_of(tmp_path, "mlp", 70.0)], ["eccv"])
+        content(findings([run_of(tmp_path, "mlp", 70.0)], ["eccv"]))
