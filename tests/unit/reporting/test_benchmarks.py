@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from frozenalign.reporting import page
 from frozenalign.reporting.findings import Findings, ReportInput
 from frozenalign.reporting.leaderboard import CORRECTED, RunResult
 from frozenalign.reporting.sections.benchmarks import content
