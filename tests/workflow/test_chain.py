@@ -68,6 +68,7 @@ def test_an_export_of_a_head_is_made_on_request_with_all_that_the_run_knows(fini
     assert "| plain | image to text | " in finished.read(f"{folder}/README.md")
     assert finished.stale_jobs(folder) == {}
     assert finished.stale_jobs() == {}
+    shutil.rmtree(finished.folder / folder)
 
 
 def test_heads_and_baselines_stand_on_one_board_far_above_chance(finished):
