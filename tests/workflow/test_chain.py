@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from frozenalign.reporting.leaderboard import chance
+from frozenalign.serving.aligned_model import AlignedModel
 from tests.workflow.conftest import write_with_its_old_time
 from workflow.scripts.report import main as report
 
@@ -52,6 +53,21 @@ def test_every_promised_file_of_a_run_is_there(finished):
     for folder, names in folders.items():
         for name in names:
             assert (finished.folder / RUN / folder / name).is_file(), f"{folder}/{name}"
+
+
+def test_an_export_of_a_head_is_made_on_request_with_all_that_the_run_knows(finished):
+    pytest.importorskip("onnxscript", reason="envs/requirements-export.txt is not installed")
+    heads = ["pairs", "quick_test", "quick_test-shuffled", "quick_test-skip", "tuned-short"]
+    assert finished.stale_jobs("exported") == {"export": len(heads), "exported": 1}
+    folder = f"{RUN}/cca/seed0/export"
+    finished.snakemake(folder)
+    facts = AlignedModel.from_pretrained(finished.folder / folder, "cpu").facts
+    assert facts["encoders"]["texts"]["encoder"] == "demo-words"
+    assert facts["split"]["counts"]["test"] == {"images": 60, "pairs": 180}
+    assert facts["metrics"]["protocol"]["captions"] == 180
+    assert "| plain | image to text | " in finished.read(f"{folder}/README.md")
+    assert finished.stale_jobs(folder) == {}
+    assert finished.stale_jobs() == {}
 
 
 def test_heads_and_baselines_stand_on_one_board_far_above_chance(finished):

@@ -15,8 +15,7 @@ from frozenalign.serving.model_facts import facts_of_run
 from frozenalign.serving.onnx_files import graphs, refuse_without_libraries, write_onnx
 from frozenalign.serving.sentence_modules import FOLDER, routes_of, write_modules
 from frozenalign.system.errors import UserError
-from frozenalign.system.files import UNFINISHED, write_text
-from frozenalign.system.locks import LOCK_NAME
+from frozenalign.system.files import write_text
 
 logger = logging.getLogger(__name__)
 CARD = "README.md"
@@ -65,7 +64,8 @@ def _write_parts(
 def _refuse_other_files(folder: Path) -> None:
     """Refuse a folder that holds files but no export, whose README.md would be replaced."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    others = {name for name in names if name != LOCK_NAME and not name.startswith(UNFINISHED)}
+    # Hidden ones are locks, unfinished files, and what Snakemake notes.
+    others = {name for name in names if not name.startswith(".")}
     if others and CONFIG not in others:
         raise UserError(f"{folder} holds {min(others)} but no export: choose an empty or new folder as --output-dir")
 

@@ -19,6 +19,7 @@ RECALLS = ("R@1", "R@5", "R@10")
 RANKINGS = {"reranked": "re-ranked by the pair scorer", "hubness_corrected": "hubness-corrected"}
 SETTINGS = ("name", "library", "revision", "pooling", "prompt", "dtype", "max_length", "image_size")
 FACTS = ("commit", "weights")
+LONGEST = 1000
 # The name of a model on the Hub, of a library that takes its models from there.
 REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 HUB_LIBRARIES = {"transformers", "sentence-transformers", "timm", "open_clip_torch"}
@@ -140,10 +141,10 @@ def _with_interval(value: float, ends: Sequence[float] | None) -> str:
 
 def _text(text: str) -> str:
     """Return a text of a data file as one line of Markdown that is no markup and ends no cell of a table."""
-    return re.sub(r"([\\`*_|\[\]])", r"\\\1", html.escape(one_line(text), quote=False))
+    return re.sub(r"([\\`*_|\[\]])", r"\\\1", html.escape(one_line(text, LONGEST), quote=False))
 
 
 def _code(text: str) -> str:
     """Return a text of a data file as code in Markdown, where nothing is markup but the end of code or of a cell."""
-    shown = one_line(text).replace("`", "'").replace("|", r"\|")
+    shown = one_line(text, LONGEST).replace("`", "'").replace("|", r"\|")
     return f"`{shown}`"
