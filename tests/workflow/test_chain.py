@@ -71,6 +71,20 @@ def test_an_export_of_a_head_is_made_on_request_with_all_that_the_run_knows(fini
     shutil.rmtree(finished.folder / folder)
 
 
+def test_projected_rows_of_a_head_are_written_on_request(finished):
+    heads = ["pairs", "quick_test", "quick_test-shuffled", "quick_test-skip", "tuned-short"]
+    assert finished.stale_jobs("galleries") == {"gallery": len(heads), "galleries": 1}
+    folder = f"{RUN}/cca/seed0/gallery"
+    finished.snakemake(f"{folder}/gallery.json")
+    images, texts = (
+        np.load(finished.folder / folder / path) for path in ("img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy")
+    )
+    assert images.shape == texts.shape
+    assert len(images) == 180
+    assert finished.stale_jobs(f"{folder}/gallery.json") == {}
+    assert finished.stale_jobs() == {}
+
+
 def test_heads_and_baselines_stand_on_one_board_far_above_chance(finished):
     board = leaderboard(finished)
     models = {"quick_test", "pairs", "tuned-short", "both", "cca", "raw_cosine"}
