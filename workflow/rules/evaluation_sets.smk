@@ -80,7 +80,8 @@ if SETS:
             output_dir=lambda wildcards, output: os.path.dirname(output.sets),
             captions_rule=lambda wildcards: config["datasets"][wildcards.dataset]["captions_rule"],
             device=config["device"],
-            sets=json.dumps(asked_sets()),
+            asked=json.dumps(SETS),
+            sets=asked_sets,
         shell:
             "{params.step:q} --log {log:q} {params.models:q} --data-dir={params.data_dir:q} --split-dir={params.split_dir:q}"
             " --output-dir={params.output_dir:q} --captions-rule {params.captions_rule} --sets={params.sets:q}"

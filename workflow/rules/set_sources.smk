@@ -12,14 +12,15 @@ def encoded_sets():
     return [name for name, each in config["evaluation_sets"].items() if "pictures" in each]
 
 
-def asked_sets():
-    """Return what evaluate_sets is told of each set: its kind, the folder of its embeddings, its positives."""
+def asked_sets(wildcards, input):
+    """Return as JSON what evaluate_sets is told of each set: its kind, the folder of its embeddings, its positives."""
+    # A workflow that uses this one as a module may put encoded sets elsewhere.
+    encoded = {name: os.path.dirname(path) for name, path in zip(encoded_sets(), input.encoded)}
     asked = {}
     for name, each in config["evaluation_sets"].items():
-        folder = f"results/{config['dataset']}/evaluation_sets/{name}" if "pictures" in each else each.get("dir")
-        known = {"kind": each["kind"], "dir": folder, "positives": each.get("positives")}
+        known = {"kind": each["kind"], "dir": encoded.get(name, each.get("dir")), "positives": each.get("positives")}
         asked[name] = {key: value for key, value in known.items() if value}
-    return asked
+    return json.dumps(asked)
 
 
 def set_source(wildcards):

@@ -62,6 +62,8 @@ def test_every_set_has_metrics_intervals_and_chance(finished, tmp_path):
     assert found["several"]["source"] == f"test split, positives of {finished / 'positives.json'}"
     assert found["other"]["counts"] == {"images": 10, "captions": 30}
     assert found["negatives"]["metrics"]["accuracy"] > 80
+    assert found["several"]["warnings"] == []
+    assert "120 of its 180 images are in train" in found["negatives"]["warnings"][1]
     for each in found.values():
         assert each["metrics"].keys() == each["chance"].keys() == each["intervals"].keys()
         for name, (low, high) in each["intervals"].items():

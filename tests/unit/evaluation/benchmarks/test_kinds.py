@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from frozenalign.data.benchmarks.folder import benchmark_rows
+from frozenalign.data.pairs import PairFiles
+from frozenalign.data.rows import open_rows
+from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.benchmarks.hard_negatives import hard_negatives
 from frozenalign.evaluation.benchmarks.registry import AskedSet
 from frozenalign.evaluation.benchmarks.zero_shot import zero_shot_classification
@@ -40,7 +43,16 @@ def folder_of(tmp_path: Path, images: int, texts: int, meaning: dict) -> Path:
 
 
 def asked(folder: Path, kind: str, encoding: dict | None = None, widths: tuple[int, int] = (12, 9)) -> AskedSet:
-    return AskedSet("set", kind, folder, None, Protocol(folder, folder, "test", "all"), encoding, widths)
+    """Return what is asked in a run that trains on other rows of the given widths."""
+    trained = folder / "trained"
+    trained.mkdir(exist_ok=True)
+    generator = torch.Generator().manual_seed(1)
+    paths = [trained / name for name in ("images.pt", "texts.pt")]
+    for path, width in zip(paths, widths, strict=True):
+        torch.save(torch.randn(8, width, generator=generator), path)
+    rows = np.arange(8)
+    train = PairFiles(*map(open_rows, paths), SplitIndex(rows, rows, rows))
+    return AskedSet("set", kind, folder, None, Protocol(folder, folder, "test", "all"), encoding, train)
 
 
 def vectors(model: DualEncoder, folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -147,10 +159,21 @@ def test_rows_that_are_not_finite_or_of_another_width_are_refused(model, tmp_pat
         hard_negatives(asked(folder, "hard_negatives"), model, CPU)
 
 
+def test_a_warning_counts_the_images_that_a_head_was_trained_on(model, tmp_path):
+    rows = {"kind": "hard_negatives", "rows": [{"image": 0, "caption": 0, "negative": 1}]}
+    folder = folder_of(tmp_path, 5, 3, rows)
+    whole = asked(folder, "hard_negatives")
+    images = torch.load(folder / "train2017_image_embeddings.pt", weights_only=True)
+    images[1:4] = torch.load(folder / "trained" / "images.pt", weights_only=True)[2:5].half().float()
+    torch.save(images, folder / "train2017_image_embeddings.pt")
+    (found,) = hard_negatives(whole, model, CPU).warnings[1:]
+    assert found.startswith("3 of its 5 images are in train (identical, or different by rounding), so that it does not")
+
+
 @pytest.mark.parametrize("key", ["library", "name", "revision", "pooling", "prompt"])
 def test_a_set_of_another_encoder_is_refused_in_one_sentence(model, tmp_path, key):
     folder = folder_of(tmp_path, 2, 3, {"kind": "hard_negatives", "rows": [{"image": 0, "caption": 0, "negative": 1}]})
-    names = [path.name for path in folder.iterdir()]
+    names = ("train2017_image_embeddings.pt", "train2017_text_embeddings.pt", "rows.json")
     record = {"format": 1, "refused_pictures": {}, "files": {name: file_hash(folder / name) for name in names}}
     (folder / "encoding.json").write_text(json.dumps(record | ENCODING))
     assert hard_negatives(asked(folder, "hard_negatives", ENCODING), model, CPU).warnings == []

@@ -14,6 +14,7 @@ from frozenalign.data.embeddings import CheckedSet
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles, spread
 from frozenalign.data.row_checks import row_digests
+from frozenalign.data.rows import Rows
 from frozenalign.data.splits import SPLITS, UNUSED, SplitIndex, every_row
 
 # With at most so many images the match of every caption is among the first ten.
@@ -24,6 +25,7 @@ FEW_IMAGES = 50
 SHARED_CAPTIONS = 0.2
 ROWS_AT_ONCE = 1024
 CENTRE_IMAGES = 4096
+COMPARED_IMAGES = 5000
 COPIES = "(identical, or different by rounding), so that"
 
 
@@ -164,6 +166,20 @@ def extra_doubts(extra: CheckedSet, index: PairIndex, train: PairFiles, val: Pai
     if count := _copies_within(own, centre):
         warnings.append(f"{count} of its {images} images have a copy under another id, so that R@1 is low")
     return [*warnings, *extra.warnings, *_few("it", pairs.split), *_shared_captions(pairs)]
+
+
+def seen_images(images: Rows, rows: np.ndarray, train: PairFiles) -> list[str]:
+    """Return a warning if a head was trained on images of an evaluation set, given by ascending rows of a file.
+
+    Of very many images, some that are spread over the set are compared.
+    """
+    compared = spread(rows, COMPARED_IMAGES)
+    own = torch.cat([chunk.float().clone() for _, chunk in images.select(compared)])
+    count = int((copy_counts(own, _image_chunks(train), _centre(train)) > 0).sum())
+    if not count:
+        return []
+    of = f"{count} of its {len(own)} images" if len(own) == len(rows) else f"{count} of {len(own)} images compared"
+    return [f"{of} are in train {COPIES} it does not measure unseen images"]
 
 
 def warning_lines(findings: Findings) -> Sequence[str]:

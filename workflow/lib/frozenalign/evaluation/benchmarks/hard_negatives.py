@@ -21,7 +21,7 @@ ACCURACY = "accuracy"
 def hard_negatives(asked: AskedSet, model: DualEncoder, device: torch.device) -> Measured:
     """Share of rows whose image is nearer to its caption than to the negative; a tie is wrong, chance is 50 %."""
     rows = benchmark_rows(asked.folder, asked.kind)
-    doubts = asked.doubts(rows.images, rows.texts, rows.hashes)
+    doubts = asked.doubts(rows.images, rows.texts, rows.hashes, np.arange(rows.images.rows))
     image, caption, negative = _columns(rows)
     images = map_rows(model.encode_images, rows.images, np.arange(rows.images.rows), device)
     texts = map_rows(model.encode_texts, rows.texts, np.arange(rows.texts.rows), device)

@@ -59,7 +59,7 @@ def _of_the_split(asked: AskedSet) -> tuple[PairFiles, NamedPairs]:
 def _of_a_folder(asked: AskedSet) -> tuple[PairFiles, NamedPairs]:
     files = EmbeddingFiles.of(asked.folder, TRAINING_SET)
     checked = check_set(files)
-    doubts = asked.doubts(checked.images, checked.texts, checked.hashes)
+    doubts = asked.doubts(checked.images, checked.texts, checked.hashes, checked.index.image_rows)
     split = captions_by_rule(every_row(checked.index), asked.protocol.captions_rule)
     pairs = PairFiles(checked.images, checked.texts, split)
     return _named(pairs, checked.metadata, str(files.metadata), [*checked.warnings, *doubts])

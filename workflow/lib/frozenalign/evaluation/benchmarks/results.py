@@ -30,7 +30,9 @@ def refuse_wrong_sets(sets: Any) -> dict[str, dict[str, str]]:
         raise UserError(f'--sets {quoted(sets)}: write a JSON object of sets by name, {{"crepe": {{"kind": …}}}}')
     for name, each in sets.items():
         if not isinstance(each, dict) or each.get("kind") not in KINDS or not each.keys() <= set(KEYS):
-            raise UserError(f"--sets: {name} is {quoted(each)}: write {', '.join(KEYS)}, a kind of {', '.join(KINDS)}")
+            raise UserError(
+                f"--sets: {name} is {quoted(each)}: write {', '.join(KEYS)}, a kind of {', '.join(sorted(KINDS))}"
+            )
         if not all(isinstance(value, str) for value in each.values()) or not {"dir", "positives"} & each.keys():
             raise UserError(f"--sets: {name} is {quoted(each)}: give the folder of its embeddings as dir")
     return sets
@@ -67,8 +69,7 @@ def write_sets(
     found = {}
     for name, each in sets.items():
         folder = Path(each["dir"]) if "dir" in each else None
-        widths = train.images.width, train.texts.width
-        asked = AskedSet(name, each["kind"], folder, each.get("positives"), protocol, encoding, widths)
+        asked = AskedSet(name, each["kind"], folder, each.get("positives"), protocol, encoding, train)
         measured = KINDS[each["kind"]](asked, model, device).document()
         measured["warnings"] = list(dict.fromkeys([*measured["warnings"], *doubts]))
         found[name] = {"kind": each["kind"], "source": _source(each, protocol), **measured}

@@ -1,10 +1,10 @@
 """Retrieval on another data set, or with several positives of each query."""
 
-import numpy as np
 import torch
 
 from frozenalign.data.benchmarks.positives import Positives
 from frozenalign.data.benchmarks.registry import positives_of
+from frozenalign.evaluation.benchmarks.folds import fold_recalls
 from frozenalign.evaluation.benchmarks.listed_positives import ListedPositives
 from frozenalign.evaluation.benchmarks.pairs import NamedPairs, named_pairs
 from frozenalign.evaluation.benchmarks.positive_metrics import chance_of, values_by_query
@@ -64,36 +64,10 @@ def measured_by_positives(projections: Projections, pairs: NamedPairs, positives
         for name in means:
             label = _label(direction, name)
             metrics[label], ends[label], chance[label] = means[name], intervals[name], random[name]
-    for name, (mean, random) in _of_folds(projections, pairs, positives).items():
-        metrics[name], chance[name] = mean, random
+    recalls, random = fold_recalls(projections, pairs, positives)
     counts = _counts(pairs) | {"image_queries": len(listed.images), "caption_queries": len(listed.captions)}
-    return Measured(counts, metrics, chance, ends, [*pairs.warnings, *listed.doubts(positives, source)])
-
-
-def _of_folds(projections: Projections, pairs: NamedPairs, positives: Positives) -> dict[str, tuple[float, float]]:
-    """Return the mean recalls of the folds of a benchmark, and chance; none if one of their images is missing."""
-    if not positives.folds or not set().union(*positives.folds) <= set(pairs.image_ids.tolist()):
-        return {}
-    folds = []
-    for fold in positives.folds:
-        images = np.flatnonzero(np.isin(pairs.image_ids, list(fold)))
-        part = projections.of_chosen(images)
-        texts = np.isin(pairs.caption_image, images)
-        owner = part.text_image.cpu().numpy()
-        listed = ListedPositives.of(positives, pairs.image_ids[images], pairs.named_captions()[texts], owner)
-        places = {direction: listed.places(part, direction) for direction in DIRECTIONS}
-        recalls = {
-            d: {name: 100.0 * float(values_by_query(each)[name].mean()) for name in RECALLS}
-            for d, each in places.items()
-        }
-        folds.append((recalls, {direction: chance_of(each) for direction, each in places.items()}))
-    return {
-        f"1K {_label(direction, name)}": tuple(
-            float(np.mean([part[kind][direction][name] for part in folds])) for kind in (0, 1)
-        )
-        for direction in DIRECTIONS
-        for name in RECALLS
-    }
+    doubts = [*pairs.warnings, *listed.doubts(positives, source)]
+    return Measured(counts, metrics | recalls, chance | random, ends, doubts)
 
 
 def _label(direction: str, name: str) -> str:

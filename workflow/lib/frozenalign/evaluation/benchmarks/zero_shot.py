@@ -23,7 +23,7 @@ def zero_shot_classification(asked: AskedSet, model: DualEncoder, device: torch.
     Transferable Visual Models From Natural Language Supervision.
     """
     rows = benchmark_rows(asked.folder, asked.kind)
-    doubts = asked.doubts(rows.images, rows.texts, rows.hashes)
+    doubts = asked.doubts(rows.images, rows.texts, rows.hashes, np.arange(rows.images.rows))
     names, labels, prompts = _classes(rows)
     images = map_rows(model.encode_images, rows.images, np.arange(rows.images.rows), device)
     texts = map_rows(model.encode_texts, rows.texts, np.arange(rows.texts.rows), device)
