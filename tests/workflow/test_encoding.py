@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -144,3 +145,50 @@ def test_the_jobs_log_says_what_was_encoded(finished):
     log = finished.read("results/photos/logs/encode_images-1-of-2.log")
     assert "60 pictures in 1 shards" in log
     assert Path(finished.folder / "results/photos/encode/images/1-of-2.json").exists()
+
+
+OTHERS = 'texts: {others: {encoder: words, revision: "1"}}'
+ONE_MORE = f"encodings: {{{OTHERS}}}\n"
+TWO_MORE = f"encodings: {{{OTHERS}, images: {{coarse: {{encoder: pictures, image_size: 32}}}}}}\n"
+PAGE = "results/photos/encodings/index.html"
+
+
+def planned(project: Project, *arguments: str) -> dict[str, int]:
+    """Return how many jobs of each rule a dry run lists, those of a pair with its name before theirs."""
+    table = project.snakemake("-n", *arguments).split("Job stats:")[1].split("total")[0]
+    return {name: int(count) for name, count in re.findall(r"^(\S+)\s+(\d+)$", table, re.MULTILINE)}
+
+
+def test_further_encodings_of_the_same_photographs_are_compared_on_one_page(finished, tmp_path):
+    copy = Project(tmp_path / "encodings")
+    shutil.copytree(finished.folder, copy.folder)
+    copy.write("config/config.yaml", CONFIGURATION + ONE_MORE)
+    pair = "photos-pictures-others"
+    assert planned(copy) == {
+        **{f"{pair}_encode_texts": 2, f"{pair}_merge_encodings": 1, f"{pair}_split": 1, f"{pair}_baselines": 1},
+        **{f"{pair}_evaluate": 1, f"{pair}_compare_encoders": 1},
+        **{"compare_encoders": 1, "encodings": 1, "all": 1},
+    }, "the pair shares the pictures' rows, and the data set's own results stay"
+    copy.snakemake()
+    own, further = (json.loads(copy.read(f"results/{name}/split/manifest.json")) for name in ("photos", pair))
+    assert own["rows"] == further["rows"], "divided alike"
+    files = ("train2017_image_embeddings.pt", "train2017_text_embeddings.pt")
+    assert [own["hashes"][name] == further["hashes"][name] for name in files] == [True, False]
+    assert [each["encoding"]["texts"]["encoder"] for each in (own, further)] == ["words", "others"]
+    page = copy.read(PAGE)
+    assert "Of 2 pairs of an image encoding and a text encoding" in page
+    assert "cca" in copy.read("results/photos/encodings/encodings.csv")
+    assert "Nothing to be done" in copy.snakemake("-n")
+
+    copy.write("config/config.yaml", CONFIGURATION + TWO_MORE)
+    jobs = planned(copy)
+    assert {name: count for name, count in jobs.items() if "_encode_" in name} == {
+        "photos-coarse-words_encode_images": 2
+    }, "one of the two new pairs encodes for both"
+    assert {name for name in jobs if name.endswith("_merge_encodings")} == {
+        "photos-coarse-words_merge_encodings",
+        "photos-coarse-others_merge_encodings",
+    }
+    assert planned(copy, "photos-coarse-others_all")["photos-coarse-others_report"] == 1
+    assert "encoder_similarity" in planned(copy, "encoder_similarity")
+    assert not [name for name in planned(copy, "encoder_similarity") if name.endswith(("train", "baselines"))]

@@ -32,16 +32,24 @@ READ = {
     "train": ["schemas/experiment.schema.yaml"],
     "evaluate": ["schemas/results.schema.yaml"],
     "evaluate_part": ["schemas/results.schema.yaml"],
+    "evaluate_sets": ["schemas/results.schema.yaml"],
+    "encode_evaluation_set": ["schemas/encoder.schema.yaml"],
     "ensemble": ["schemas/results.schema.yaml"],
+    "gallery": ["schemas/results.schema.yaml"],
     "curves": ["schemas/results.schema.yaml"],
     "figures": ["schemas/results.schema.yaml"],
+    "export": ["schemas/results.schema.yaml", "report/model_card.md.jinja"],
+    "compare_encoders": ["schemas/results.schema.yaml"],
+    "encoder_similarity": ["schemas/results.schema.yaml"],
+    "encodings": [
+        "schemas/results.schema.yaml",
+        *(f"report/{name}" for name in ("encodings.html.jinja", "encodings.css", "sorting.js")),
+    ],
     "report": [
         "schemas/results.schema.yaml",
-        *(
-            path.relative_to(WORKFLOW)
-            for path in sorted((WORKFLOW / "report").rglob("*.*"))
-            if path.suffix in {".jinja", ".css", ".js"}
-        ),
+        *(f"report/{name}.html.jinja" for name in ("report", "headline", "macros")),
+        *(f"report/{name}" for name in ("report.css", "report.js", "sorting.js")),
+        *sorted(path.relative_to(WORKFLOW) for path in (WORKFLOW / "report" / "sections").glob("*.jinja")),
     ],
 }
 # A lock held by another, a full disk, a lack of memory: their sentences say so.
@@ -68,14 +76,18 @@ def step(script):
     return command
 
 
-def mistake(rule, wildcards):
-    """Return the error with which the attempt before this one ended, if another would end alike, or nothing.
+def mistake(name, wildcards):
+    """Return the error with which the attempt before this one, of a rule, ended, if another would end alike, or nothing.
 
     A training that diverged would diverge again, after hours; what kills a job leaves no error.
     """
-    if workflow.attempt == 1 or not workflow.is_rule(rule):
+    if workflow.attempt == 1:
         return ""
-    lines = [line for log in map(Path, workflow.get_rule(rule).expand_log(wildcards)) for line in last_lines(log)]
+    # Rules of a pair of encodings have its name before theirs.
+    own = f"{config['dataset']}_{name}" if config["pair"] else name
+    if not workflow.is_rule(own):
+        return ""
+    lines = [line for log in map(Path, workflow.get_rule(own).expand_log(wildcards)) for line in last_lines(log)]
     errors = [line for line in lines if line.startswith("error: ")]
     return next((error for error in errors if not re.search(MENDED_BY_ANOTHER_ATTEMPT, error)), "")
 

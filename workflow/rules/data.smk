@@ -7,7 +7,7 @@ if encoding():
     refuse_wrong_sources()
     refuse_foreign_data()
 
-if generated():
+if draws():
     DEMO_SET = config["datasets"][config["dataset"]]
 
     rule demo_data:

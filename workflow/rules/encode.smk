@@ -3,8 +3,7 @@
 The shards are no outputs: Snakemake would delete them, and an encoding must survive interruptions.
 """
 
-if encoding():
-    SHARDS = f"results/{config['dataset']}/encode"
+if encoding() and encodes_itself("image"):
 
     rule encode_images:
         input:
@@ -12,7 +11,7 @@ if encoding():
             captions=caption_files,
             pictures=demo_pictures,
         output:
-            done=f"{SHARDS}/images/{{job}}.json",
+            done=f"{shards_of('image')}/{{job}}.json",
         log:
             f"results/{config['dataset']}/logs/encode_images-{{job}}.log",
         benchmark:
@@ -32,20 +31,24 @@ if encoding():
             on_error=encoding()["on_error"],
             content=content(encoder_file("image")),
             step=step("encode_images"),
+            encoding=encoding_arguments("image"),
             sources=source_arguments,
             output_dir=lambda wildcards, output: os.path.dirname(output.done),
             device=config["device"],
         shell:
-            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.sources:q}"
+            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.encoding:q} {params.sources:q}"
             " --on-error={params.on_error:q} --job={wildcards.job:q}"
             " --device {params.device} --output-dir={params.output_dir:q}"
+
+
+if encoding() and encodes_itself("text"):
 
     rule encode_texts:
         input:
             encoder=encoder_file("text"),
             captions=caption_files,
         output:
-            done=f"{SHARDS}/texts/{{job}}.json",
+            done=f"{shards_of('text')}/{{job}}.json",
         log:
             f"results/{config['dataset']}/logs/encode_texts-{{job}}.log",
         benchmark:
@@ -63,12 +66,16 @@ if encoding():
             columns=encoding().get("columns", {}),
             content=content(encoder_file("text")),
             step=step("encode_texts"),
+            encoding=encoding_arguments("text"),
             sources=source_arguments,
             output_dir=lambda wildcards, output: os.path.dirname(output.done),
             device=config["device"],
         shell:
-            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.sources:q} --job={wildcards.job:q}"
+            "{params.step:q} --log {log:q} --encoder={input.encoder:q} {params.encoding:q} {params.sources:q} --job={wildcards.job:q}"
             " --device {params.device} --output-dir={params.output_dir:q}"
+
+
+if encoding():
 
     rule merge_encodings:
         input:
@@ -77,7 +84,7 @@ if encoding():
             captions=caption_files,
         output:
             rows=made_files(),
-            encoding=f"{config['datasets'][config['dataset']]['dir']}/{ENCODING}",
+            encoding=f"{embeddings_dir(config['dataset'])}/{ENCODING}",
         log:
             f"results/{config['dataset']}/logs/merge_encodings.log",
         benchmark:

@@ -3,6 +3,7 @@
 import functools
 import json
 
+from frozenalign.configuration.encodings import Encoding
 from frozenalign.data.folder_content import folder_hash
 from frozenalign.data.picture_files import SUFFIXES
 from frozenalign.demo.made_files import DEMO, PICTURES
@@ -23,12 +24,29 @@ def encoding():
     return config["datasets"][config["dataset"]].get("encode")
 
 
+def pair_side(modality):
+    """Return the encoding of a modality, image or text, in a run of one pair of encodings, or none."""
+    return config["pair"] and Encoding(**config["pair"][f"{modality}s"])
+
+
+def encodes_itself(modality):
+    """Return whether the run encodes a modality, which one run does for all pairs that share it."""
+    return not config["pair"] or config["pair"]["encodes"][f"{modality}s"]
+
+
+def draws():
+    """Return whether the run draws the demo's pictures, which its pairs share."""
+    return generated() and not config["pair"]
+
+
 @functools.cache
 def opened(modality):
     """Return the file and the settings of the run's encoder of a modality, image or text."""
-    name = encoding()[f"{modality}_encoder"]
+    side = pair_side(modality)
     with told_by_snakemake():
-        return checked_encoder(name, modality, CONFIGURATIONS)
+        if side:
+            return checked_encoder(side.encoder, modality, CONFIGURATIONS, side.changes, side.name)
+        return checked_encoder(encoding()[f"{modality}_encoder"], modality, CONFIGURATIONS)
 
 
 def encoder(modality):
@@ -44,6 +62,19 @@ def environment(modality):
 def encoder_file(modality):
     """Return a function of the wildcards that gives the file of the run's encoder of a modality."""
     return lambda wildcards: local(str(opened(modality)[0]))
+
+
+def encoding_arguments(modality):
+    """Return the command-line arguments for an encoding that changes keys of its encoder, or none."""
+    side = pair_side(modality)
+    return [f"--encoding={side.name}", f"--changes={json.dumps(side.changes)}"] if side and not side.own else []
+
+
+def shards_of(modality):
+    """Return the folder of the rows of a modality, which all pairs that share the encoding read."""
+    side = pair_side(modality)
+    of = config["pair"]["of"] if side else config["dataset"]
+    return f"results/{of}/encode/{modality}s{f'-{side.name}' if side and not side.own else ''}"
 
 
 def caption_files(wildcards):
@@ -82,7 +113,8 @@ def picture_content(wildcards):
 @functools.cache
 def folder_row(folder, suffixes):
     """Return `name hash` of a folder of a user's files, which are read once, and again when they are touched."""
-    known = KNOWN_FOLDERS / config["dataset"] / text_hash(folder)[:SHOWN_DIGITS]
+    of = config["pair"]["of"] if config["pair"] else config["dataset"]
+    known = KNOWN_FOLDERS / of / text_hash(folder)[:SHOWN_DIGITS]
     return f"{Path(folder).name} {folder_hash(Path(folder), suffixes, known)[:SHOWN_DIGITS]}"
 
 
@@ -94,12 +126,12 @@ def encoding_code(script, modality):
 def encoding_jobs(modality):
     """Return the files that the jobs of an encoding end with."""
     jobs = encoding()["jobs"]
-    return [f"results/{config['dataset']}/encode/{modality}s/{number}-of-{jobs}.json" for number in range(1, jobs + 1)]
+    return [f"{shards_of(modality)}/{number}-of-{jobs}.json" for number in range(1, jobs + 1)]
 
 
 def encoding_file(wildcards):
     """Return encoding.json beside the embeddings of a data set, made by a rule or a user's, or none."""
-    path = f"{config['datasets'][wildcards.dataset]['dir']}/{ENCODING}"
+    path = f"{embeddings_dir(wildcards.dataset)}/{ENCODING}"
     if encoding() and wildcards.dataset == config["dataset"]:
         return path
     return given(wildcards.dataset, path) if os.path.isfile(path) else []
@@ -122,11 +154,11 @@ def refuse_wrong_sources():
 
 def refuse_foreign_data():
     """Stop before Snakemake deletes a user's files, which it takes for outputs of a rule."""
-    name, folder = config["dataset"], config["datasets"][config["dataset"]]["dir"]
+    name, folder = config["dataset"], embeddings_dir(config["dataset"])
     remedy = f"give the data set another name than {name}, or set `generate: null` for it"
     demo = f"{remedy}; where they are demo data of an earlier version, delete the folder"
     with told_by_snakemake():
-        if generated():
+        if draws():
             DEMO.refuse_foreign(folder, demo, KNOWN_HASHES)
             ENCODED.refuse_foreign(folder, demo, KNOWN_HASHES)
         else:

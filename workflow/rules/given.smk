@@ -167,7 +167,8 @@ def set_files(dataset, prefix):
 
 def embeddings_dir(dataset):
     """Return the folder of a data set's embeddings in the default form."""
-    return f"results/{dataset}/embeddings" if sources_to_read(dataset) else config["datasets"][dataset]["dir"]
+    read = config["pair"] or sources_to_read(dataset)
+    return f"results/{dataset}/embeddings" if read else config["datasets"][dataset]["dir"]
 
 
 def data_dir(wildcards, input):

@@ -131,7 +131,7 @@ def picture_arguments(wildcards):
     if (
         not folder
         and encoding()
-        and not Path(encoding()["images"]).absolute().is_relative_to(Path(section["dir"]).absolute())
+        and not Path(encoding()["images"]).absolute().is_relative_to(Path(embeddings_dir(config["dataset"])).absolute())
     ):
         folder = encoding()["images"]
     return [f"--pictures={folder}"] if folder else []

@@ -9,6 +9,7 @@ from frozenalign.configuration.arguments import add_options
 from frozenalign.data.captions.registry import read_captions
 from frozenalign.encoders.job import Job, encode_share
 from frozenalign.encoders.pictures import DROP, STOP, Pictures
+from frozenalign.encoders.settings import load_encoder
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import run
 
@@ -22,13 +23,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     job = Job(given.output_dir, *given.job)
     captioned = read_captions(given.captions, given.columns, given.pictures)
     pictures = Pictures.of(captioned, given.pictures, given.on_error)
-    found = encode_share(pictures, given.encoder, "image", choose_device(given.device), job)
+    settings = load_encoder(given.encoder, given.changes, given.encoding)
+    found = encode_share(pictures, settings, "image", choose_device(given.device), job)
     logger.info("found: %s", found)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.encode_images", description=__doc__)
-    add_options(parser, "--encoder", "--captions", "--columns")
+    add_options(parser, "--encoder", "--encoding", "--changes", "--captions", "--columns")
     parser.add_argument("--pictures", required=True, type=Path, help="folder of the pictures, or of archives of them")
     parser.add_argument(
         "--on-error",

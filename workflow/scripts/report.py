@@ -23,7 +23,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     runs = [read_run(folder) for folder in arguments.runs]
     pictures = arguments.pictures or arguments.data_dir
-    source = ReportInput(arguments.dataset_name, arguments.data_dir, pictures, arguments.manifest, arguments.studies)
+    source = ReportInput(
+        arguments.dataset_name,
+        arguments.data_dir,
+        pictures,
+        arguments.manifest,
+        arguments.studies,
+        arguments.evaluation_sets,
+    )
     table = leaderboard(runs).to_csv(index=False, float_format="%.4f")
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, FILES)
@@ -62,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="study folders, results/DATASET/tuning/STUDY, or @FILE, one a line",
     )
+    parser.add_argument("--evaluation-sets", nargs="*", default=[], help="names of the evaluation sets that are shown")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the page, the table and the figures")
     return parser
 

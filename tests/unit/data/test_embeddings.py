@@ -192,7 +192,21 @@ def test_rows_of_one_image_that_differ_by_rounding_are_read_as_their_mean(tmp_pa
     expected = torch.stack([images[rows].float().mean(0) for rows in own])
     torch.testing.assert_close(whole.float(), expected, rtol=1e-6 if dtype == torch.float32 else 1e-3, atol=0)
     assert torch.equal(few, whole[1:4])
+    for size in (1, 100, 1000):
+        batches = torch.cat([rows.clone() for _, rows in pairs.images.batches(split.image_rows, size)])
+        assert torch.equal(batches, whole)
     assert torch.equal(pairs.images.read(int(split.image_rows[2]), int(split.image_rows[2]) + 1)[0], whole[2])
+
+
+def test_rows_of_one_image_are_compared_with_the_spread_of_all_images(tmp_path):
+    """Images far from the origin, all but the last ones far from each other: a row differs by less than they do."""
+    generator = torch.Generator().manual_seed(0)
+    images = 100 + torch.randn(120, 8192, generator=generator)
+    images[-60:] = images[-60:].mean(0) + 1e-3 * torch.randn(60, 8192, generator=generator)
+    ids = torch.arange(120)
+    ids[-1], images[-1] = 0, images[0] + 0.3 * torch.randn(8192, generator=generator)
+    checked = check(tmp_path, images, torch.randn(120, 4, generator=generator), {"image_ids": ids.tolist()})
+    assert checked.index.further_rows.tolist() == [119]
 
 
 class Payload:

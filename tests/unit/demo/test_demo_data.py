@@ -156,6 +156,19 @@ def test_a_seed_that_is_no_number_is_refused(tmp_path):
         open_encoder(load_encoder(path), "text", torch.device("cpu"))
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"image_size": 12}, "image_size: found 12; allowed: a multiple of 16, such as 64"),
+        ({"layer": 1}, "layer: demo gives the rows of the last layer alone: leave it out"),
+    ],
+)
+def test_what_the_demo_s_encoders_cannot_change_is_refused(changes, said):
+    with pytest.raises(UserError) as caught:
+        open_encoder(load_encoder(ENCODERS / "demo-pictures.yaml", changes), "image", torch.device("cpu"))
+    assert said in str(caught.value)
+
+
 def test_a_picture_of_another_size_is_scaled():
     opened = open_encoder(load_encoder(ENCODERS / "demo-pictures.yaml"), "image", torch.device("cpu"))
     assert opened.encode([Image.new("RGB", (30, 90), "red"), Image.new("RGB", (64, 64))]).shape == (2, 256)

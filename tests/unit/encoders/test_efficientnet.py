@@ -55,7 +55,7 @@ def state() -> dict[str, Tensor]:
     return found
 
 
-def by_names(state: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
+def by_names(state: Mapping[str, Tensor], pictures: Tensor, blocks: int | None = None) -> Tensor:
     """Return the rows of pictures, in float64: each layer by its published name, padded as TensorFlow's SAME."""
     state = {name: values.double() for name, values in state.items()}
 
@@ -72,6 +72,8 @@ def by_names(state: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
 
     x = layer(pictures.double(), "_conv_stem", "_bn0", stride=2).clamp(0, 6)
     number = 0
+    if blocks == 0:
+        return x.mean((2, 3))
     for count, _, stride, expansion, _ in STAGES:
         for place in range(count):
             block, before = f"_blocks.{number}.", x
@@ -81,6 +83,8 @@ def by_names(state: Mapping[str, Tensor], pictures: Tensor) -> Tensor:
             x = layer(x, f"{block}_depthwise_conv", f"{block}_bn1", step, groups=x.shape[1]).clamp(0, 6)
             x = layer(x, f"{block}_project_conv", f"{block}_bn2")
             x, number = x + before if x.shape == before.shape else x, number + 1
+            if number == blocks:
+                return x.mean((2, 3))
     return layer(x, "_conv_head", "_bn1").clamp(0, 6).mean((2, 3))
 
 
@@ -93,6 +97,22 @@ def test_the_network_equals_a_plain_walk_over_the_published_names(state, side, f
     wanted = by_names(state, pictures)
     assert wanted.std() > 1e-3
     torch.testing.assert_close(rows.double(), wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("layer", "width"), [(0, 32), (1, 16), (11, 112), (16, 320)])
+def test_a_layer_is_the_mean_of_the_features_after_so_many_blocks(state, tmp_path, layer, width):
+    torch.save(state, tmp_path / "state.pth")
+    described = settings(tmp_path / "state.pth", library="efficientnet-lite0", layer=layer, width=width)
+    encoder = open_encoder(described, "image", CPU)
+    pictures = [Image.fromarray(np.full((32, 32, 3), shade, np.uint8)) for shade in (30, 200)]
+    pixels = torch.stack([torch.full((3, 224, 224), (shade - 127.0) / 128.0) for shade in (30, 200)])
+    torch.testing.assert_close(encoder.encode(pictures).double(), by_names(state, pixels, layer), rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_that_it_lacks_is_refused(state, tmp_path):
+    torch.save(state, tmp_path / "state.pth")
+    with pytest.raises(UserError, match="layer: found 17; efficientnet-lite0 has the layers 0 to 16"):
+        open_encoder(settings(tmp_path / "state.pth", library="efficientnet-lite0", layer=17), "image", CPU)
 
 
 @pytest.mark.parametrize(("size", "side", "stride"), [(7, 3, 2), (8, 3, 2), (9, 5, 2), (10, 5, 1), (5, 1, 1)])

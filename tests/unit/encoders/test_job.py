@@ -13,6 +13,7 @@ from frozenalign.encoders import job
 from frozenalign.encoders import shards as shards_module
 from frozenalign.encoders.job import Job, encode_share
 from frozenalign.encoders.pictures import DROP, STOP, Pictures
+from frozenalign.encoders.settings import load_encoder
 from frozenalign.encoders.texts import Texts
 from frozenalign.system.errors import UserError
 from tests.unit.encoders.noting import CAPTIONS, PICTURES, SHARD, Killed, row_of, write_captions
@@ -23,12 +24,12 @@ CPU = torch.device("cpu")
 def encode_pictures(photographs, folder: Path, number: int = 1, of: int = 1, on_error: str = STOP) -> str:
     captioned = read_captions([photographs.captions])
     source = Pictures.of(captioned, photographs.pictures, on_error)
-    return encode_share(source, photographs.encoder, "image", CPU, Job(folder, number, of))
+    return encode_share(source, load_encoder(photographs.encoder), "image", CPU, Job(folder, number, of))
 
 
 def encode_texts(photographs, folder: Path, number: int = 1, of: int = 1) -> str:
     source = Texts.of(read_captions([photographs.captions]))
-    return encode_share(source, photographs.encoder, "text", CPU, Job(folder, number, of))
+    return encode_share(source, load_encoder(photographs.encoder), "text", CPU, Job(folder, number, of))
 
 
 def rows_in(folder: Path) -> torch.Tensor:

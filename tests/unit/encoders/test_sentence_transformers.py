@@ -63,5 +63,7 @@ def test_it_computes_in_the_number_format_of_the_settings(folder, dtype):
 def test_what_its_own_files_decide_is_refused(folder):
     with pytest.raises(UserError, match="pooling: the files of a model of sentence-transformers decide: leave it out"):
         opened(folder, pooling="mean")
+    with pytest.raises(UserError, match="layer: sentence-transformers gives the rows of the last layer alone"):
+        opened(folder, layer=1)
     with pytest.raises(UserError, match="set `modality: text`"):
         open_encoder(settings(folder, library="sentence-transformers"), "image", CPU)

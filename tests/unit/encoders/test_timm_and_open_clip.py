@@ -166,6 +166,12 @@ def test_the_pooling_of_open_clip_is_its_own(folder, open_clip_calls):
         open_encoder(settings(folder, library="open_clip_torch", pooling="mean"), "image", CPU)
 
 
+@pytest.mark.parametrize("library", ["timm", "open_clip_torch"])
+def test_another_layer_is_refused(folder, timm_calls, open_clip_calls, library):
+    with pytest.raises(UserError, match=f"layer: {library} gives the rows of the last layer alone: leave it out"):
+        open_encoder(settings(folder, library=library, layer=1), "image", CPU)
+
+
 def real(library: str):
     """Import a library, or skip the test."""
     try:

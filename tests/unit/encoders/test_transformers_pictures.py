@@ -180,3 +180,16 @@ def test_an_encoder_passes_its_self_check_in_every_number_format(tiny, name, dty
     samples = Samples(PICTURES, ((0, 0, 2),))
     lines = self_check(open_encoder(described, "image", CPU), described, samples)
     assert len(lines) == 3
+
+
+@pytest.mark.parametrize("model", ["clip", "siglip", "dinov2"])
+def test_a_layer_of_patches_is_pooled_like_the_last_one(tiny, model):
+    from transformers import AutoImageProcessor
+
+    encoder = opened(tiny(model), pooling="mean", layer=1)
+    inputs = AutoImageProcessor.from_pretrained(tiny(model), backend="pil")(images=list(PICTURES), return_tensors="pt")
+    with torch.no_grad():
+        tower = getattr(encoder.model, "vision_model", encoder.model)
+        hidden = tower(**inputs, output_hidden_states=True).hidden_states[1]
+    patches = hidden if model == "siglip" else hidden[:, 1:]
+    torch.testing.assert_close(encoder.encode(PICTURES), patches.mean(1), rtol=1e-4, atol=1e-5)

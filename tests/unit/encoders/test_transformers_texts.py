@@ -223,3 +223,53 @@ def test_a_text_without_any_token_is_named(tiny, tmp_path):
     change_json(tmp_path / "tokenizer.json", post_processor=None)
     with pytest.raises(UserError, match="the text '' has no token"):
         opened(tmp_path, pooling="mean").encode(["dog", ""])
+
+
+def states_of(encoder, texts):
+    """Return the rows of tokens (T, D) of every layer, for each text encoded alone."""
+    found = []
+    for text in texts:
+        ids = encoder.tokens.tokenizer(text, return_tensors="pt")
+        with torch.no_grad():
+            found.append(encoder.model(**ids, output_hidden_states=True).hidden_states)
+    return found
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_a_layer_is_pooled_like_the_last_one(tiny, layer):
+    encoder = opened(tiny("bert"), pooling="mean", layer=layer)
+    wanted = torch.stack([states[layer][0].mean(0) for states in states_of(encoder, TEXTS)])
+    torch.testing.assert_close(encoder.encode(TEXTS), wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_the_highest_layer_of_bert_is_its_output(tiny):
+    rows = [opened(tiny("bert"), pooling="cls", layer=layer).encode(TEXTS) for layer in (2, None)]
+    torch.testing.assert_close(*rows)
+
+
+def test_the_last_token_of_a_layer_of_mistral_depends_on_no_padding(tiny):
+    encoder = opened(tiny("mistral"), pooling="last_token", layer=1)
+    torch.testing.assert_close(encoder.encode(TEXTS)[:1], encoder.encode(TEXTS[:1]), rtol=1e-4, atol=1e-5)
+    assert encoder.own_checks(TEXTS, TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize(
+    ("model", "changes", "said"),
+    [
+        ("bert", {"pooling": "mean", "layer": 3}, "layer: found 3; .* has the layers 0 to 2"),
+        ("clip", {"layer": 1, "width": 12}, "the pooling pooled is of the last layer alone"),
+    ],
+)
+def test_a_layer_that_cannot_be_had_is_refused(tiny, model, changes, said):
+    with pytest.raises(UserError, match=said):
+        opened(tiny(model), **changes)
+
+
+@pytest.mark.parametrize("layer", [1, 3])
+def test_a_tower_of_a_model_of_both_has_layers_as_well(tiny, layer):
+    encoder = opened(tiny("clip"), pooling="mean", layer=layer)
+    if layer == 1:
+        assert encoder.encode(TEXTS).shape == (len(TEXTS), 16)
+        return
+    with pytest.raises(UserError, match="returns 3 layers: leave it out, or name one from 0"):
+        encoder.encode(TEXTS)

@@ -140,7 +140,9 @@ class LogHandler(LogHandlerBase):
         if record.rule_name in COLLECTING:
             return
         known = {path: logs.state(path) for path in record.log}
-        described = lines.description(record.rule_name, self._telling(record.wildcards))
+        # A rule of a pair of encodings has the name of its data set before its own.
+        own = record.rule_name.removeprefix(f"{record.wildcards.get('dataset')}_")
+        described = lines.description(own, self._telling(record.wildcards))
         self.running[record.jobid] = Job(record.rule_name, described, record.shellcmd, known, record.created)
         self._write(f"{described}, again" if record.jobid in self.failed else described)
 

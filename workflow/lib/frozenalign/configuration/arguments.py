@@ -25,6 +25,17 @@ def _columns(text: str) -> dict[str, str]:
     return names
 
 
+def _changes(text: str) -> dict[str, Any]:
+    """Parse a JSON object of keys of an encoder."""
+    try:
+        changes = json.loads(text)
+    except (ValueError, RecursionError):
+        changes = None
+    if not isinstance(changes, dict):
+        raise UserError(f'--changes {quoted(text)}: write a JSON object of keys, {{"layer": 4}}')
+    return changes
+
+
 def _number_and_count(text: str) -> tuple[int, int]:
     """Parse `1-of-3`."""
     found = re.fullmatch(r"([1-9]\d{0,5})-of-([1-9]\d{0,5})", text)
@@ -49,6 +60,13 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--device": {"default": "auto", "help": "where to compute: auto, cpu, cuda, cuda:N, mps (auto)"},
     "--encoder": {"required": True, "type": Path, "help": "file of the encoder, config/encoders/NAME.yaml"},
+    "--encoding": {"help": "name of the encoding in what is recorded (the file's name)"},
+    "--changes": {
+        "default": {},
+        "type": _changes,
+        "metavar": "JSON",
+        "help": 'keys of the encoder\'s file that this encoding changes, as a JSON object, such as {"layer": 4}',
+    },
     "--captions": {"required": True, "nargs": "+", "type": Path, "help": "one file of captions, or several"},
     "--columns": {"type": _columns, "help": "names of the columns of a table of captions, as a JSON object"},
     "--job": {

@@ -15,6 +15,7 @@ from frozenalign.system.files import JSON_BYTES
 
 EVALUATION = ("metrics.json", "ranks.npz", "examples.json", "worst_queries.json", "samples.npz")
 COUNTS_FILE = "counts.npz"
+SETS_FILE = "sets.json"
 # The title of a page ends with its mark, that of a figure and a table start with it.
 HEAD_BYTES = 64 << 10
 MARKS = {
@@ -22,6 +23,8 @@ MARKS = {
     "leaderboard.csv": b"experiment,kind",
     "leaderboard.svg": b"<title>frozenalign: ",
     "costs.svg": b"<title>frozenalign: ",
+    "encodings.csv": b"experiment,kind",
+    "encoder_similarity.csv": b"images,texts",
     "trials.csv": b"number,state",
 }
 ARRAYS = {"image_rows", "text_rows", "text_image", "t2i", "i2t", "caption_image", "non_matches", "facts_of_counts"}

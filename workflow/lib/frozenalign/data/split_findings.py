@@ -96,17 +96,17 @@ def _copies_within(images: Tensor, centre: Tensor) -> int:
 
 def _image_rows(pairs: PairFiles) -> Tensor:
     """Return the images of a split, (n, D) in float32."""
-    return torch.cat([chunk.float() for chunk in _image_chunks(pairs)])
+    return pairs.images.take(pairs.split.image_rows).float()
 
 
 def _image_chunks(pairs: PairFiles) -> Iterator[Tensor]:
-    return (chunk.clone() for _, chunk in pairs.images.select(pairs.split.image_rows))
+    """Yield the images of a split, (b, D) at a time; the next ones reuse their memory."""
+    return (batch for _, batch in pairs.images.batches(pairs.split.image_rows))
 
 
 def _centre(train: PairFiles) -> Tensor:
     """Return the median of each dimension over training images, (D,), which a few extreme rows do not move."""
-    rows = spread(train.split.image_rows, CENTRE_IMAGES)
-    return torch.cat([chunk.float() for _, chunk in train.images.select(rows)]).median(0).values
+    return train.images.take(spread(train.split.image_rows, CENTRE_IMAGES)).float().median(0).values
 
 
 def _few(name: str, split: SplitIndex) -> list[str]:
@@ -135,7 +135,7 @@ def _missing(division: Division) -> list[str]:
 
 def _shared_captions(pairs: PairFiles) -> list[str]:
     """Return a warning if many captions have the same embedding as a caption of another image."""
-    digests = row_digests(chunk for _, chunk in pairs.texts.select(pairs.split.text_rows))
+    digests = row_digests(batch for _, batch in pairs.texts.batches(pairs.split.text_rows))
     _, content = np.unique(digests, return_inverse=True)
     images_of = np.unique(np.stack([content, pairs.split.text_image]), axis=1)[0]
     shared = int((np.bincount(images_of)[content] > 1).sum())

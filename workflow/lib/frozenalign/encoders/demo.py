@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from frozenalign.demo.encoders import fit_image_encoder, fit_text_encoder
+from frozenalign.demo.encoders import THUMBNAIL, fit_image_encoder, fit_text_encoder
 from frozenalign.demo.samples import UNSEEN, describe_scenes, draw_scenes, sample_scenes
 from frozenalign.demo.scenes import CAPTION_STYLES, PICTURE_SIZE, Scene, Shape, draw_scene
 from frozenalign.encoders.check_samples import Samples
@@ -43,8 +43,9 @@ class DemoEncoder:
 
     def __init__(self, settings: EncoderSettings, modality: str, device: torch.device) -> None:
         """Fit the encoder of one modality; the device is not used."""
+        settings.refuse_layer()
         self.modality, seed = modality, _seed(settings)
-        self.size = (settings.image_size or PICTURE_SIZE,) * 2
+        self.size = (_image_size(settings),) * 2
         scenes = sample_scenes(seed, UNSEEN, SCENES)
         if modality == "image":
             self.fitted = fit_image_encoder(draw_scenes(scenes), seed)
@@ -72,6 +73,16 @@ class DemoEncoder:
     def facts(self) -> dict[str, Any]:
         """Return the scenes that the encoder was fitted on, and the versions of what fitted it."""
         return {"fitted_on_scenes": SCENES, "scikit-learn": sklearn.__version__, "numpy": np.__version__}
+
+
+def _image_size(settings: EncoderSettings) -> int:
+    size = settings.image_size or PICTURE_SIZE
+    if size % THUMBNAIL:
+        raise UserError(
+            f"the encoder {settings.encoder}: image_size: found {size}; allowed: a multiple of {THUMBNAIL}, such as "
+            f"{PICTURE_SIZE}"
+        )
+    return size
 
 
 def _seed(settings: EncoderSettings) -> int:

@@ -92,10 +92,12 @@ class EfficientNetLite0(nn.Module):
         self.blocks = nn.Sequential(*blocks)
         self.head = NormedConvolution(inputs, WIDTH, 1)
 
-    def forward(self, pictures: Tensor) -> Tensor:
-        """Return the mean of the last features over the picture, (n, 1280)."""
-        features = self.blocks(functional.relu6(self.stem(pictures)))
-        return functional.relu6(self.head(features)).mean((2, 3))
+    def forward(self, pictures: Tensor, layer: int | None = None) -> Tensor:
+        """Return the mean of the last features over the picture, (n, 1280), or of those after `layer` blocks."""
+        features = self.blocks[:layer](functional.relu6(self.stem(pictures)))
+        if layer is None:
+            features = functional.relu6(self.head(features))
+        return features.mean((2, 3))
 
     def fuse(self) -> "EfficientNetLite0":
         """Fuse every batch norm, in evaluation mode; the same rows within rounding, in less time."""

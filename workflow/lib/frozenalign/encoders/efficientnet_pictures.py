@@ -24,7 +24,10 @@ MEAN, SCALE = 127.0, 128.0
 
 @register_encoder("efficientnet-lite0")
 class EfficientNetPictures:
-    """EfficientNet-Lite0, the mean of its last features over the picture, 1,280 wide."""
+    """EfficientNet-Lite0, the mean of its last features over the picture, 1,280 wide.
+
+    `layer` counts its blocks: the features after them are 32, 16, 24 or more wide.
+    """
 
     def __init__(self, settings: EncoderSettings, modality: str, device: torch.device) -> None:
         if modality != "image":
@@ -35,6 +38,11 @@ class EfficientNetPictures:
         with opening(settings, self.files):
             state = torch.load(self.files.path, map_location="cpu", weights_only=True)
             network = with_published_weights(state).fuse()
+        if settings.layer is not None and settings.layer > len(network.blocks):
+            raise UserError(
+                f"encoder {settings.encoder}: layer: found {settings.layer}; efficientnet-lite0 has the layers 0 to "
+                f"{len(network.blocks)}"
+            )
         self.network = network.to(device, self.dtype, memory_format=torch.channels_last)
 
     def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
@@ -43,7 +51,7 @@ class EfficientNetPictures:
         pixels = np.stack(list(each))
         with torch.inference_mode():
             values = (torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float() - MEAN) / SCALE
-            return self.network(values.to(self.dtype)).float().cpu()
+            return self.network(values.to(self.dtype), self.settings.layer).float().cpu()
 
     def facts(self) -> dict[str, Any]:
         """Return what decides the rows beside the settings."""

@@ -16,7 +16,7 @@ from frozenalign.encoders.code import deciding_code
 from frozenalign.encoders.progress import Progress
 from frozenalign.encoders.registry import open_encoder
 from frozenalign.encoders.self_check import self_check
-from frozenalign.encoders.settings import load_encoder
+from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.shards import FORMAT, SHARD_ROWS, Shard, ShardRecord, shards_of, share
 from frozenalign.system.devices import device_name
 from frozenalign.system.files import remove_unfinished, write_json
@@ -59,12 +59,11 @@ class Job:
         return self.folder / f"{self.number}-of-{self.of}.json"
 
 
-def encode_share(source: Source, encoder_file: Path, modality: str, device: torch.device, job: Job) -> str:
+def encode_share(source: Source, settings: EncoderSettings, modality: str, device: torch.device, job: Job) -> str:
     """Encode a job's share of the shards, write its file, and return what was found in one line.
 
     A second process of the same job waits for the first.
     """
-    settings = load_encoder(encoder_file)
     opened = OpenedEncoder(settings, modality, device, open_encoder(settings, modality, device))
     facts = opened.encoder.facts()
     maker = fingerprint(FORMAT, settings.decisive(), modality, facts, device.type, deciding_code(settings.library))

@@ -29,6 +29,7 @@ class OpenClipTower:
             raise UserError(
                 f"encoder {settings.encoder}: pooling: open_clip pools as the model was trained: leave it out"
             )
+        settings.refuse_layer()
         self.settings, self.device = settings, device
         self.dtype = getattr(torch, settings.dtype)
         self.files = find_folder(settings)

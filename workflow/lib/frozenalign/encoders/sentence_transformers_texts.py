@@ -28,6 +28,7 @@ class SentenceTransformersTexts:
                 f"encoder {settings.encoder}: pooling: the files of a model of sentence-transformers decide: "
                 "leave it out"
             )
+        settings.refuse_layer()
         library = imported("sentence_transformers")
         import_transformers()
         self.settings = settings

@@ -1,5 +1,6 @@
 """The settings of a frozen encoder, read from its YAML file; read without PyTorch."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class EncoderSettings:
     description: str = ""
     threads: int = 4
     memory: float = 4.0
+    layer: int | None = None
 
     def decisive(self) -> dict[str, Any]:
         """Return the settings that decide the rows, without the name of the file and what a job asks for."""
@@ -43,12 +45,21 @@ class EncoderSettings:
         """Return whether the encoder has a tower for a modality, image or text."""
         return self.modality in (modality, BOTH)
 
+    def refuse_layer(self) -> None:
+        """Refuse `layer`, for an encoder that gives the rows of its last one alone."""
+        if self.layer is not None:
+            raise UserError(
+                f"encoder {self.encoder}: layer: {self.library} gives the rows of the last layer alone: leave it out"
+            )
 
-def load_encoder(path: Path) -> EncoderSettings:
-    """Read and check one file of config/encoders/."""
+
+def load_encoder(path: Path, changes: Mapping[str, Any] | None = None, name: str | None = None) -> EncoderSettings:
+    """Read and check one file of config/encoders/, with some of its keys changed; name: that of the encoding then."""
     schema = read_schema("encoder")
-    document = validated(read_yaml(path), schema, str(path))
+    content = read_yaml(path)
+    where = f"{path}, changed by {'the encoding ' + name if name else '--changes'}" if changes else str(path)
+    document = validated(content | changes if changes and isinstance(content, dict) else content, schema, where)
     if document["library"] not in encoders():
         allowed = ", ".join(sorted(encoders()))
         raise UserError(f"{path}: library: found {quoted(document['library'])}; allowed: {allowed}")
-    return EncoderSettings(encoder=path.stem, **document)
+    return EncoderSettings(encoder=name or path.stem, **document)

@@ -33,6 +33,7 @@ class TimmPictures:
             raise UserError(f"encoder {settings.encoder}: timm has no texts: set `modality: image`")
         timm = imported("timm", INSTALL)
         data = imported("timm.data", INSTALL)
+        settings.refuse_layer()
         self.settings, self.device = settings, device
         self.dtype = getattr(torch, settings.dtype)
         self.files = find_folder(settings)

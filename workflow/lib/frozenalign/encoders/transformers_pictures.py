@@ -11,6 +11,7 @@ from frozenalign.encoders.ahead import computed_ahead
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
 from frozenalign.encoders.settings import EncoderSettings
+from frozenalign.encoders.transformers_layers import asked_for, hidden_rows, refuse_unknown_layer
 from frozenalign.encoders.transformers_models import import_transformers, open_model, pooled, versions
 from frozenalign.system.errors import UserError
 
@@ -48,6 +49,7 @@ class TransformersPictures:
             )
         self.model = open_model(settings, self.files, device)
         self.tower = getattr(self.model, "get_image_features", self.model)
+        refuse_unknown_layer(settings, self.pooling, self.model)
 
     def encode(self, pictures: Sequence[Image.Image]) -> Tensor:
         """Return the rows (n, D) of n RGB pictures, float32."""
@@ -55,7 +57,7 @@ class TransformersPictures:
         self._hold_size(inputs["pixel_values"])
         inputs = {name: self._moved(values) for name, values in inputs.items()}
         with torch.inference_mode():
-            output = self.tower(**inputs)
+            output = self.tower(**inputs, **asked_for(self.settings))
             rows = pooled(output, self.settings) if self.pooling == POOLED else self._of_tokens(output, inputs)
         return rows.float().cpu()
 
@@ -92,7 +94,7 @@ class TransformersPictures:
             )
 
     def _of_tokens(self, output: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-        hidden = output.last_hidden_state
+        hidden = hidden_rows(output, self.settings)
         mask = self._patches(hidden, inputs)
         if self.pooling == "cls" and mask[:, 0].any():
             raise UserError(

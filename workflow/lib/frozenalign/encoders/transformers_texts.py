@@ -12,6 +12,7 @@ from frozenalign.encoders.pooling import POOLINGS
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.siglip_tokens import SIGLIP, as_trained
 from frozenalign.encoders.text_tokens import TextTokens
+from frozenalign.encoders.transformers_layers import asked_for, hidden_rows, refuse_unknown_layer
 from frozenalign.encoders.transformers_models import import_transformers, open_model, pooled, versions
 from frozenalign.system.errors import UserError
 
@@ -28,6 +29,7 @@ class TransformersTexts:
         self.model = open_model(settings, self.files, device)
         self.tower = getattr(self.model, "get_text_features", self.model)
         self.pooling = self._pooling()
+        refuse_unknown_layer(settings, self.pooling, self.model)
         self.tokens = TextTokens(settings, self._tokenizer, self._longest())
 
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -69,11 +71,11 @@ class TransformersTexts:
         inputs, mask = self.tokens.batch(texts, side)
         inputs = {name: values.to(self.device) for name, values in inputs.items()}
         with torch.inference_mode():
-            output = self.tower(**inputs)
+            output = self.tower(**inputs, **asked_for(self.settings))
             if self.pooling == POOLED:
                 rows = pooled(output, self.settings)
             else:
-                rows = POOLINGS[self.pooling](output.last_hidden_state, mask.to(self.device))
+                rows = POOLINGS[self.pooling](hidden_rows(output, self.settings), mask.to(self.device))
         return rows.float().cpu()
 
     def _pooling(self) -> str:

@@ -1,7 +1,6 @@
-"""The figures of a report that are drawn from its board, on the page and as files beside it."""
+"""The figures of a report as vector graphics."""
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from frozenalign.plots.costs import COSTS, costs_figure
 from frozenalign.plots.leaderboard import leaderboard_figure
@@ -15,21 +14,19 @@ MARK = "frozenalign: "
 
 def figure_files(found: Findings) -> dict[str, bytes]:
     """Return the content of the figures that stand beside the page, by file name."""
-    costs = costs_figure(paid_rows(found))
-    return {
-        "leaderboard.svg": svg(board_figure(found), f"{MARK}RSUM with 95 % intervals"),
-        "costs.svg": svg(costs, f"{MARK}RSUM against seconds of training and parameters"),
-    }
+    costs = svg(costs_figure(paid_rows(found)), f"{MARK}RSUM against seconds of training and parameters")
+    return {"leaderboard.svg": board_svg(found), "costs.svg": costs}
 
 
-def board_figure(found: Findings) -> Figure:
-    """Draw the board without its hubness-corrected rows."""
-    return leaderboard_figure(found.plain)
+def board_svg(found: Findings) -> bytes:
+    """Return the picture of the board as SVG."""
+    return svg(leaderboard_figure(found.plain), f"{MARK}RSUM with 95 % intervals")
 
 
-def cost_panels(found: Findings) -> dict[str, Figure]:
-    """Draw RSUM against one cost, by the name of the cost on the board."""
-    return {cost: costs_figure(paid_rows(found), [cost]) for cost in COSTS}
+def cost_panels(found: Findings) -> dict[str, bytes]:
+    """Return RSUM against one cost as SVG, by the name of the cost on the board."""
+    rows = paid_rows(found)
+    return {cost: svg(costs_figure(rows, [cost]), f"{MARK}RSUM against {cost}") for cost in COSTS}
 
 
 def paid_rows(found: Findings) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """What all sections of a report share: the runs, their board and what follows from it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,13 +24,17 @@ from frozenalign.reporting.leaderboard import (
 
 @dataclass(frozen=True)
 class ReportInput:
-    """The inputs of a report besides its runs: name and folder of the data set, and files and folders beside it."""
+    """The inputs of a report besides its runs: name and folder of the data set, and files and folders beside it.
+
+    evaluation_sets: names of those that every run was evaluated on.
+    """
 
     dataset: str
     data_dir: Path
     pictures: Path
     manifest: Path
     studies: list[Path]
+    evaluation_sets: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

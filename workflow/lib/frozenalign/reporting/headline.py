@@ -8,7 +8,7 @@ from frozenalign.evaluation.uncertainty import Comparison, ImageHits, compared, 
 from frozenalign.plots.costs import COSTS, front_names
 from frozenalign.reporting.figures import cost_panels, paid_rows
 from frozenalign.reporting.findings import Findings
-from frozenalign.reporting.pictures import embedded_figure
+from frozenalign.reporting.pictures import embedded_svg
 from frozenalign.tuning.trial_tables import read_trials
 
 CCA = "cca"
@@ -41,7 +41,7 @@ def headline(found: Findings) -> dict[str, Any]:
         "search_seconds": _search_seconds(found, found.verdict.head) if found.verdict else None,
         "device": found.shown.facts["device_name"],
         "costs": [
-            {"title": title, "front": front_names(paid_rows(found), cost), "picture": embedded_figure(panel)}
+            {"title": title, "front": front_names(paid_rows(found), cost), "picture": embedded_svg(panel)}
             for (cost, (title, _)), panel in zip(COSTS.items(), cost_panels(found).values(), strict=True)
         ],
     }

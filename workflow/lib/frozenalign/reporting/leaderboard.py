@@ -107,9 +107,7 @@ def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
     runs = list(runs)
     refuse_mixed_protocols(runs)
     refuse_repeated(runs)
-    table = _mean_over_seeds([row for run in runs for row in rows_of(run)])
-    table = table.sort_values(CORRECTED, ignore_index=True, kind="stable")
-    hits = [ImageHits.mean([run.hits[name] for run in runs if name in run.hits]) for name in table["experiment"]]
+    table, hits = scores(runs)
     resampled = resampled_recalls(hits).sum((2, 3))
     table["RSUM_low"], table["RSUM_high"] = np.array([interval(values) for values in resampled.T]).T
     baseline = _comparisons(table, resampled, "baseline", _baselines(table))
@@ -118,6 +116,14 @@ def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
     below = _comparisons(table, resampled, "next", next_rows)
     warnings = ["; ".join(warnings_of(runs, name)) for name in table["experiment"]]
     return pd.concat([table, baseline, below], axis=1).assign(warnings=warnings)
+
+
+def scores(runs: Sequence[RunResult]) -> tuple[pd.DataFrame, list[ImageHits]]:
+    """Return the rows of a leaderboard before they are compared, and the mean hits of each over its seeds."""
+    table = _mean_over_seeds([row for run in runs for row in rows_of(run)])
+    table = table.sort_values(CORRECTED, ignore_index=True, kind="stable")
+    hits = [ImageHits.mean([run.hits[name] for run in runs if name in run.hits]) for name in table["experiment"]]
+    return table, hits
 
 
 def warnings_of(runs: Sequence[RunResult], name: str) -> list[str]:

@@ -1,7 +1,5 @@
 """The report of a run: one page, readable offline, made from the files that the steps wrote."""
 
-import base64
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +7,21 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from frozenalign.reporting.findings import Findings
 from frozenalign.reporting.headline import headline
-from frozenalign.reporting.sections import ablation, board, diagnostics, examples, pictures, run, training, tuning
+from frozenalign.reporting.sections import (
+    ablation,
+    benchmarks,
+    board,
+    diagnostics,
+    examples,
+    pictures,
+    run,
+    training,
+    tuning,
+)
+from frozenalign.system.pages import content_hash, page_templates
 
 TEMPLATES = Path(__file__).parents[3] / "report"
 
@@ -35,6 +43,7 @@ class Section:
 SECTIONS = (
     Section("board", "Leaderboard", board.content),
     Section("run", "The run", run.content),
+    Section("benchmarks", "Evaluation sets", benchmarks.content),
     Section("ablation", "Ablation", ablation.content),
     Section("examples", "Retrieval examples", examples.content),
     Section("diagnostics", "Diagnostics", diagnostics.content),
@@ -47,15 +56,18 @@ SECTIONS = (
 def render(found: Findings) -> str:
     """Return the page: HTML that contains all its pictures, styles and scripts."""
     environment = _environment()
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    style, *scripts = (
+        (TEMPLATES / name).read_text(encoding="utf-8") for name in ("report.css", "sorting.js", "report.js")
+    )
+    script = "".join(scripts)
     return environment.get_template("report.html.jinja").render(
         found=found,
         **headline(found),
         sections=_rendered(environment, found),
         style=style,
-        style_hash=_content_hash(style),
+        style_hash=content_hash(style),
         script=script,
-        script_hash=_content_hash(script),
+        script_hash=content_hash(script),
     )
 
 
@@ -66,22 +78,12 @@ def _rendered(environment: jinja2.Environment, found: Findings) -> list[dict[str
         content = section.content(found)
         if content is not None:
             template = environment.get_template(f"sections/{section.name}.html.jinja")
-            body = Markup(template.render(found=found, **content))
+            body = template.render(found=found, **content)
             rendered.append({"name": section.name, "title": section.title, "body": body})
     return rendered
 
 
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
+    environment = page_templates(TEMPLATES)
     environment.globals["missing"] = pd.isna
     return environment
-
-
-def _content_hash(text: str) -> str:
-    """Return the hash with which a Content-Security-Policy allows an inline style or script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

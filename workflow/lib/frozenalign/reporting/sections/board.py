@@ -5,10 +5,10 @@ from typing import Any
 from frozenalign.reporting.board_rows import board_rows, choices
 from frozenalign.reporting.controls import control_results
 from frozenalign.reporting.copied_tables import copied_tables
-from frozenalign.reporting.figures import board_figure
+from frozenalign.reporting.figures import board_svg
 from frozenalign.reporting.findings import Findings
 from frozenalign.reporting.leaderboard import RunResult
-from frozenalign.reporting.pictures import embedded_figure
+from frozenalign.reporting.pictures import embedded_svg
 
 
 def content(found: Findings) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def content(found: Findings) -> dict[str, Any]:
         "copied": copied_tables(found, rows),
         "controls": control_results(found.table, found.chance["RSUM"]),
         "extra": _extra_sets(found.board_runs),
-        "picture": embedded_figure(board_figure(found)),
+        "picture": embedded_svg(board_svg(found)),
     }
 
 

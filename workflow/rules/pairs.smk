@@ -1,0 +1,53 @@
+"""The pairs of encodings that a run compares, and the files that are read of each."""
+
+import functools
+
+from frozenalign.configuration import encodings
+from frozenalign.encoders.choice import checked_encoder
+
+
+@functools.cache
+def encoding_pairs():
+    """Return the pairs of encodings of the run, its own first; none in the run of a pair."""
+    return [] if config["pair"] else encodings.pairs_of(config)
+
+
+def compared_sets():
+    """Return the data sets of the pairs, or the run's alone."""
+    return [pair.dataset for pair in encoding_pairs()] or [config["dataset"]]
+
+
+def compared_folders():
+    """Return the folder of every head and seed, ensemble and baseline of every pair."""
+    return [
+        folder
+        for pair in encoding_pairs()
+        for folder in [
+            *head_folders(pair.dataset),
+            *ensemble_folders(pair.dataset),
+            *(f"results/{pair.dataset}/{name}/seed0" for name in pair_baselines(pair)),
+        ]
+    ]
+
+
+def pair_baselines(pair):
+    """Return the baselines of a pair's leaderboard; raw_cosine counts only where both encodings are equally wide."""
+    images, texts = (encoding_width(getattr(pair, f"{modality}s"), modality) for modality in ("image", "text"))
+    return [name for name in config["baselines"] if name != "raw_cosine" or images == texts]
+
+
+def encoding_width(encoding, modality):
+    """Return the width of an encoding of a modality."""
+    with told_by_snakemake():
+        return checked_encoder(encoding.encoder, modality, CONFIGURATIONS, encoding.changes, encoding.name)[1].width
+
+
+def compared_files(names):
+    """Return a file or several of each folder of `compared_folders`."""
+    names = [names] if isinstance(names, str) else names
+    return [f"{folder}/{name}" for folder in compared_folders() for name in names]
+
+
+def encodings_pages():
+    """Return the page that compares the encodings of a run, or none."""
+    return [f"results/{config['dataset']}/encodings/index.html"] if encoding_pairs()[1:] else []
