@@ -6,13 +6,15 @@ export PATH := $(BIN):$(PATH)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 CPU_BUILD := envs/constraints-cpu.txt
 
-.PHONY: help setup demo encoders demo-photos demo-encodings test test-cluster soak lint bench device reference lock audit image clean
+.PHONY: help setup demo encoders demo-photos demo-benchmarks demo-encodings explore test test-cluster soak lint bench device reference lock audit image clean
 
 help:
 	@echo "make setup   install the pinned packages into $(VENV)"
 	@echo "make demo    run the default workflow on generated data, to the report"
 	@echo "make demo-photos   encode photographs with two small real encoders, and align these, to the report"
 	@echo "make demo-encodings   encode the same photographs in several ways, and compare these, to one page"
+	@echo "make explore   search the pictures of a run with its heads, in a page on this machine (RESULTS=results/demo)"
+	@echo "make demo-benchmarks   the demo with further evaluation sets: several positives, hard negatives, zero-shot classes"
 	@echo "make test    run the tests"
 	@echo "make test-cluster   test the cluster profiles on a Slurm that is started on this host (about 6 minutes)"
 	@echo "make soak    test with injected faults: kills, full disks, damaged files (up to 25 minutes)"
@@ -59,6 +61,15 @@ demo-encodings: encoders
 	python -m workflow.scripts.demo_photos --output-dir data/photos
 	snakemake --cores $(CORES) --configfile config/encodings.yaml
 	@echo "The page: results/photos/encodings/index.html"
+
+RESULTS ?= results/demo
+explore: setup
+	python -m workflow.scripts.explore --results $(RESULTS) $(OPTIONS)
+
+demo-benchmarks: setup
+	python -m workflow.scripts.demo_benchmarks --output-dir data/benchmarks
+	snakemake --cores $(CORES) --configfile config/benchmarks.yaml
+	@echo "The report: results/demo/report/index.html"
 
 test: setup
 	@echo "Running the tests in tests/"
@@ -113,6 +124,6 @@ image:
 	apptainer build --force envs/frozenalign.sif envs/apptainer.def
 
 clean:
-	@! find results/ -name '*2017_*' ! -path '*/.unfinished/*' ! -exec sh -c 'cd "$$(dirname "$$0")" && { test -e read_embeddings.json || test -e made_by_merge_encodings.json; }' {} \; -print 2> /dev/null | grep . || { echo "error: results/ holds the embeddings above, which no step makes again: move or delete them first" >&2; exit 1; }
+	@! find results/ -name '*2017_*' ! -path '*/.unfinished/*' ! -exec sh -c 'cd "$$(dirname "$$0")" && { test -e read_embeddings.json || test -e made_by_merge_encodings.json || test -e made_by_encode_evaluation_set.json; }' {} \; -print 2> /dev/null | grep . || { echo "error: results/ holds the embeddings above, which no step makes again: move or delete them first" >&2; exit 1; }
 	@test ! -L results || { echo "error: results is a link: empty the folder that it points to by hand" >&2; exit 1; }
 	test ! -d results || find results -mindepth 1 -maxdepth 1 ! -name README.md -exec rm -rf {} +

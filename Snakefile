@@ -24,6 +24,7 @@ include: "workflow/rules/sources.smk"
 include: "workflow/rules/encoders.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/targets.smk"
+include: "workflow/rules/set_sources.smk"
 include: "workflow/rules/pairs.smk"
 
 
@@ -62,8 +63,11 @@ include: "workflow/rules/split.smk"
 include: "workflow/rules/tune.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/gallery.smk"
+include: "workflow/rules/evaluation_sets.smk"
 include: "workflow/rules/draw.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/export.smk"
 include: "workflow/rules/encodings.smk"
 
 
@@ -92,3 +96,9 @@ rule trained:
 rule evaluated:
     input:
         [f"{folder}/evaluation_results/metrics.json" for folder in head_folders(config["dataset"])],
+        set_results(config["dataset"]),
+
+
+rule exported:
+    input:
+        [f"{folder}/export" for folder in head_folders(config["dataset"])],

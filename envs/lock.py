@@ -13,8 +13,9 @@ from pathlib import Path
 
 ENVS = Path(__file__).parent
 FILES = (
-    *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-dev.txt"),
-    *("requirements-cluster.txt", "requirements-encode.txt", "requirements-photos.txt"),
+    *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-export.txt"),
+    *("requirements-explore.txt", "requirements-dev.txt", "requirements-search.txt", "requirements-cluster.txt"),
+    *("requirements-encode.txt", "requirements-photos.txt", "requirements-benchmarks.txt"),
 )
 CONSTRAINTS = "constraints.txt"
 OLDEST_PYTHON = "3.11"

@@ -11,7 +11,15 @@ import torch
 from frozenalign.system.devices import choose_device, choose_precision, device_name
 from tests.benchmarks.measurement import table, write_rows
 
-BENCHMARKS = ("training_speed", "large_batch", "retrieval_speed", "loading_speed", "tuning_speed", "workflow_overhead")
+BENCHMARKS = (
+    "training_speed",
+    "large_batch",
+    "retrieval_speed",
+    "search_speed",
+    "loading_speed",
+    "tuning_speed",
+    "workflow_overhead",
+)
 FOLDER = Path("results/benchmarks")
 
 

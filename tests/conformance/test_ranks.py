@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
+from frozenalign.evaluation.counting import Penalties
 from frozenalign.evaluation.metrics import Ranks, mean_average_precision_at_r, summarize
 from frozenalign.evaluation.ranks import occurrences, rank_counts, retrieval_ranks, score_tiles, top_candidates
 from frozenalign.evaluation.shares import Share
@@ -113,7 +114,7 @@ def test_the_counts_of_any_number_of_parts_add_up_to_the_ranks_of_brute_force(pa
     x, y, owner = pairs
     score_tiles.found["cpu"] = tile
     try:
-        counts = [rank_counts(x, y, owner, Share(part, parts)) for part in range(1, parts + 1)]
+        counts = [rank_counts(x, y, owner, [None], Share(part, parts))[0] for part in range(1, parts + 1)]
     finally:
         score_tiles.found.clear()
     expected = brute_force(x, y, owner)
@@ -123,10 +124,32 @@ def test_the_counts_of_any_number_of_parts_add_up_to_the_ranks_of_brute_force(pa
     assert len({each.matches for each in counts}) == 1
 
 
+def penalised(images: torch.Tensor, texts: torch.Tensor, owner: torch.Tensor, penalties: Penalties) -> Ranks:
+    """Return the ranks by brute force of products from which penalties are subtracted as a further dimension."""
+    ones = [torch.ones(len(rows), 1) for rows in (images, texts)]
+    to_images = torch.cat([images, -penalties.images[:, None]], 1), torch.cat([texts, ones[1]], 1)
+    to_texts = torch.cat([images, ones[0]], 1), torch.cat([texts, -penalties.texts[:, None]], 1)
+    return Ranks(brute_force(*to_images, owner).t2i, brute_force(*to_texts, owner).captions, owner.numpy())
+
+
+@cases(150)
+@given(pairs=pairs_with_ties(), parts=st.sampled_from([1, 2, 3]), seed=st.integers(0, 10**6))
+def test_penalties_of_candidates_count_as_a_further_dimension_does(pairs, parts, seed):
+    x, y, owner = pairs
+    generator = torch.Generator().manual_seed(seed)
+    penalties = Penalties(*(torch.randint(-1, 2, (len(rows),), generator=generator).float() for rows in (x, y)))
+    counts = [rank_counts(x, y, owner, [penalties, None], Share(part, parts)) for part in range(1, parts + 1)]
+    expected = penalised(x, y, owner, penalties), brute_force(x, y, owner)
+    for found, ranks in zip(zip(*counts, strict=True), expected, strict=True):
+        np.testing.assert_array_equal(sum(each.t2i for each in found), ranks.t2i)
+        np.testing.assert_array_equal(sum(each.captions for each in found), ranks.captions)
+        assert len({each.matches for each in found}) == 1
+
+
 @pytest.mark.parametrize("parts", [2, 3, 7])
 def test_parts_of_real_numbers_in_whole_tiles_add_up_to_the_ranks_of_one_process(parts):
     x, y, owner = random_pairs(1100, 2600, 64, noise=0.7)
-    counts = [rank_counts(x, y, owner, Share(part, parts)) for part in range(1, parts + 1)]
+    counts = [rank_counts(x, y, owner, [None], Share(part, parts))[0] for part in range(1, parts + 1)]
     expected = retrieval_ranks(x, y, owner)
     np.testing.assert_array_equal(sum(each.t2i for each in counts), expected.t2i)
     np.testing.assert_array_equal(sum(each.captions for each in counts), expected.captions)
@@ -135,7 +158,7 @@ def test_parts_of_real_numbers_in_whole_tiles_add_up_to_the_ranks_of_one_process
 def test_each_part_compares_its_own_tiles_and_no_more():
     """Twelve whole tiles among four parts; where all scores are equal, every score is counted."""
     x, owner = functional.normalize(torch.ones(1024, 8), dim=1), torch.arange(3072) % 1024
-    counted = [int(rank_counts(x, x[owner], owner, Share(part, 4)).t2i.sum()) for part in range(1, 5)]
+    counted = [int(rank_counts(x, x[owner], owner, [None], Share(part, 4))[0].t2i.sum()) for part in range(1, 5)]
     tiles_each = 3 * 512 * 512
     # The first part leaves out the matches themselves.
     assert counted == [tiles_each - 3072, tiles_each, tiles_each, tiles_each]

@@ -15,11 +15,12 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.uncertainty import resampled_recalls
-from frozenalign.reporting import page as report
+from frozenalign.reporting import page
 from frozenalign.reporting.leaderboard import leaderboard, read_run
 from frozenalign.system.files import ARRAY_BYTES
 from frozenalign.tuning.trial_tables import read_trials
@@ -43,14 +44,17 @@ def copy(run, tmp_path) -> Path:
 @pytest.fixture(autouse=True)
 def _quick_report(monkeypatch):
     """Pages without pictures, of few resamples, from a template compiled once: all that takes time in a report."""
-    monkeypatch.setattr(report, "_template", template)
+    monkeypatch.setattr(page, "_environment", environment)
     few = functools.partial(resampled_recalls, resamples=50)
-    monkeypatch.setattr("frozenalign.reporting.leaderboard.resampled_recalls", few)
-    for name in ("embedded_plot", "embedded_figure", "leaderboard_figure"):
-        monkeypatch.setattr(report, name, lambda *arguments: "")
+    for module in ("leaderboard", "headline"):
+        monkeypatch.setattr(f"frozenalign.reporting.{module}.resampled_recalls", few)
+    for name in ("sections.training.embedded_plot", "sections.tuning.embedded_plot", "sections.pictures.embedded_plot"):
+        monkeypatch.setattr(f"frozenalign.reporting.{name}", lambda path: "")
+    monkeypatch.setattr("frozenalign.reporting.figures.leaderboard_figure", lambda *arguments: Figure())
+    monkeypatch.setattr("frozenalign.reporting.figures.costs_figure", lambda *arguments: Figure())
 
 
-template = functools.cache(report._template)
+environment = functools.cache(page._environment)
 
 
 def arguments(run: Path, manifest: Path, out: Path) -> list[str]:
@@ -60,11 +64,14 @@ def arguments(run: Path, manifest: Path, out: Path) -> list[str]:
     ]
 
 
+FILES = ["costs.svg", "index.html", "leaderboard.csv", "leaderboard.svg"]
+
+
 def reported(run: Path, manifest: Path, name: str) -> str | None:
     """Write the report: the page and the table, or one sentence that names the file and neither of them."""
     out = run / "report"
     said = answer(lambda: write_report(arguments(run, manifest, out)), name)
-    assert sorted(path.name for path in out.glob("*")) == ([] if said else ["index.html", "leaderboard.csv"])
+    assert sorted(path.name for path in out.glob("*")) == ([] if said else FILES)
     shutil.rmtree(out, ignore_errors=True)
     return said
 

@@ -23,7 +23,7 @@ WRITTEN = {
     "evaluate_part": ("counts.npz",),
     "ensemble": ("resolved_config.yaml", "run.json", *(f"evaluation_results/{name}" for name in EVALUATION)),
     "tune": ("best_config.yaml", "trials.csv"),
-    "report": ("index.html", "leaderboard.csv"),
+    "report": ("index.html", "leaderboard.csv", "leaderboard.svg", "costs.svg"),
 }
 ABSENT = [("train", "checkpoint.pt"), ("train", "best_before_divergence.pt")]
 CASES = [(step, name) for step, names in WRITTEN.items() for name in names]
@@ -48,6 +48,7 @@ MINE = {
     ".pt": saved({"state_dict": {"weight": torch.ones(3)}, "epoch": 3}),
     ".html": b"<!doctype html>\n<title>My site</title>\n",
     ".csv": b"team,points\nmine,3\n",
+    ".svg": b"<svg xmlns='http://www.w3.org/2000/svg'><title>My drawing</title></svg>",
 }
 
 

@@ -61,14 +61,24 @@ def page_folder(tmp_path_factory) -> Path:
         evaluate.main([*arguments, f"--data-dir={data}", f"--split-dir={division}", "--device=cpu"])
         facts = read_json(results / name / "run.json")
         write_json(results / name / "run.json", facts | {"device_name": HOSTILE})
+        write_evaluation_sets(results / name / "evaluation_sets", facts["models"])
     figures.main(["--evaluations", *(str(results / name / "evaluation_results") for name in names)])
     curves.main(["--runs", str(results / "head")])
     study = folder / HOSTILE.replace("/", "_")[:100]
     write_study(study, results / "head", Manifest.read(division).inputs("train_tuning"))
     runs = [str(results / name) for name in names]
     source = [f"--dataset-name={HOSTILE}", f"--data-dir={data}", f"--manifest={division / 'manifest.json'}"]
-    report.main([*source, "--runs", *runs, "--studies", str(study), f"--output-dir={folder / 'report'}"])
+    further = ["--studies", str(study), "--evaluation-sets", HOSTILE, f"--output-dir={folder / 'report'}"]
+    report.main([*source, "--runs", *runs, *further])
     return folder / "report"
+
+
+def write_evaluation_sets(folder: Path, models: list[str]) -> None:
+    """Write results on a set in which every name and every sentence is hostile."""
+    numbers = {HOSTILE: 50.0}
+    found = {"kind": HOSTILE, "source": HOSTILE, "counts": {HOSTILE: 1}, "warnings": [HOSTILE]}
+    found |= {"metrics": numbers, "chance": numbers, "intervals": {HOSTILE: [1.0, 2.0]}}
+    write_json(folder / "sets.json", {"format": 1, "models": models, "sets": {HOSTILE: found}})
 
 
 def write_study(folder: Path, head: Path, inputs: Inputs) -> None:
@@ -130,7 +140,7 @@ def test_no_element_has_a_handler_or_refers_to_anything_outside_the_page(page):
         for name in ("href", "action", "formaction", "srcset", "data", "poster", "background", "xlink:href"):
             assert attributes.get(name, "#").startswith("#"), (tag, name)
         assert re.match(
-            r"data:image/(png|jpeg);base64,[A-Za-z0-9+/=]+$", attributes.get("src", "data:image/png;base64,A")
+            r"data:image/(png|jpeg|svg\+xml);base64,[A-Za-z0-9+/=]+$", attributes.get("src", "data:image/png;base64,A")
         )
     assert page.all("img")
 

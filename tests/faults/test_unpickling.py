@@ -30,8 +30,8 @@ from frozenalign.data.splits import SplitIndex
 from frozenalign.data.tensor_header import matrix_width
 from frozenalign.models.model_file import load_heads, read_checkpoint
 from frozenalign.reporting.leaderboard import read_run
-from frozenalign.reporting.page import _study
 from frozenalign.reporting.pictures import thumbnail
+from frozenalign.reporting.sections.tuning import study
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import read_arrays, read_json
 from frozenalign.training.checkpoints import Checkpoint
@@ -200,7 +200,7 @@ def test_the_board_unpickles_nothing(name, tmp_path, mark):
 def test_a_table_of_trials_is_text(tmp_path, mark):
     (tmp_path / "trials.csv").write_bytes(pickle.dumps(Payload(mark)))
     with pytest.raises((UserError, ValueError, KeyError)):
-        _study(tmp_path)
+        study(tmp_path)
     assert not mark.exists()
 
 

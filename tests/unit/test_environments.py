@@ -17,8 +17,9 @@ ROOT = Path(__file__).parents[2]
 ENVS = ROOT / "envs"
 CONDA_NAMES = {"torch": "pytorch", "snakemake": "snakemake-minimal", "matplotlib": "matplotlib-base"}
 REQUIREMENTS = [
-    *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-dev.txt"),
-    *("requirements-cluster.txt", "requirements-encode.txt", "constraints.txt"),
+    *("requirements-pip.txt", "requirements.txt", "requirements-formats.txt", "requirements-export.txt"),
+    *("requirements-explore.txt", "requirements-dev.txt", "requirements-search.txt", "requirements-cluster.txt"),
+    *("requirements-encode.txt", "requirements-benchmarks.txt", "constraints.txt"),
 ]
 OWN = {"workflow", "frozenalign", "snakemake_logger_plugin_frozenalign"}
 IMPORT_NAMES = {
@@ -128,19 +129,22 @@ def test_the_installed_package_asks_for_the_same_ranges():
     assert ranges == {canonicalize_name(name): each.specifier for name, each in direct().items()}
 
 
-def test_the_extra_for_encoders_is_pinned_within_its_open_ranges_and_conda_has_the_same():
-    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["encode"]
-    conda = yaml.safe_load((ENVS / "encode.yaml").read_text())["dependencies"]
+@pytest.mark.parametrize("extra", ["encode", "export"])
+def test_an_extra_is_pinned_within_its_open_ranges_and_conda_has_the_same(extra):
+    asked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"][extra]
+    conda = yaml.safe_load((ENVS / f"{extra}.yaml").read_text())["dependencies"]
     assert set(asked) <= {str(each).replace(" ", "") for each in conda}
+    pinned = pins("requirements-export.txt") | pins(f"requirements-{extra}.txt")
     for each in map(Requirement, asked):
-        assert each.specifier.contains(pins("requirements-encode.txt")[each.name].version)
+        assert each.specifier.contains(pinned[each.name].version)
 
 
-def test_the_conda_environment_of_encoders_has_all_that_a_run_needs():
-    of_a_run, of_encoders = (
-        yaml.safe_load((ENVS / name).read_text())["dependencies"] for name in ("environment.yaml", "encode.yaml")
+@pytest.mark.parametrize("extra", ["encode", "export"])
+def test_the_conda_environment_of_an_extra_has_all_that_a_run_needs(extra):
+    of_a_run, of_the_extra = (
+        yaml.safe_load((ENVS / name).read_text())["dependencies"] for name in ("environment.yaml", f"{extra}.yaml")
     )
-    assert [each for each in of_a_run if each not in of_encoders] == []
+    assert [each for each in of_a_run if each not in of_the_extra] == []
 
 
 def test_the_pinned_encoders_pull_no_second_pytorch_and_no_torchvision():

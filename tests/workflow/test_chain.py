@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from frozenalign.reporting.leaderboard import chance
+from frozenalign.serving.aligned_model import AlignedModel
 from tests.workflow.conftest import write_with_its_old_time
 from workflow.scripts.report import main as report
 
@@ -47,11 +48,41 @@ def test_every_promised_file_of_a_run_is_there(finished):
         "cca/seed0/evaluation_results": ["metrics.json"],
         "both/seed0": ["resolved_config.yaml", "run.json"],
         "both/seed0/evaluation_results": ["metrics.json", "ranks.npz", "examples.json", "recall_at_k.png"],
-        "report": ["index.html", "leaderboard.csv"],
+        "report": ["index.html", "leaderboard.csv", "leaderboard.svg", "costs.svg"],
     }
     for folder, names in folders.items():
         for name in names:
             assert (finished.folder / RUN / folder / name).is_file(), f"{folder}/{name}"
+
+
+def test_an_export_of_a_head_is_made_on_request_with_all_that_the_run_knows(finished):
+    pytest.importorskip("onnxscript", reason="envs/requirements-export.txt is not installed")
+    heads = ["pairs", "quick_test", "quick_test-shuffled", "quick_test-skip", "tuned-short"]
+    assert finished.stale_jobs("exported") == {"export": len(heads), "exported": 1}
+    folder = f"{RUN}/cca/seed0/export"
+    finished.snakemake(folder)
+    facts = AlignedModel.from_pretrained(finished.folder / folder, "cpu").facts
+    assert facts["encoders"]["texts"]["encoder"] == "demo-words"
+    assert facts["split"]["counts"]["test"] == {"images": 60, "pairs": 180}
+    assert facts["metrics"]["protocol"]["captions"] == 180
+    assert "| plain | image to text | " in finished.read(f"{folder}/README.md")
+    assert finished.stale_jobs(folder) == {}
+    assert finished.stale_jobs() == {}
+    shutil.rmtree(finished.folder / folder)
+
+
+def test_projected_rows_of_a_head_are_written_on_request(finished):
+    heads = ["pairs", "quick_test", "quick_test-shuffled", "quick_test-skip", "tuned-short"]
+    assert finished.stale_jobs("galleries") == {"gallery": len(heads), "galleries": 1}
+    folder = f"{RUN}/cca/seed0/gallery"
+    finished.snakemake(f"{folder}/gallery.json")
+    images, texts = (
+        np.load(finished.folder / folder / path) for path in ("img_emb/img_emb_0.npy", "text_emb/text_emb_0.npy")
+    )
+    assert images.shape == texts.shape
+    assert len(images) == 180
+    assert finished.stale_jobs(f"{folder}/gallery.json") == {}
+    assert finished.stale_jobs() == {}
 
 
 def test_heads_and_baselines_stand_on_one_board_far_above_chance(finished):
@@ -69,7 +100,7 @@ def test_a_variant_stands_in_the_ablation_and_a_control_below_the_board(finished
     kinds = {name: row["kind"] for name, row in leaderboard(finished).items()}
     assert (kinds["quick_test-skip"], kinds["quick_test-shuffled"]) == ("variant", "control")
     page = finished.read(f"{RUN}/report/index.html")
-    main, _, after = page.partition('<section id="ablation">')
+    main, _, after = page.partition('<section id="ablation"')
     parts = after.partition("</section>")[0]
     assert "quick_test-skip" in parts
     assert "model.skip: none → cca" in parts
@@ -119,7 +150,7 @@ def test_an_ensemble_adds_up_its_members_but_is_no_head(finished):
     assert int(board["both"]["parameters"]) == sum(int(member["parameters"]) for member in members)
     page = finished.read(f"{RUN}/report/index.html")
     assert 'both <span class="soft">ensemble</span>' in page
-    assert "With hubness correction" in page
+    assert "both, hubness-corrected" in page
 
 
 def test_the_page_is_whole_and_asks_nothing_of_the_network(finished):

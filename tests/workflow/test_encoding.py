@@ -29,9 +29,15 @@ experiments: []
 baselines: [cca]
 tuning: []
 device: cpu
+evaluation_sets:
+  crepe: {kind: hard_negatives, pictures: photographs/images, file: photographs/negatives.json}
 """
-AFTER = {"merge_encodings": 1, "split": 1, "baselines": 1, "evaluate": 1, "figures": 1, "report": 1}
-IMAGES, TEXTS = {"encode_images": 2}, {"encode_texts": 2}
+AFTER = {"merge_encodings": 1, "split": 1, "baselines": 1, "evaluate": 1, "evaluate_sets": 1, "figures": 1, "report": 1}
+IMAGES, TEXTS, SET = {"encode_images": 2}, {"encode_texts": 2}, {"encode_evaluation_set": 1}
+NEGATIVES = {
+    "0": {"filename": "000001.png", "caption": "A large circle.", "negative_caption": "A star."},
+    "1": {"filename": "000002.png", "caption": "A red ring.", "negative_caption": "A blue circle."},
+}
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,7 @@ def finished(tmp_path_factory) -> Project:
         project.write(f"config/encoders/{name}.yaml", project.read(f"config/encoders/{shipped}.yaml"))
     place = str(project.folder / "photographs")
     demo_data.main(["--output-dir", place, "--images", "60", "--captions", "2"])
+    project.write("photographs/negatives.json", json.dumps(NEGATIVES))
     project.snakemake()
     return project
 
@@ -57,6 +64,14 @@ def test_the_set_its_record_and_the_report_are_there(finished):
     assert finished.stale_jobs() == {}
 
 
+def test_an_evaluation_set_is_encoded_alike_and_stands_in_the_report(finished):
+    found = json.loads(finished.read("results/photos/cca/seed0/evaluation_sets/sets.json"))["sets"]["crepe"]
+    assert (found["counts"], found["chance"], found["warnings"]) == ({"rows": 2, "images": 2}, {"accuracy": 50.0}, [])
+    page = finished.read("results/photos/report/index.html")
+    assert "crepe: hard negatives" in page
+    assert "results/photos/evaluation_sets/crepe: 2 rows, 2 images." in page
+
+
 def test_touched_and_copied_pictures_and_captions_rerun_nothing(finished, tmp_path):
     for path in (finished.folder / "photographs").rglob("*"):
         os.utime(path)
@@ -69,10 +84,11 @@ def test_touched_and_copied_pictures_and_captions_rerun_nothing(finished, tmp_pa
 @pytest.mark.parametrize(
     ("name", "jobs"),
     [
-        ("photographs/images/000007.png", IMAGES | AFTER),
+        ("photographs/images/000007.png", IMAGES | SET | AFTER),
         ("photographs/captions.json", IMAGES | TEXTS | AFTER),
-        ("config/encoders/pictures.yaml", IMAGES | AFTER),
-        ("config/encoders/words.yaml", TEXTS | AFTER),
+        ("photographs/negatives.json", SET | {"evaluate_sets": 1, "report": 1}),
+        ("config/encoders/pictures.yaml", IMAGES | SET | AFTER),
+        ("config/encoders/words.yaml", TEXTS | SET | AFTER),
     ],
 )
 def test_another_content_encodes_what_it_decides_again(finished, name, jobs):
@@ -109,13 +125,17 @@ def test_an_own_file_in_the_place_of_the_set_stops_the_run_and_is_kept(finished,
         ("images: photographs/absent", "photographs/absent is no folder: check `datasets.photos.encode.images`"),
         ("captions: photographs/absent.json", "photographs/absent.json not found: check `datasets.photos.encode.capt"),
         ("image_encoder: absent", "config/encoders/absent.yaml not found: check the name, or write the file"),
+        (
+            "crepe: {kind: hard_negatives, file: absent.json}",
+            "absent.json not found: check `evaluation_sets.crepe.file`",
+        ),
         ("text_encoder: pictures", "pictures.yaml is an encoder of images: name one of texts, or of both"),
     ],
 )
 def test_mistakes_stop_the_run_before_its_first_job(finished, change, said):
     key = change.partition(":")[0]
     lines = [change if line.strip().startswith(f"{key}:") else line for line in CONFIGURATION.splitlines()]
-    text = "\n".join(f"      {line}" if line == change else line for line in lines)
+    text = "\n".join(f"{'  ' if key == 'crepe' else '      '}{line}" if line == change else line for line in lines)
     finished.write("wrong.yaml", text)
     try:
         done = finished.run("snakemake", "--cores", "2", "-n", "--configfile", "wrong.yaml")

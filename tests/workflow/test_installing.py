@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from frozenalign.models.dual_encoder import DualEncoder
-from frozenalign.models.model_file import save_heads
+from frozenalign.serving.export import export
+from tests.unit.serving.conftest import random_model, save_run
 from tests.workflow.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -15,14 +15,20 @@ pytestmark = pytest.mark.slow
 LOAD = """
 import sys
 sys.path.insert(0, sys.argv[1])
-from frozenalign import load_heads
+from frozenalign import AlignedModel, load_heads
 import frozenalign
-model, facts = load_heads("model.pt")
-print(frozenalign.__file__.startswith(sys.argv[1]), type(model.head).__name__, facts)
+model, facts = load_heads("best_model.pt")
+print(frozenalign.__file__.startswith(sys.argv[1]), type(model.head).__name__, facts["experiment"])
+import torch
+rows = torch.randn(5, 12)
+exported = AlignedModel.from_pretrained("export", device="cpu")
+print(torch.allclose(exported.project_images(rows), model.encode_images(rows), atol=1e-5), exported.facts["kind"])
+from frozenalign.configuration.schemas import read_schema
+print(sorted(read_schema("encoder")["required"]))
 """
 
 
-def test_an_installed_library_loads_a_head(tmp_path):
+def test_an_installed_library_loads_a_head_and_an_export(tmp_path):
     source, installed, elsewhere = (tmp_path / name for name in ("source", "installed", "elsewhere"))
     elsewhere.mkdir()
     shutil.copytree(ROOT / "workflow" / "lib", source / "workflow" / "lib")
@@ -30,7 +36,8 @@ def test_an_installed_library_loads_a_head(tmp_path):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
     subprocess.run([*pip, "--target", installed, source], check=True, capture_output=True)
-    save_heads(elsewhere / "model.pt", DualEncoder({"type": "mlp", "output_dim": 4}, 12, 9), {"experiment": "mine"})
+    path = save_run(elsewhere, random_model("mlp"))
+    export(elsewhere / "export", path, None, None, with_onnx=False)
     command = [sys.executable, "-I", "-c", LOAD, installed]
     done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=True)
-    assert done.stdout == "True MLPTower {'experiment': 'mine'}\n"
+    assert done.stdout.splitlines() == ["True MLPTower tried", "True head", "['modality', 'name', 'width']"]

@@ -144,6 +144,7 @@ def test_make_clean_empties_what_was_read_and_keeps_embeddings_of_ones_own(proje
     done = subprocess.run(clean, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert done.stdout.splitlines() == ["results/own/train2017_image_embeddings.pt"]
-    own.unlink()
+    own.rename(own.with_name("set2017_image_embeddings.pt"))
+    (own.parent / "made_by_encode_evaluation_set.json").touch()
     subprocess.run(clean, cwd=tmp_path, check=True, capture_output=True)
     assert not list((tmp_path / "results").iterdir())

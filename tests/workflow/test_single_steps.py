@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from frozenalign.evaluation.encoder_similarity import KNOWN_ALIGNMENTS, EncoderSimilarity
 from frozenalign.models.model_file import load_heads
 from frozenalign.system.errors import UserError
 from tests.conftest import related_embeddings, write_set
@@ -140,6 +141,22 @@ def test_parts_by_hand_give_the_files_of_one_evaluation_also_of_an_extra_set(
     assert written == ["examples.json", "metrics.json", "ranks.npz", "samples.npz", "worst_queries.json"]
     for name in written:
         assert (tmp_path / "several" / name).read_bytes() == (tmp_path / "one" / name).read_bytes(), name
+
+
+def test_the_encoders_are_compared_once_for_all_models(data_dir, split_dir, tmp_path, monkeypatch):
+    own_split = shutil.copytree(split_dir, tmp_path / "split")
+    (own_split / KNOWN_ALIGNMENTS).unlink(missing_ok=True)
+    folders = arguments("--data-dir", data_dir, "--split-dir", own_split)
+    baselines([*folders, *arguments("--baselines", "ridge", "cca", "--output-dir", tmp_path)])
+    found = []
+    for name in ("ridge", "cca"):
+        evaluate([*folders, *arguments("--model", tmp_path / name / "seed0/best_model.pt", "--output-dir", tmp_path)])
+        found.append(json.loads((tmp_path / "metrics.json").read_text())["diagnostics"]["encoder_cka"])
+        monkeypatch.setattr(EncoderSimilarity, "add", lambda *_: pytest.fail("compared again"))
+    assert 0 < found[0] == found[1] < 1
+    other = [*folders, "--captions-rule", "first5", "--split", "val"]
+    with pytest.raises(pytest.fail.Exception, match="compared again"):
+        evaluate([*other, *arguments("--model", tmp_path / "cca/seed0/best_model.pt", "--output-dir", tmp_path)])
 
 
 def test_parts_of_a_model_that_has_been_trained_again_are_refused(data_dir, split_dir, tmp_path):

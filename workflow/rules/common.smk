@@ -32,18 +32,26 @@ READ = {
     "train": ["schemas/experiment.schema.yaml"],
     "evaluate": ["schemas/results.schema.yaml"],
     "evaluate_part": ["schemas/results.schema.yaml"],
+    "evaluate_sets": ["schemas/results.schema.yaml"],
+    "encode_evaluation_set": ["schemas/encoder.schema.yaml"],
     "ensemble": ["schemas/results.schema.yaml"],
+    "gallery": ["schemas/results.schema.yaml"],
     "curves": ["schemas/results.schema.yaml"],
     "figures": ["schemas/results.schema.yaml"],
+    "export": ["schemas/results.schema.yaml", "report/model_card.md.jinja"],
     "compare_encoders": ["schemas/results.schema.yaml"],
     "encoder_similarity": ["schemas/results.schema.yaml"],
     "encodings": [
         "schemas/results.schema.yaml",
-        *(f"report/{name}" for name in ("encodings.html.jinja", "encodings.css", "encodings.js")),
+        *(f"report/{name}" for name in ("encodings.html.jinja", "encodings.css", "sorting.js")),
     ],
     "report": [
         "schemas/results.schema.yaml",
-        *(f"report/{name}" for name in ("report.html.jinja", "ablation.html.jinja", "report.css", "report.js")),
+        *(
+            path.relative_to(WORKFLOW)
+            for path in sorted((WORKFLOW / "report").rglob("*.*"))
+            if path.suffix in {".jinja", ".css", ".js"}
+        ),
     ],
 }
 # A lock held by another, a full disk, a lack of memory: their sentences say so.

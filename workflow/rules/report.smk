@@ -7,6 +7,7 @@ rule report:
         settings=run_files("resolved_config.yaml", run_folders),
         heads=run_files("loss_history.json", head_folders),
         evaluations=run_files(EVALUATED, run_folders),
+        sets=set_results(config["dataset"]),
         studies=run_files("study.json", study_folders),
         tuned=run_files(["best_config.yaml", "trials.csv"], study_folders),
         # One of each job that draws all: Snakemake compares every input with all outputs of these jobs.
@@ -18,6 +19,8 @@ rule report:
     output:
         page=report(f"{RESULTS}/report/index.html", caption="../report/index.rst", category="Results"),
         table=report(f"{RESULTS}/report/leaderboard.csv", caption="../report/leaderboard.rst", category="Results"),
+        board=report(f"{RESULTS}/report/leaderboard.svg", caption="../report/leaderboard.rst", category="Results"),
+        costs=report(f"{RESULTS}/report/costs.svg", caption="../report/costs.rst", category="Results"),
     log:
         f"{RESULTS}/logs/report.log",
     benchmark:
@@ -37,8 +40,10 @@ rule report:
         data_dir=picture_dir,
         runs=lambda wildcards, input: listed(folders_of(input.settings)),
         studies=lambda wildcards, input: listed(folders_of(input.studies)),
+        sets=list(config["evaluation_sets"]),
         output_dir=lambda wildcards, output: os.path.dirname(output.page),
     shell:
         "{params.step:q} --log {log:q} --dataset-name={params.dataset:q} --data-dir={params.data_dir:q}"
         " {params.pictures:q} --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
+        " --evaluation-sets {params.sets:q}"
         " --output-dir={params.output_dir:q}"

@@ -1,4 +1,4 @@
-"""Write the report of a run: one self-contained page, and the leaderboard as a table."""
+"""Write the report of a run: one self-contained page, the leaderboard as a table, and two figures."""
 
 import argparse
 import logging
@@ -6,25 +6,40 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frozenalign.configuration.foreign_results import refuse_foreign_results
+from frozenalign.reporting.figures import figure_files
+from frozenalign.reporting.findings import ReportInput, gathered
 from frozenalign.reporting.leaderboard import leaderboard, read_run
-from frozenalign.reporting.page import ReportInput, render
+from frozenalign.reporting.page import render
 from frozenalign.system.errors import run
-from frozenalign.system.files import write_text
+from frozenalign.system.files import write_bytes, write_text
 from frozenalign.system.locks import only_writer
+
+FILES = ("index.html", "leaderboard.csv", "leaderboard.svg", "costs.svg")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write index.html and leaderboard.csv."""
+    """Write index.html, leaderboard.csv, leaderboard.svg and costs.svg."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     runs = [read_run(folder) for folder in arguments.runs]
     pictures = arguments.pictures or arguments.data_dir
-    source = ReportInput(arguments.dataset_name, arguments.data_dir, pictures, arguments.manifest, arguments.studies)
+    source = ReportInput(
+        arguments.dataset_name,
+        arguments.data_dir,
+        pictures,
+        arguments.manifest,
+        arguments.studies,
+        arguments.evaluation_sets,
+    )
     table = leaderboard(runs).to_csv(index=False, float_format="%.4f")
     with only_writer(arguments.output_dir):
-        refuse_foreign_results(arguments.output_dir, ("index.html", "leaderboard.csv"))
-        write_text(arguments.output_dir / "index.html", render(source, runs))
+        refuse_foreign_results(arguments.output_dir, FILES)
+        found = gathered(source, runs)
+        page, figures = render(found), figure_files(found)
+        write_text(arguments.output_dir / "index.html", page)
         write_text(arguments.output_dir / "leaderboard.csv", table)
+        for name, content in figures.items():
+            write_bytes(arguments.output_dir / name, content)
     print(f"found: {arguments.output_dir / 'index.html'}")
 
 
@@ -54,7 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="study folders, results/DATASET/tuning/STUDY, or @FILE, one a line",
     )
-    parser.add_argument("--output-dir", required=True, type=Path, help="folder for index.html and leaderboard.csv")
+    parser.add_argument("--evaluation-sets", nargs="*", default=[], help="names of the evaluation sets that are shown")
+    parser.add_argument("--output-dir", required=True, type=Path, help="folder for the page, the table and the figures")
     return parser
 
 

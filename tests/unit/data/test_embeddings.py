@@ -192,7 +192,21 @@ def test_rows_of_one_image_that_differ_by_rounding_are_read_as_their_mean(tmp_pa
     expected = torch.stack([images[rows].float().mean(0) for rows in own])
     torch.testing.assert_close(whole.float(), expected, rtol=1e-6 if dtype == torch.float32 else 1e-3, atol=0)
     assert torch.equal(few, whole[1:4])
+    for size in (1, 100, 1000):
+        batches = torch.cat([rows.clone() for _, rows in pairs.images.batches(split.image_rows, size)])
+        assert torch.equal(batches, whole)
     assert torch.equal(pairs.images.read(int(split.image_rows[2]), int(split.image_rows[2]) + 1)[0], whole[2])
+
+
+def test_rows_of_one_image_are_compared_with_the_spread_of_all_images(tmp_path):
+    """Images far from the origin, all but the last ones far from each other: a row differs by less than they do."""
+    generator = torch.Generator().manual_seed(0)
+    images = 100 + torch.randn(120, 8192, generator=generator)
+    images[-60:] = images[-60:].mean(0) + 1e-3 * torch.randn(60, 8192, generator=generator)
+    ids = torch.arange(120)
+    ids[-1], images[-1] = 0, images[0] + 0.3 * torch.randn(8192, generator=generator)
+    checked = check(tmp_path, images, torch.randn(120, 4, generator=generator), {"image_ids": ids.tolist()})
+    assert checked.index.further_rows.tolist() == [119]
 
 
 class Payload:
@@ -247,3 +261,14 @@ def test_metadata_that_is_no_json(tmp_path, parts):
     path.write_text(json.dumps({"image_ids": [1]})[:-3])
     with pytest.raises(UserError, match=r"not valid JSON \(line 1"):
         open_set(EmbeddingFiles.of(tmp_path, "train2017"))
+
+
+def test_caption_ids_are_text_and_one_for_each_pair(tmp_path, parts):
+    images, texts, metadata = parts
+    files = EmbeddingFiles.of(tmp_path, "train2017")
+    write_set(tmp_path, images, texts, metadata)
+    assert open_set(files).metadata.caption_ids is None
+    write_set(tmp_path, images, texts, metadata | {"caption_ids": list(range(100, 124))})
+    assert open_set(files).metadata.caption_ids.tolist() == [str(i) for i in range(100, 124)]
+    for wrong, problem in (([7], "has 1 entries: write one for each of the 24"), ([1, "a"] * 12, "all integers or")):
+        assert problem in refusal(tmp_path, images, texts, metadata | {"caption_ids": wrong})

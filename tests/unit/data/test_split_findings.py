@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from frozenalign.data import split_findings as module
+from frozenalign.data.copies import copy_counts
+from frozenalign.data.splits import SplitIndex
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import read_json
 from tests.conftest import related_embeddings, write_set
@@ -52,6 +55,21 @@ def test_copies_that_differ_by_rounding_are_a_leak(tmp_path):
     assert found["leak_check"].startswith("67 of the 67 test images have a copy under another id in train or val")
     assert "val does not measure unseen images" in found["leak_check"]
     assert found["warnings"][0] in found["leak_check"]
+
+
+def test_copies_are_sought_around_the_median_of_all_training_images(tmp_path, monkeypatch):
+    images = torch.randn(200, 8192, generator=torch.Generator().manual_seed(0)) + torch.arange(200.0)[:, None]
+    write_set(tmp_path, images, torch.randn(200, 4), {"image_ids": list(range(200))})
+    centres = []
+
+    def kept(queries, gallery, centre):
+        centres.append(centre)
+        return copy_counts(queries, gallery, centre)
+
+    monkeypatch.setattr(module, "copy_counts", kept)
+    manifest(tmp_path)
+    train = SplitIndex.load(tmp_path / "split" / "train.npz")
+    assert torch.equal(centres[0], images[train.image_rows].median(0).values)
 
 
 @pytest.mark.parametrize(

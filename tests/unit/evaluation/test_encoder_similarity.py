@@ -9,7 +9,7 @@ from frozenalign.data import moments as moments_module
 from frozenalign.data.pairs import PairFiles
 from frozenalign.evaluation import encoder_similarity as module
 from frozenalign.evaluation import image_batches as batches_module
-from frozenalign.evaluation.encoder_similarity import EncoderSimilarity
+from frozenalign.evaluation.encoder_similarity import EncoderSimilarity, KnownAlignments
 from frozenalign.evaluation.image_batches import ImageBatch, image_batches
 
 CPU = torch.device("cpu")
@@ -81,3 +81,29 @@ def test_encoders_too_wide_to_be_compared_are_left_uncompared(files, monkeypatch
     assert EncoderSimilarity.where_it_fits(files, CPU, 0) is not None
     assert EncoderSimilarity.where_it_fits(files, CPU, 9_000) is None
     assert "no CKA of the encoders" in caplog.text
+
+
+def test_an_alignment_is_known_for_the_pairs_it_was_found_on(tmp_path):
+    known = KnownAlignments(tmp_path / "known.json")
+    assert known.of("a") is None
+    known.add("a", 0.25)
+    known.add("b", 1.0)
+    assert [KnownAlignments(tmp_path / "known.json").of(pairs) for pairs in "abc"] == [0.25, 1.0, None]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", '{"a": "0.5"}', '{"a": -1.0}', '{"a": 2.0}', '{"a": NaN}', '{"a": null}']
+)
+def test_what_is_no_alignment_is_computed_again(tmp_path, content):
+    (tmp_path / "known.json").write_text(content)
+    known = KnownAlignments(tmp_path / "known.json")
+    assert known.of("a") is None
+    known.add("a", 0.5)
+    assert known.of("a") == 0.5
+
+
+def test_alignments_that_cannot_be_written_are_not_remembered(tmp_path):
+    known = KnownAlignments(tmp_path / "missing" / "file" / "known.json")
+    (tmp_path / "missing").write_text("")
+    known.add("a", 0.5)
+    assert known.of("a") is None

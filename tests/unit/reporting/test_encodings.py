@@ -215,7 +215,7 @@ def test_the_page_shows_rows_similarity_and_what_encoded_and_escapes_names():
     assert "&lt;script&gt;alert" in page
     assert "mine&lt;: which encodings align best, with which head?" in page
     assert "<strong>set-alone-&lt;b&gt;</strong>" in page, "validation chose the last"
-    assert page.count("data:image/png;base64,") == 3
+    assert page.count("data:image/svg+xml;base64,") == 3
     assert "<strong>mlp on e0 + &lt;b&gt;</strong>: a few copies &lt;i&gt;." in page
     assert "not recorded" in page
 

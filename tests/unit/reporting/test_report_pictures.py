@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from frozenalign.reporting.page import ReportInput, _examples
+from frozenalign.reporting.findings import ReportInput
+from frozenalign.reporting.sections.examples import pictured_examples
 from frozenalign.system.files import write_json
 
 SHOWN = ["1003", "1004", "1005"]
@@ -41,7 +42,7 @@ def examples(folder, split_dir):
         write_json(folder / "evaluation_results" / "examples.json", document)
         run = SimpleNamespace(folder=folder, experiment="cca", seed=0)
         source = ReportInput("small", data_dir, folder, split_dir / "manifest.json", [])
-        return _examples(run, source)
+        return pictured_examples(run, source)
 
     return of
 
@@ -62,7 +63,7 @@ def test_images_count_once_however_often_they_stand_on_the_page(examples, folder
     found = examples(files)
     assert sum(picture is None for picture in pictures_of(found)) == 3
     assert found["not_shown"].startswith(f"1 of 3 pictures is not shown: 1 not found in {folder} (first: absent.png;")
-    assert caplog.record_tuples == [("frozenalign.reporting.page", logging.WARNING, found["not_shown"])]
+    assert caplog.record_tuples == [("frozenalign.reporting.sections.examples", logging.WARNING, found["not_shown"])]
 
 
 def test_an_image_without_an_entry_is_counted_where_others_have_one(examples):

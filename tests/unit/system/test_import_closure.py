@@ -57,6 +57,12 @@ def test_evaluation_does_not_depend_on_training_nor_the_split_on_models():
     assert not closure("split") & {"models/heads", "evaluation/ranks"}
 
 
+def test_further_evaluation_sets_decide_no_training_and_no_evaluation_of_the_board():
+    assert {"evaluation/benchmarks/zero_shot", "data/benchmarks/eccv_caption"} <= closure("evaluate_sets")
+    for script in ("train", "evaluate", "split", "encode_images"):
+        assert not [name for name in closure(script) if "benchmarks/" in name], script
+
+
 def test_the_library_knows_nothing_of_snakemake():
     for path in LIBRARY.rglob("*.py"):
         assert "import snakemake" not in path.read_text()

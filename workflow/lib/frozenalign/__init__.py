@@ -2,13 +2,17 @@
 
 from typing import Any
 
-__all__ = ["load_heads"]  # noqa: F822
+__all__ = ["AlignedModel", "load_heads"]  # noqa: F822
 
 
 def __getattr__(name: str) -> Any:
-    """Return `load_heads`; only who asks for it waits for PyTorch."""
-    if name != "load_heads":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from frozenalign.models.model_file import load_heads
+    """Return `AlignedModel` or `load_heads`; only who asks for one waits for PyTorch."""
+    if name == "load_heads":
+        from frozenalign.models.model_file import load_heads
 
-    return load_heads
+        return load_heads
+    if name == "AlignedModel":
+        from frozenalign.serving.aligned_model import AlignedModel
+
+        return AlignedModel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

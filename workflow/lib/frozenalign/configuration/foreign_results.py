@@ -15,11 +15,14 @@ from frozenalign.system.files import JSON_BYTES
 
 EVALUATION = ("metrics.json", "ranks.npz", "examples.json", "worst_queries.json", "samples.npz")
 COUNTS_FILE = "counts.npz"
-# The title of a page ends with its mark, a table starts with it.
+SETS_FILE = "sets.json"
+# The title of a page ends with its mark, that of a figure and a table start with it.
 HEAD_BYTES = 64 << 10
 MARKS = {
     "index.html": b": alignment of frozen encoders</title>",
     "leaderboard.csv": b"experiment,kind",
+    "leaderboard.svg": b"<title>frozenalign: ",
+    "costs.svg": b"<title>frozenalign: ",
     "encodings.csv": b"experiment,kind",
     "encoder_similarity.csv": b"images,texts",
     "trials.csv": b"number,state",

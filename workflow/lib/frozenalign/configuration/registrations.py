@@ -64,6 +64,21 @@ def table_formats() -> dict[str, Registration]:
     return _of_wing("data.formats", "register_table_format")
 
 
+def evaluation_sets() -> dict[str, Registration]:
+    """Return the registered kinds of evaluation sets by name."""
+    return _of_wing("evaluation.benchmarks", "register_evaluation_set")
+
+
+def benchmark_files() -> dict[str, Registration]:
+    """Return the registered readers of what an evaluation set is encoded from, by the kind of the set."""
+    return _of_wing("data.benchmarks", "register_benchmark_file")
+
+
+def positive_sources() -> dict[str, Registration]:
+    """Return the registered sources of positives by name."""
+    return _of_wing("data.benchmarks", "register_positives")
+
+
 @functools.cache
 def _of_wing(wing: str, decorator: str) -> dict[str, Registration]:
     found = {}

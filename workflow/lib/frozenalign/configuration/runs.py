@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from frozenalign.configuration.encodings import refuse_wrong_encodings
+from frozenalign.configuration.evaluation_sets import checked_sets
 from frozenalign.configuration.experiments import Experiment, load_experiment
 from frozenalign.configuration.registrations import baselines
 from frozenalign.configuration.schemas import read_schema, refuse_single_values, validated, with_plain_values
@@ -14,7 +15,9 @@ from frozenalign.configuration.variants import variants_of
 from frozenalign.system.errors import UserError, quoted
 
 # Folders beside those of the experiments.
-RESERVED = ("split", "tuning", "report", "logs", "benchmarks", "embeddings", "encode", "encodings")
+RESERVED = (
+    *("split", "tuning", "report", "logs", "benchmarks", "embeddings", "encode", "evaluation_sets", "encodings"),
+)
 # What encodes generated pictures and captions, in the places that demo_data gives them.
 OF_THE_DEMO = {"image_encoder": "demo-pictures", "text_encoder": "demo-words"}
 DRAWN = {"images": "images", "captions": "captions.json"}
@@ -50,7 +53,7 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
             captions = [encode["captions"]] if isinstance(encode["captions"], str) else encode["captions"]
             encode["captions"] = [str(Path(path)) for path in captions]
     refuse_wrong_encodings(run, where)
-    return run
+    return run | {"evaluation_sets": checked_sets(run, where)}
 
 
 def with_encoders_of_the_demo(document: Any, where: str) -> Any:

@@ -14,7 +14,8 @@ from jsonschema.exceptions import ValidationError, best_match
 from frozenalign.configuration.yaml_text import plain_value, read_yaml
 from frozenalign.system.errors import UserError, one_line, quoted
 
-SCHEMAS = Path(__file__).parents[3] / "schemas"
+# A link to workflow/schemas, so that an installed library has them.
+SCHEMAS = Path(__file__).parents[1] / "schemas"
 _PLAIN = {"number", "integer", "boolean", "null"}
 
 

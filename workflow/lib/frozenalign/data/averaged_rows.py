@@ -61,6 +61,12 @@ class AveragedRows(Rows):
             self._average(rows[where], chunk)
             yield where, chunk
 
+    def batches(self, rows: np.ndarray, batch_bytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (place in `rows`, those rows, averaged) for ascending row numbers, as Rows.batches does."""
+        for where, batch in super().batches(rows, batch_bytes):
+            self._average(rows[where], batch)
+            yield where, batch
+
     def take(self, rows: np.ndarray) -> Tensor:
         """Return ascending rows (len(rows), width), averaged, as a new tensor, as Rows.take does."""
         taken = super().take(rows)

@@ -40,12 +40,16 @@ class EmbeddingFiles(NamedTuple):
 
 @dataclass(frozen=True)
 class Metadata:
-    """The metadata of N pairs; ids are text. `unique_ids` is set when images have one row each."""
+    """The metadata of N pairs; ids are text. `unique_ids` is set when images have one row each.
+
+    caption_ids: (N,) of each pair, None where the file has none.
+    """
 
     image_ids: np.ndarray
     unique_ids: np.ndarray | None
     captions: list[str] | None
     image_files: dict[str, str]
+    caption_ids: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -161,7 +165,7 @@ def check_extra_set(folder: str | Path, images: Rows, texts: Rows) -> CheckedSet
 
 
 def read_metadata(path: Path, limit: int) -> Metadata:
-    """Read a metadata file: `image_ids` (N) and, optionally, `unique_image_ids`, `captions` (N), `image_files`.
+    """Read a metadata file: `image_ids` (N); optional are `unique_image_ids`, `captions`, `caption_ids`, `image_files`.
 
     limit: largest size in bytes, checked before anything is read.
     """
@@ -177,7 +181,18 @@ def read_metadata(path: Path, limit: int) -> Metadata:
     image_files = {} if image_files is None else image_files
     if not isinstance(image_files, dict) or not all(is_text(text) for item in image_files.items() for text in item):
         raise UserError(f"{path}: `image_files` must map image ids to paths inside {path.parent}")
-    return Metadata(image_ids, unique, captions, image_files)
+    caption_ids = content.get("caption_ids")
+    if caption_ids is not None:
+        caption_ids = _caption_ids(caption_ids, len(image_ids), path)
+    return Metadata(image_ids, unique, captions, image_files, caption_ids)
+
+
+def _caption_ids(values: Any, pairs: int, path: Path) -> np.ndarray:
+    """Return the caption ids of a metadata file as text (N,); another number of them is refused."""
+    ids = _ids(values, f"{path}: caption_ids")
+    if len(ids) != pairs:
+        raise UserError(f"{path}: `caption_ids` has {len(ids)} entries: write one for each of the {pairs} image_ids")
+    return ids
 
 
 def _refuse_wrong_captions(captions: Any, pairs: int, path: Path) -> None:

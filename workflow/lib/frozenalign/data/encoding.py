@@ -24,6 +24,20 @@ def read_encoding(folder: Path, hashes: Mapping[str, str]) -> dict[str, Any] | N
     hashes: SHA-256 of the files by name. A record of other files, or one that cannot be read, is left out with a
     warning.
     """
+    record = read_record(folder, hashes)
+    if record is None:
+        return None
+    images, texts = (
+        {key: record[modality][key] for key in KEPT}
+        | {key: record[modality].get(key) for key in KEPT_WHERE_THERE}
+        | {"facts": _plain(record[modality]["facts"])}
+        for modality in ("images", "texts")
+    )
+    return {"images": images, "texts": texts, "dropped_pairs": record["dropped_pairs"]}
+
+
+def read_record(folder: Path, hashes: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return all of encoding.json, or None as `read_encoding` does."""
     path = folder / ENCODING
     if not path.exists():
         return None
@@ -35,13 +49,7 @@ def read_encoding(folder: Path, hashes: Mapping[str, str]) -> dict[str, Any] | N
     if any(record["files"].get(name) != sha256 for name, sha256 in hashes.items()):
         logger.warning("warning: what encoded the data is unknown: %s is of other files than those beside it", path)
         return None
-    images, texts = (
-        {key: record[modality][key] for key in KEPT}
-        | {key: record[modality].get(key) for key in KEPT_WHERE_THERE}
-        | {"facts": _plain(record[modality]["facts"])}
-        for modality in ("images", "texts")
-    )
-    return {"images": images, "texts": texts, "dropped_pairs": record["dropped_pairs"]}
+    return record
 
 
 def _plain(facts: Mapping[str, Any]) -> dict[str, str]:

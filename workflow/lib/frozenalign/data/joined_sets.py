@@ -82,11 +82,14 @@ def _row_image(opened: AnySet) -> np.ndarray:
 
 
 def _joined_metadata(first: Metadata, second: Metadata) -> Metadata:
-    """Return the metadata of the pairs of both; captions only if both have them."""
+    """Return the metadata of the pairs of both; captions and their ids only if both have them."""
     captions = None
     if first.captions is not None and second.captions is not None:
         captions = [*first.captions, *second.captions]
     elif first.captions is not None or second.captions is not None:
         logger.warning("captions of one of the two sets are missing: none are shown")
     image_ids = np.concatenate([first.image_ids, second.image_ids])
-    return Metadata(image_ids, None, captions, second.image_files | first.image_files)
+    caption_ids = None
+    if first.caption_ids is not None and second.caption_ids is not None:
+        caption_ids = np.concatenate([first.caption_ids, second.caption_ids])
+    return Metadata(image_ids, None, captions, second.image_files | first.image_files, caption_ids)

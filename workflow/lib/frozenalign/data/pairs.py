@@ -19,6 +19,8 @@ from frozenalign.system.products import blocks
 
 PAIRS_AT_ONCE = 4096
 CHUNK_BYTES = 16 << 20
+# Rows stay in the cache of a core while they are standardised.
+CACHED_BYTES = 1 << 20
 CAPTION_BYTES = 24 << 20
 STATISTICS_ROWS = 16384
 BLOCK_ROWS = 128
@@ -229,17 +231,19 @@ def load_rows(file: Rows, rows: np.ndarray, statistics: Statistics, dtype: torch
 def standardize_rows(
     file: Rows, rows: np.ndarray, statistics: Statistics, dtype: torch.dtype, keep: Callable[[int, Tensor], None]
 ) -> None:
-    """Call `keep` with (place in `rows`, standardised float32 rows that `dtype` can hold) until it has had all.
+    """Call `keep` with (place in `rows`, standardised rows in `dtype`, whose memory is reused) until it has had all.
 
     Several threads do so, each for a part of the rows: a single one uses neither the memory nor the cores fully.
     """
     largest = torch.finfo(dtype).max
 
     def read_part(part: slice) -> None:
-        own = rows[part]
-        for where, chunk in file.select(own, file.reading_bytes(own)):
-            values = chunk.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
-            keep(part.start + where.start, values)
+        own, converted = rows[part], torch.empty(0, file.width, dtype=dtype)
+        for where, batch in file.batches(own, CACHED_BYTES):
+            values = batch.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
+            if len(converted) < len(values):
+                converted = torch.empty(values.shape, dtype=dtype)
+            keep(part.start + where.start, converted[: len(values)].copy_(values))
 
     threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

@@ -20,8 +20,8 @@ from frozenalign.system.errors import UserError
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CHUNK_BYTES = 2 << 20
 MAX_WIDTH = 1 << 20
-# Rows are read together if no more rows lie between them; shorter runs than this are scattered rows.
-SAME_READ, RUN_ROWS = 8, 4
+# Rows that begin no further apart come from one read: a second one takes about as long as what lies between them.
+NEAR_BYTES = 64 << 10
 WRITE_AGAIN = "save one plain tensor with torch.save"
 EMBEDDINGS = ArchiveKind(
     description_bytes=64 << 10,
@@ -100,10 +100,29 @@ class Rows:
             self.fill(taken[start:stop], int(rows[start]))
         return taken
 
-    def reading_bytes(self, rows: np.ndarray) -> int:
-        """Return how much of the file one read of ascending rows should take in: of scattered ones, a row."""
-        runs = 1 + np.count_nonzero(np.diff(rows) > SAME_READ)
-        return CHUNK_BYTES if len(rows) >= RUN_ROWS * runs else self.row_bytes
+    def batches(self, rows: np.ndarray, batch_bytes: int = CHUNK_BYTES) -> Iterator[tuple[slice, Tensor]]:
+        """Yield (place in `rows`, those rows) for ascending row numbers, about batch_bytes of rows at a time.
+
+        Rows near each other come from one read, with what lies between them. The caller may change the tensor; the
+        next one reuses its memory.
+        """
+        size, grid, near = (max(1, total // self.row_bytes) for total in (batch_bytes, CHUNK_BYTES, NEAR_BYTES))
+        taken, read = self.buffer(size), self.buffer(grid)
+        apart = (np.diff(rows) > near) | (np.diff(rows // grid) > 0)
+        reads = np.union1d(np.flatnonzero(apart) + 1, np.arange(0, len(rows), size)).tolist()
+        for start, stop in pairwise([*reads, len(rows)]):
+            place = start % size
+            self._fill_near(taken[place : place + stop - start], rows[start:stop], read)
+            if stop % size == 0 or stop == len(rows):
+                yield slice(start - place, stop), taken[: place + stop - start]
+
+    def _fill_near(self, taken: Tensor, rows: np.ndarray, read: Tensor) -> None:
+        """Read ascending rows into `taken` (len(rows), width); those between them go into `read` as well."""
+        first, span = int(rows[0]), int(rows[-1] - rows[0]) + 1
+        if span == len(rows):
+            self.fill(taken, first)
+        else:
+            torch.index_select(self.fill(read[:span], first), 0, torch.from_numpy(rows - first), out=taken)
 
     def buffer(self, rows: int) -> Tensor:
         """Return an uninitialised tensor for so many rows."""
@@ -128,9 +147,7 @@ class RowFile(Rows):
     def fill(self, rows: Tensor, start: int) -> Tensor:
         """Read rows start to start + len(rows) - 1 into a tensor of `dtype`, and return it."""
         try:
-            with self.path.open("rb") as stream:
-                stream.seek(self.offset + start * self.row_bytes)
-                count = stream.readinto(rows.view(torch.uint8).numpy())
+            count = _read_into(rows, self.path, self.offset + start * self.row_bytes)
         except OSError as error:
             where = f"rows {start} to {start + len(rows) - 1}"
             raise UserError(
@@ -139,6 +156,16 @@ class RowFile(Rows):
         if count < rows.nbytes:
             raise UserError(f"{self.path} ends before row {start + len(rows)}: it was cut off; copy or write it again")
         return rows
+
+
+def _read_into(rows: Tensor, path: Path, offset: int) -> int:
+    """Read as many bytes of a file as rows have, without a buffer between, and return how many there were."""
+    content, count = memoryview(rows.view(torch.uint8).numpy()).cast("B"), 0
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(offset)
+        while count < len(content) and (more := stream.readinto(content[count:])):
+            count += more
+    return count
 
 
 def open_rows(path: str | Path) -> RowFile:

@@ -4,7 +4,6 @@ import logging
 from dataclasses import replace
 
 import numpy as np
-import torch
 from torch.nn import functional
 
 from frozenalign.data.pair_index import PairIndex
@@ -48,7 +47,7 @@ def _lowest_cosine(images: Rows, index: PairIndex, row_image: np.ndarray, rows: 
     rows: ascending, all of the images whose rows differ.
     """
     cosines, distances = (np.empty(len(rows), dtype=np.float32) for _ in range(2))
-    for where, chunk in images.select(rows):
+    for where, chunk in images.batches(rows):
         own = images.gather(index.image_rows[row_image[rows[where]]]).float()
         cosines[where] = functional.cosine_similarity(chunk.float(), own).numpy()
         distances[where] = (chunk.float() - own).square().sum(1).numpy()
@@ -70,5 +69,5 @@ def _spread(images: Rows, index: PairIndex) -> float:
     rows = index.image_rows[:: -(-len(index.image_rows) // SPREAD_IMAGES)]
     if len(rows) < 3:
         return float("inf")
-    sample = torch.cat([chunk.float() for _, chunk in images.select(rows)])
+    sample = images.take(rows).float()
     return float((sample - sample.mean(0)).square().sum(1).mean())

@@ -38,7 +38,7 @@ def shared_rows(file: Rows, rows: np.ndarray, statistics: Statistics, dtype: tor
 
     def write(put: Put) -> None:
         def keep(start: int, values: Tensor) -> None:
-            put(memoryview(values.to(dtype).view(torch.uint8).numpy()).cast("B"), start * row_bytes)
+            put(memoryview(values.view(torch.uint8).numpy()).cast("B"), start * row_bytes)
 
         standardize_rows(file, rows, statistics, dtype, keep)
 

@@ -14,6 +14,7 @@ from frozenalign.data.embeddings import CheckedSet
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles, spread
 from frozenalign.data.row_checks import row_digests
+from frozenalign.data.rows import Rows
 from frozenalign.data.splits import SPLITS, UNUSED, SplitIndex, every_row
 
 # With at most so many images the match of every caption is among the first ten.
@@ -24,6 +25,7 @@ FEW_IMAGES = 50
 SHARED_CAPTIONS = 0.2
 ROWS_AT_ONCE = 1024
 CENTRE_IMAGES = 4096
+COMPARED_IMAGES = 5000
 COPIES = "(identical, or different by rounding), so that"
 
 
@@ -96,17 +98,17 @@ def _copies_within(images: Tensor, centre: Tensor) -> int:
 
 def _image_rows(pairs: PairFiles) -> Tensor:
     """Return the images of a split, (n, D) in float32."""
-    return torch.cat([chunk.float() for chunk in _image_chunks(pairs)])
+    return pairs.images.take(pairs.split.image_rows).float()
 
 
 def _image_chunks(pairs: PairFiles) -> Iterator[Tensor]:
-    return (chunk.clone() for _, chunk in pairs.images.select(pairs.split.image_rows))
+    """Yield the images of a split, (b, D) at a time; the next ones reuse their memory."""
+    return (batch for _, batch in pairs.images.batches(pairs.split.image_rows))
 
 
 def _centre(train: PairFiles) -> Tensor:
     """Return the median of each dimension over training images, (D,), which a few extreme rows do not move."""
-    rows = spread(train.split.image_rows, CENTRE_IMAGES)
-    return torch.cat([chunk.float() for _, chunk in train.images.select(rows)]).median(0).values
+    return train.images.take(spread(train.split.image_rows, CENTRE_IMAGES)).float().median(0).values
 
 
 def _few(name: str, split: SplitIndex) -> list[str]:
@@ -135,7 +137,7 @@ def _missing(division: Division) -> list[str]:
 
 def _shared_captions(pairs: PairFiles) -> list[str]:
     """Return a warning if many captions have the same embedding as a caption of another image."""
-    digests = row_digests(chunk for _, chunk in pairs.texts.select(pairs.split.text_rows))
+    digests = row_digests(batch for _, batch in pairs.texts.batches(pairs.split.text_rows))
     _, content = np.unique(digests, return_inverse=True)
     images_of = np.unique(np.stack([content, pairs.split.text_image]), axis=1)[0]
     shared = int((np.bincount(images_of)[content] > 1).sum())
@@ -164,6 +166,20 @@ def extra_doubts(extra: CheckedSet, index: PairIndex, train: PairFiles, val: Pai
     if count := _copies_within(own, centre):
         warnings.append(f"{count} of its {images} images have a copy under another id, so that R@1 is low")
     return [*warnings, *extra.warnings, *_few("it", pairs.split), *_shared_captions(pairs)]
+
+
+def seen_images(images: Rows, rows: np.ndarray, train: PairFiles) -> list[str]:
+    """Return a warning if a head was trained on images of an evaluation set, given by ascending rows of a file.
+
+    Of very many images, some that are spread over the set are compared.
+    """
+    compared = spread(rows, COMPARED_IMAGES)
+    own = torch.cat([chunk.float().clone() for _, chunk in images.select(compared)])
+    count = int((copy_counts(own, _image_chunks(train), _centre(train)) > 0).sum())
+    if not count:
+        return []
+    of = f"{count} of its {len(own)} images" if len(own) == len(rows) else f"{count} of {len(own)} images compared"
+    return [f"{of} are in train {COPIES} it does not measure unseen images"]
 
 
 def warning_lines(findings: Findings) -> Sequence[str]:

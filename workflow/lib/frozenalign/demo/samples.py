@@ -1,4 +1,4 @@
-"""Scenes and captions by seed: those that the demo shows, and others on which its encoders are fitted."""
+"""Scenes and captions by seed: those that the demo shows, those its encoders are fitted on, those of benchmarks."""
 
 from collections.abc import Sequence
 
@@ -7,12 +7,12 @@ import numpy as np
 from frozenalign.demo.scenes import Scene, draw_scene, sample_scene, write_captions
 
 # Had the encoders seen the scenes that the demo shows, every head would look better than it is.
-SHOWN, UNSEEN = 0, 1
+SHOWN, UNSEEN, BENCHMARKS = 0, 1, 2
 _SAMPLING, _WORDING = 0, 1
 
 
 def sample_scenes(seed: int, purpose: int, count: int) -> list[Scene]:
-    """Return scenes for a purpose, SHOWN or UNSEEN; no seed gives a scene of one purpose to the other."""
+    """Return scenes for a purpose, SHOWN, UNSEEN or BENCHMARKS; no seed gives a scene of one purpose to the other."""
     generator = _generator(seed, purpose, _SAMPLING)
     return [sample_scene(generator) for _ in range(count)]
 

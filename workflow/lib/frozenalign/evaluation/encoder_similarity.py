@@ -1,15 +1,46 @@
 """How alike two encoders are on the pairs of a split, summed while its rows are read for something else."""
 
+import contextlib
 import logging
+from pathlib import Path
 
 import torch
 
 from frozenalign.data.moments import Moments, PairSums, moment_bytes
 from frozenalign.data.pairs import PairFiles
 from frozenalign.evaluation.image_batches import ImageBatch
+from frozenalign.system.errors import UserError
+from frozenalign.system.files import read_json, write_json
 from frozenalign.system.memory_left import memory_left
 
 logger = logging.getLogger(__name__)
+KNOWN_ALIGNMENTS = "encoder_similarity.json"
+
+
+class KnownAlignments:
+    """Alignments by pairs, in a file: all models of a run are evaluated on the same pairs, whose encoders are the same.
+
+    What cannot be read or written there is computed again.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def of(self, pairs: str) -> float | None:
+        """Return the alignment of the encoders on the pairs that a hash stands for, None if it is not known."""
+        found = self._all().get(pairs)
+        return found if isinstance(found, float) and 0 <= found <= 1 + 1e-6 else None
+
+    def add(self, pairs: str, alignment: float) -> None:
+        """Remember the alignment of the encoders on these pairs."""
+        with contextlib.suppress(UserError, OSError):
+            write_json(self.path, self._all() | {pairs: alignment})
+
+    def _all(self) -> dict:
+        with contextlib.suppress(UserError, OSError):
+            if isinstance(content := read_json(self.path), dict):
+                return content
+        return {}
 
 
 class EncoderSimilarity:

@@ -31,7 +31,7 @@ def make_equal_rows_alike(mapped: Tensor, file: Rows, rows: np.ndarray, keys: np
     doubtful = np.flatnonzero(sizes[group] > 1)
     if not len(doubtful):
         return
-    digests = row_digests(chunk for _, chunk in file.select(rows[doubtful]))
+    digests = row_digests(batch for _, batch in file.batches(rows[doubtful]))
     _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
     where, source = (torch.from_numpy(index).to(mapped.device) for index in (doubtful, doubtful[first[inverse]]))
     mapped[where] = mapped[source]

@@ -5,8 +5,8 @@ image is computed from training captions and that of a caption from training ima
 """
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,9 @@ from torch import Tensor
 
 from frozenalign.data.pairs import spread
 from frozenalign.data.splits import SplitIndex
-from frozenalign.evaluation.metrics import Ranks, summarize
+from frozenalign.evaluation.counting import Penalties
+from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import Projections
-from frozenalign.evaluation.ranks import RankCounts
-from frozenalign.evaluation.shares import Share
 from frozenalign.system.products import blocks, product
 
 TRAINING_PAIRS = 20_000
@@ -51,24 +50,13 @@ CANDIDATES = (
 )
 
 
-@dataclass(frozen=True)
-class CorrectedProjections:
-    """Projections with one more dimension, so that their product is s - c: one pair for each retrieval direction."""
+def method_of(described: Mapping[str, Any]) -> Method | None:
+    """Return the candidate that `HubnessCorrection.described` describes, or None."""
+    return next((each for each in CANDIDATES if _named(each).items() <= described.items()), None)
 
-    to_images: Projections
-    to_texts: Projections
 
-    def ranks(self) -> Ranks:
-        """Return the exact retrieval ranks of the corrected similarities."""
-        return replace(self.to_texts.ranks(), t2i=self.to_images.ranks().t2i)
-
-    def rank_counts(self, share: Share) -> tuple[RankCounts, RankCounts]:
-        """Return what a share of the scores adds to the ranks: the first holds for `t2i`, the second for `captions`."""
-        return self.to_images.rank_counts(share), self.to_texts.rank_counts(share)
-
-    def of_images(self, start: int, stop: int) -> "CorrectedProjections":
-        """Return images start to stop - 1 with their texts."""
-        return CorrectedProjections(self.to_images.of_images(start, stop), self.to_texts.of_images(start, stop))
+def _named(method: Method) -> dict[str, Any]:
+    return {"type": method.func.__name__, **method.keywords}
 
 
 @dataclass(frozen=True)
@@ -79,15 +67,14 @@ class HubnessCorrection:
     training: Projections
     validation_rsum: float
 
-    def corrected(self, projections: Projections) -> CorrectedProjections:
-        """Return projections that rank by the corrected similarities."""
-        return all_corrected([self.method], self.training, projections)[0]
+    def penalties(self, projections: Projections) -> Penalties:
+        """Return what the correction subtracts from the scores of these projections."""
+        return all_penalties([self.method], self.training, projections)[0]
 
     def described(self) -> dict[str, Any]:
         """Return the choice as metrics.json records it."""
         return {
-            "type": self.method.func.__name__,
-            **self.method.keywords,
+            **_named(self.method),
             "validation_RSUM": self.validation_rsum,
             "training_images": len(self.training.images),
             "training_captions": len(self.training.texts),
@@ -96,38 +83,24 @@ class HubnessCorrection:
 
 def choose_correction(training: Projections, validation: Projections) -> HubnessCorrection:
     """Return the candidate whose correction by the training pairs has the highest RSUM on the validation pairs."""
-    rsums = [summarize(each.ranks())["RSUM"] for each in all_corrected(CANDIDATES, training, validation)]
+    ranks = validation.all_ranks(all_penalties(CANDIDATES, training, validation))
+    rsums = [summarize(each)["RSUM"] for each in ranks]
     best = int(np.argmax(rsums))
     return HubnessCorrection(CANDIDATES[best], training, rsums[best])
 
 
-def all_corrected(
-    methods: Sequence[Method], training: Projections, projections: Projections
-) -> list[CorrectedProjections]:
-    """Return projections that rank by each method's corrected similarities; the training similarities are shared."""
-    images, texts = projections.images, projections.texts
-    to_images, to_texts = _penalties(methods, images, training.texts), _penalties(methods, texts, training.images)
-    return [
-        CorrectedProjections(
-            replace(projections, images=_extended(images, -of_images), texts=_extended(texts, 1.0)),
-            replace(projections, images=_extended(images, 1.0), texts=_extended(texts, -of_texts)),
-        )
-        for of_images, of_texts in zip(to_images, to_texts, strict=True)
-    ]
+def all_penalties(methods: Sequence[Method], training: Projections, projections: Projections) -> list[Penalties]:
+    """Return each method's penalties of the projections; the training similarities are shared."""
+    of_images = penalties(methods, projections.images, training.texts)
+    of_texts = penalties(methods, projections.texts, training.images)
+    return [Penalties(*each) for each in zip(of_images, of_texts, strict=True)]
 
 
-def _penalties(methods: Sequence[Method], gallery: Tensor, queries: Tensor) -> list[Tensor]:
+def penalties(methods: Sequence[Method], gallery: Tensor, queries: Tensor) -> list[Tensor]:
     """Return each method's penalty of every row of the gallery, (N,)."""
     similarities = (product(gallery[part], queries.T) for part in blocks(len(gallery), GALLERY_AT_ONCE))
     by_block = [[method(block) for method in methods] for block in similarities]
     return [torch.cat(of_method) for of_method in zip(*by_block, strict=True)]
-
-
-def _extended(rows: Tensor, value: Tensor | float) -> Tensor:
-    """Return rows (N, D) with the value, one for all or (N,), as one more dimension, (N, D + 1)."""
-    extended = rows.new_empty(len(rows), rows.shape[1] + 1)
-    extended[:, :-1], extended[:, -1] = rows, value
-    return extended
 
 
 def training_sample(split: SplitIndex, pairs: int = TRAINING_PAIRS) -> SplitIndex:

@@ -1,6 +1,6 @@
 """The embeddings of a split, projected by a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.data.rows import Rows
+from frozenalign.evaluation.counting import Penalties
 from frozenalign.evaluation.equal_rows import make_equal_rows_alike, row_keys
 from frozenalign.evaluation.image_batches import ImageBatch, image_batches, rows_at_once
 from frozenalign.evaluation.metrics import Ranks
-from frozenalign.evaluation.ranks import RankCounts, rank_counts, retrieval_ranks
-from frozenalign.evaluation.shares import Share
+from frozenalign.evaluation.ranks import all_ranks
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import blocks
@@ -36,16 +36,28 @@ class Projections:
 
     def ranks(self) -> Ranks:
         """Return the exact retrieval ranks."""
-        return retrieval_ranks(self.images, self.texts, self.text_image)
+        return self.all_ranks([None])[0]
 
-    def rank_counts(self, share: Share) -> RankCounts:
-        """Return what a share of the scores adds to the ranks."""
-        return rank_counts(self.images, self.texts, self.text_image, share)
+    def all_ranks(self, penalties: Sequence[Penalties | None]) -> list[Ranks]:
+        """Return the exact retrieval ranks by the scores without each of the penalties; None: by the scores alone."""
+        return all_ranks(self.images, self.texts, self.text_image, penalties)
+
+    def texts_of(self, start: int, stop: int) -> Tensor:
+        """Return which texts (m,) are of images start to stop - 1."""
+        return (self.text_image >= start) & (self.text_image < stop)
 
     def of_images(self, start: int, stop: int) -> "Projections":
         """Return images start to stop - 1 with their texts."""
-        texts = (self.text_image >= start) & (self.text_image < stop)
+        texts = self.texts_of(start, stop)
         return Projections(self.images[start:stop], self.texts[texts], self.text_image[texts] - start)
+
+    def of_chosen(self, images: np.ndarray) -> "Projections":
+        """Return the ascending images (k,) with their texts."""
+        chosen = torch.from_numpy(images).to(self.text_image.device)
+        place = torch.full((len(self.images),), -1, device=self.text_image.device)
+        place[chosen] = torch.arange(len(images), device=place.device)
+        texts = place[self.text_image] >= 0
+        return Projections(self.images[chosen], self.texts[texts], place[self.text_image[texts]])
 
 
 @torch.no_grad()

@@ -10,11 +10,12 @@ from torch import Tensor
 
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.splits import SplitIndex
-from frozenalign.evaluation.hubness import CorrectedProjections, HubnessCorrection
+from frozenalign.evaluation.counting import Penalties
+from frozenalign.evaluation.hubness import HubnessCorrection
 from frozenalign.evaluation.image_batches import ImageBatch
 from frozenalign.evaluation.metrics import Ranks, mean_of_folds, summarize
 from frozenalign.evaluation.projections import Projections, map_rows, project_files, see_nothing
-from frozenalign.evaluation.ranks import occurrences
+from frozenalign.evaluation.ranks import occurrences, rank_counts
 from frozenalign.evaluation.reranking import placed, reranked_places, reranked_ranks
 from frozenalign.evaluation.shares import WHOLE, Share
 from frozenalign.evaluation.uncertainty import ImageHits, recall_intervals
@@ -55,13 +56,13 @@ class Counts:
 class Retrieval:
     """A model on N images and M captions: all that takes time in proportion to them, not to their product.
 
-    tokens: of images and captions, None without a pair scorer.
+    penalties: of the correction. tokens: of images and captions, None without a pair scorer.
     """
 
     model: DualEncoder
     correction: HubnessCorrection
     projections: Projections
-    corrected: CorrectedProjections
+    penalties: Penalties
     tokens: tuple[Tensor, Tensor] | None
 
     @classmethod
@@ -76,18 +77,18 @@ class Retrieval:
         """Project the rows of a split, in float32; `see` is given the rows as well."""
         projections = project_files(model, files, device, see)
         tokens = _tokens(model, files, device) if model.scorer is not None else None
-        return cls(model, correction, projections, correction.corrected(projections), tokens)
+        return cls(model, correction, projections, correction.penalties(projections), tokens)
 
     def counts(self, share: Share = WHOLE) -> Counts:
         """Compare a share of all images with captions; the time is in proportion to N M."""
-        images, texts = self.projections.images, self.projections.texts
-        dual = self.projections.rank_counts(share)
-        to_images, to_texts = self.corrected.rank_counts(share)
+        images, texts, owner = self.projections.images, self.projections.texts, self.projections.text_image
+        rankings = rank_counts(images, texts, owner, [None, self.penalties], share)
+        dual, corrected = rankings
         arrays = {
             "t2i": dual.t2i,
             "captions": dual.captions,
-            "corrected_t2i": to_images.t2i,
-            "corrected_captions": to_texts.captions,
+            "corrected_t2i": corrected.t2i,
+            "corrected_captions": corrected.captions,
             "nearest_images": occurrences(texts, images, share=share),
             "nearest_texts": occurrences(images, texts, share=share),
         }
@@ -95,8 +96,17 @@ class Retrieval:
             k = self.model.head.rerank_k
             places = reranked_places(self.model, self.projections, *self.tokens, k, share)
             arrays |= {"reranked_t2i": places[0], "reranked_captions": places[1]}
-        rankings = (dual, to_images, to_texts)
         return Counts(arrays, [each.tiles for each in rankings], [each.matches for each in rankings])
+
+    def block_ranks(self) -> list[list[Ranks]]:
+        """Return the ranks in consecutive blocks of 1,000 images, and the corrected ones."""
+        return [self._ranks_within(*block) for block in _blocks(len(self.projections.images))]
+
+    def _ranks_within(self, start: int, stop: int) -> list[Ranks]:
+        """Return the ranks of images start to stop - 1 and their texts among themselves, and the corrected ones."""
+        texts = self.projections.texts_of(start, stop)
+        own = Penalties(self.penalties.images[start:stop], self.penalties.texts[texts])
+        return self.projections.of_images(start, stop).all_ranks([None, own])
 
     def bounds(self) -> dict[str, tuple[int, int]]:
         """Return length and bound of the numbers in the arrays of all shares' counts, by name."""
@@ -133,20 +143,21 @@ def evaluate(retrieval: Retrieval, counts: Counts, name: str, rule: str) -> Eval
     owner = projections.text_image.cpu().numpy()
     ranks = Ranks(found["t2i"], found["captions"], owner)
     second_ranks = {"hubness_corrected": Ranks(found["corrected_t2i"], found["corrected_captions"], owner)}
+    blocks = retrieval.block_ranks()
     metrics: dict[str, Any] = {
         "protocol": {"split": name, "images": images, "captions": captions, "captions_rule": rule},
-        **_summaries(ranks, _block_ranks(projections, images)),
+        **_summaries(ranks, [plain for plain, _ in blocks]),
         "reranked": None,
         "hubness_corrected": {
             "correction": retrieval.correction.described(),
-            **_summaries(second_ranks["hubness_corrected"], _block_ranks(retrieval.corrected, images)),
+            **_summaries(second_ranks["hubness_corrected"], [corrected for _, corrected in blocks]),
         },
     }
     if retrieval.tokens is not None:
         k = retrieval.model.head.rerank_k
         second_ranks["reranked"] = placed(ranks, found["reranked_t2i"], found["reranked_captions"], k)
-        blocks = _reranked_blocks(retrieval, *retrieval.tokens)
-        metrics["reranked"] = {"rerank_k": k, **_summaries(second_ranks["reranked"], blocks)}
+        reranked = _reranked_blocks(retrieval, *retrieval.tokens)
+        metrics["reranked"] = {"rerank_k": k, **_summaries(second_ranks["reranked"], reranked)}
     nearest = {"t2i": found["nearest_images"], "i2t": found["nearest_texts"]}
     return Evaluation(projections, ranks, metrics, second_ranks, nearest)
 
@@ -163,10 +174,6 @@ def _summaries(ranks: Ranks, blocks: list[Ranks]) -> dict[str, Any]:
 def _blocks(images: int) -> list[tuple[int, int]]:
     """Return start and stop of consecutive blocks of 1,000 images; a smaller last block is left out."""
     return [(start, start + FOLD_IMAGES) for start in range(0, images - FOLD_IMAGES + 1, FOLD_IMAGES)]
-
-
-def _block_ranks(projections: Projections | CorrectedProjections, images: int) -> list[Ranks]:
-    return [projections.of_images(*block).ranks() for block in _blocks(images)]
 
 
 def _tokens(model: DualEncoder, files: PairFiles, device: torch.device) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,6 @@
 """Exact retrieval ranks of the matches, from which every metric is computed."""
 
-import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 from tqdm import tqdm
 
+from frozenalign.evaluation.counting import Captions, Penalties, RankCounts, Ranking
 from frozenalign.evaluation.metrics import Ranks
 from frozenalign.evaluation.shares import WHOLE, Share
 from frozenalign.system.errors import UserError
@@ -22,72 +22,61 @@ CANDIDATE_QUERIES, CANDIDATE_GALLERY = 256, 16384
 score_tiles = FittingSize("rows and columns of the scores", SMALLEST_TILE, "set `device: cpu`")
 
 
-@dataclass(frozen=True)
-class RankCounts:
-    """What a share of all scores adds to the ranks of M captions.
-
-    t2i, captions: (M,) whole numbers, which added up over the shares are those of `Ranks`. tiles: rows and columns of
-    the tiles of scores. matches: SHA-256 of the scores of the matches, which all others were compared with.
-    """
-
-    t2i: np.ndarray
-    captions: np.ndarray
-    tiles: int
-    matches: str
-
-
 def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ranks:
     """Return the ranks of every match among images (N, D) and texts (M, D).
 
     Caption j belongs to image caption_image[j]; every image has a caption. Memory holds, beside the inputs, a few tiles
     and a few values of each caption; where memory runs out, tiles get smaller. NaN or infinite rows are a UserError.
     """
-    counts = rank_counts(images, texts, caption_image)
-    return Ranks(counts.t2i, counts.captions, caption_image.cpu().numpy())
+    return all_ranks(images, texts, caption_image, [None])[0]
+
+
+def all_ranks(
+    images: Tensor, texts: Tensor, caption_image: Tensor, penalties: Sequence[Penalties | None]
+) -> list[Ranks]:
+    """Return what `retrieval_ranks` returns for the scores without each of the penalties; None: by the scores alone."""
+    owner = caption_image.cpu().numpy()
+    counts = rank_counts(images, texts, caption_image, penalties)
+    return [Ranks(each.t2i, each.captions, owner) for each in counts]
 
 
 @torch.no_grad()
-def rank_counts(images: Tensor, texts: Tensor, caption_image: Tensor, share: Share = WHOLE) -> RankCounts:
-    """Return the counts of a share of the tiles of scores, as `retrieval_ranks` takes them from all."""
+def rank_counts(
+    images: Tensor,
+    texts: Tensor,
+    caption_image: Tensor,
+    penalties: Sequence[Penalties | None],
+    share: Share = WHOLE,
+) -> list[RankCounts]:
+    """Return the counts of a share of the tiles of scores, as `all_ranks` takes them from all."""
     if not (all_finite(images) and all_finite(texts)):
         raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
-    return score_tiles.run(_counts, tile_size(images.device), images.device, images, texts, caption_image, share)
+    given = images, texts, caption_image, penalties, share
+    return score_tiles.run(_counts, tile_size(images.device), images.device, *given)
 
 
-def _counts(size: int, images: Tensor, texts: Tensor, caption_image: Tensor, share: Share) -> RankCounts:
-    """Return the counts of a share of the tiles of `size` rows and columns."""
+def _counts(
+    size: int,
+    images: Tensor,
+    texts: Tensor,
+    caption_image: Tensor,
+    penalties: Sequence[Penalties | None],
+    share: Share,
+) -> list[RankCounts]:
+    """Return the counts of a share of the tiles of `size` rows and columns: each is computed once."""
     order = torch.argsort(caption_image, stable=True)
     owner = caption_image[order]
     tiles = _Tiles(images, texts, order, size)
-    positives = _positive_scores(tiles, owner)
-    # One row an image, (N, most captions), filled from the left with the scores of its own captions.
     captions_of = torch.bincount(owner, minlength=len(images))
     filled = torch.arange(int(captions_of.max()), device=owner.device) < captions_of[:, None]
-    own_scores = torch.full(filled.shape, -torch.inf, device=owner.device)
-    own_scores[filled] = positives
-    thresholds = own_scores.masked_fill(~filled, torch.inf)
-    # Whole numbers: float32 would lose count beyond 2^24 rows.
-    image_counts = torch.zeros_like(thresholds, dtype=torch.long)
-    text_counts = torch.zeros(len(texts), dtype=torch.long, device=texts.device)
-    above = images.new_empty(size, size)
+    captions = Captions(order, owner, _positive_scores(tiles, owner), filled)
+    rankings = [Ranking(captions, each) for each in penalties]
+    left, above = images.new_empty(2, size, size)
     for rows, columns, scores in tiles.of(share):
-        flags = above[: scores.shape[0], : scores.shape[1]]
-        text_counts[columns] += torch.ge(scores, positives[None, columns], out=flags).sum(0).long()
-        for k in range(filled.shape[1]):
-            image_counts[rows, k] += torch.ge(scores, thresholds[rows, k, None], out=flags).sum(1).long()
-    captions = image_counts[filled]
-    if share.part == 1:
-        own_above = (own_scores[owner] >= positives[:, None]).sum(1)
-        # Own captions with equal scores take places in file order.
-        places = torch.argsort(torch.argsort(own_scores, dim=1, descending=True, stable=True), dim=1)
-        text_counts, captions = text_counts - 1, captions - own_above + places[filled]
-    inverse = torch.argsort(order)
-    return RankCounts(
-        t2i=text_counts[inverse].cpu().numpy(),
-        captions=captions[inverse].cpu().numpy(),
-        tiles=size,
-        matches=hashlib.sha256(positives.cpu().numpy().tobytes()).hexdigest(),
-    )
+        height, width = scores.shape
+        for ranking in rankings:
+            ranking.add(rows, columns, scores, left[:height, :width], above[:height, :width])
+    return [ranking.found(share, size) for ranking in rankings]
 
 
 def all_finite(rows: Tensor) -> bool:
@@ -153,7 +142,7 @@ def top_candidates(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Te
         best = queries.new_empty(rows.stop - rows.start, 0)
         where = torch.empty_like(best, dtype=torch.long)
         for columns in blocks(len(gallery), CANDIDATE_GALLERY):
-            here, place = (queries[rows] @ gallery[columns].T).topk(min(k, columns.stop - columns.start), dim=1)
+            here, place = product(queries[rows], gallery[columns].T).topk(min(k, columns.stop - columns.start), dim=1)
             best, chosen = torch.cat([best, here], 1).topk(min(k, best.shape[1] + here.shape[1]), dim=1)
             where = torch.cat([where, place + columns.start], 1).gather(1, chosen)
         scores[rows], indices[rows] = best, where

@@ -16,7 +16,7 @@ from frozenalign.data.pairs import PairFiles
 from frozenalign.data.split_findings import extra_doubts
 from frozenalign.data.splits import every_row
 from frozenalign.evaluation.diagnostics import diagnostics
-from frozenalign.evaluation.encoder_similarity import EncoderSimilarity
+from frozenalign.evaluation.encoder_similarity import KNOWN_ALIGNMENTS, EncoderSimilarity, KnownAlignments
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
 from frozenalign.evaluation.hubness import HubnessCorrection, choose_correction, training_sample
 from frozenalign.evaluation.image_batches import ImageBatch
@@ -36,13 +36,13 @@ from frozenalign.evaluation.shares import Share
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, write_arrays, write_json
-from frozenalign.system.fingerprints import content_hash
+from frozenalign.system.fingerprints import content_hash, fingerprint
 from frozenalign.system.memory import refuse_beyond_memory
 
 logger = logging.getLogger(__name__)
-# Projections that memory holds at the same time: plain ones, those without a penalty for hubs, corrected ones for each
-# direction, products of samples.
-COPIES_OF_TESTED, COPIES_OF_OTHERS = 7, 2
+# Projections that memory holds at the same time: plain ones, those without a penalty for hubs, distances of pairs,
+# products of samples.
+COPIES_OF_TESTED, COPIES_OF_OTHERS = 5, 2
 # Scores against the training captions of the hubness correction, tiles of scores, the sample of the uniformity.
 FURTHER_BYTES = 192 << 20
 
@@ -151,7 +151,7 @@ def write_part(
     """Write the counts of a share of an evaluation, from which `write_evaluation` computes the metrics."""
     sets = _Sets.of(protocol, protocol.open())
     for member in members:
-        _seen_by(member, sets.opened.manifest, protocol)
+        seen_by(member, sets.opened.manifest, protocol)
     sets.refuse_too_many(model, device)
     correction = sets.correction(model, device)
     counts = {
@@ -183,9 +183,15 @@ def write_evaluation(
     sets = _Sets.of(protocol, opened)
     sets.refuse_too_many(model, device)
     files = sets.evaluated[protocol.split]
-    similarity = EncoderSimilarity.where_it_fits(files, device, sets.bytes_on_cpu(model, device))
+    alignments = KnownAlignments(protocol.split_dir / KNOWN_ALIGNMENTS)
+    pairs = fingerprint(files.split.digest(), manifest.inputs().digest(), device.type)
+    similarity, cka = None, alignments.of(pairs)
+    if cka is None:
+        similarity = EncoderSimilarity.where_it_fits(files, device, sets.bytes_on_cpu(model, device))
     see = {protocol.split: similarity.add} if similarity else {}
     found = _evaluations(model, sets, members, protocol, device, parts, see)
+    if similarity and (cka := similarity.alignment) is not None:
+        alignments.add(pairs, cka)
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
     main_set = found[protocol.split]
@@ -194,7 +200,7 @@ def write_evaluation(
     document = metrics_document(
         facts,
         main_set,
-        diagnostics(main_set, geometry, similarity and similarity.alignment, captions),
+        diagnostics(main_set, geometry, cka, captions),
         {name: evaluation for name, evaluation in found.items() if name != protocol.split},
         rows=manifest.rows[protocol.split],
         # Captions and pictures may have changed since the split.
@@ -241,7 +247,7 @@ def _evaluations(
 def _projection_bytes(model: DualEncoder, tested: PairFiles, *others: PairFiles) -> int:
     """Return the bytes of the projections of tested pairs and of those that the hubness correction is made of.
 
-    Of the tested pairs there are corrected projections and samples as well, and tokens where the model re-ranks.
+    Of the tested pairs there are distances and samples as well, and tokens where the model re-ranks.
     """
     text = tested.texts.read(0, 1)
     width, tokens = len(model.encode_texts(text)[0]), 0
@@ -258,7 +264,7 @@ def _projection_bytes(model: DualEncoder, tested: PairFiles, *others: PairFiles)
 def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol) -> list[str]:
     """Return and log the reasons not to trust the numbers: those of the split and those of the training."""
     found = [*manifest.warnings, *(text for member in members for text in member.facts["warnings"])]
-    found += [text for member in members for text in _seen_by(member, manifest, protocol)]
+    found += [text for member in members for text in seen_by(member, manifest, protocol)]
     if protocol.split == "val":
         found.append("the validation split is tested, by which models were chosen: the numbers are too high")
     warnings = list(dict.fromkeys(found))
@@ -267,7 +273,7 @@ def _warnings(members: Sequence[Member], manifest: Manifest, protocol: Protocol)
     return warnings
 
 
-def _seen_by(member: Member, manifest: Manifest, protocol: Protocol) -> list[str]:
+def seen_by(member: Member, manifest: Manifest, protocol: Protocol) -> list[str]:
     """Return a warning if a model was trained on other embeddings; one trained on another split is refused."""
     trained, name = Inputs(**member.facts["inputs"]), member.facts["experiment"]
     expected = manifest.inputs()

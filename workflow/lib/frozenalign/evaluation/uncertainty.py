@@ -81,6 +81,22 @@ def recall_intervals(hits: ImageHits, resamples: int = RESAMPLES, seed: int = 0)
     return intervals | {"RSUM": interval(recalls.sum((1, 2)))}
 
 
+def mean_intervals(
+    values: np.ndarray, image: np.ndarray, resamples: int = RESAMPLES, seed: int = 0
+) -> list[list[float]]:
+    """Return the 95 % intervals of the means of values (Q, K), K of them; query q belongs to image[q] (Q,).
+
+    Images are drawn with all their queries; those without a query are not drawn.
+    """
+    _, image = np.unique(image, return_inverse=True)
+    queries = np.bincount(image)
+    sums = [np.bincount(image, column) for column in values.T]
+    table = np.stack([*sums, queries], axis=1)
+    drawn = np.concatenate([weights @ table for weights in _weights(len(queries), resamples, seed)])
+    means = drawn[:, :-1] / drawn[:, -1:]
+    return [interval(column) for column in means.T]
+
+
 def compared(difference: float, first: np.ndarray, second: np.ndarray) -> Comparison:
     """Compare two runs by their observed difference and their RSUMs on the same draws, each (resamples,)."""
     return Comparison(difference, *interval(first - second))

@@ -111,7 +111,7 @@ class AttentionTower(nn.Module):
 
     def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, input_dim) to the output (N, output_dim) and its tokens (N, num_tokens, token_dim)."""
-        tokens = self.to_tokens(x).view(len(x), self.num_tokens, self.token_dim) + self.positions
+        tokens = self.to_tokens(x).unflatten(1, (self.num_tokens, self.token_dim)) + self.positions
         for layer in self.layers:
             tokens = layer(tokens)
         return self.to_output(tokens.mean(1)), tokens

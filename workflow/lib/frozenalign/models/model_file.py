@@ -56,17 +56,25 @@ def load_with(path: str | Path, own_key: str = "") -> tuple[DualEncoder, dict[st
         raise UserError(
             f"{path} has format {quoted(content.get('format'))}, this version reads {FORMAT}: train it again"
         )
+    return rebuilt_model(path, content, TRAIN_AGAIN), content["facts"], content.get(own_key)
+
+
+def rebuilt_model(path: str | Path, content: Mapping[str, Any], remedy: str) -> DualEncoder:
+    """Return the model, for use, that the keys model, input_dims, facts and state of a file's content describe.
+
+    remedy: what to do about a file that describes none.
+    """
     if not isinstance(model := content.get("model"), dict) or not isinstance(head := model.get("type"), str):
-        raise UserError(f"{path} names no head, it is not a whole model: {TRAIN_AGAIN}")
+        raise UserError(f"{path} names no head, it is not a whole model: {remedy}")
     if head not in HEADS:
         raise UserError(f"{path} holds the head {quoted(head)}, which is not registered: add it back")
     for key in ("input_dims", "facts", "state"):
         if not isinstance(content.get(key), dict):
-            raise UserError(f"{path} has no {key!r}, it is not a whole model: {TRAIN_AGAIN}")
-    _refuse_other_state(path, content)
+            raise UserError(f"{path} has no {key!r}, it is not a whole model: {remedy}")
+    _refuse_other_state(path, content, remedy)
     rebuilt = _rebuilt(content, "cpu")
     rebuilt.load_state_dict(content["state"])
-    return rebuilt.requires_grad_(False).eval(), content["facts"], content.get(own_key)
+    return rebuilt.requires_grad_(False).eval()
 
 
 def _rebuilt(content: Mapping[str, Any], device: str) -> DualEncoder:
@@ -80,24 +88,22 @@ def _rebuilt(content: Mapping[str, Any], device: str) -> DualEncoder:
         torch.set_default_dtype(default)
 
 
-def _refuse_other_state(path: str | Path, content: Mapping[str, Any]) -> None:
+def _refuse_other_state(path: str | Path, content: Mapping[str, Any], remedy: str) -> None:
     """Refuse settings that make no model, and a state that is not of that model or not finite."""
     try:
         # The meta device allocates nothing, however large the settings are.
         expected = _rebuilt(content, "meta").state_dict()
     except Exception as error:
-        raise UserError(
-            f"{path} describes a model that cannot be built ({one_line(str(error))}): {TRAIN_AGAIN}"
-        ) from error
+        raise UserError(f"{path} describes a model that cannot be built ({one_line(str(error))}): {remedy}") from error
     state = content["state"]
     for name in [*expected, *state]:
         own = state.get(name)
         if name not in expected or not isinstance(own, Tensor) or own.shape != expected[name].shape:
-            raise UserError(f"{path}: the weights {quoted(name)} are not those of its settings: {TRAIN_AGAIN}")
+            raise UserError(f"{path}: the weights {quoted(name)} are not those of its settings: {remedy}")
         if own.layout != torch.strided or own.dtype != expected[name].dtype or own.device.type != "cpu":
-            raise UserError(f"{path}: the weights {quoted(name)} are not plain {expected[name].dtype}: {TRAIN_AGAIN}")
+            raise UserError(f"{path}: the weights {quoted(name)} are not plain {expected[name].dtype}: {remedy}")
         if not own.isfinite().all():
-            raise UserError(f"{path}: the weights {quoted(name)} are not finite: {TRAIN_AGAIN}")
+            raise UserError(f"{path}: the weights {quoted(name)} are not finite: {remedy}")
 
 
 def write_checkpoint(path: str | Path, content: Mapping[str, Any]) -> None:

@@ -1,7 +1,5 @@
 """The page that compares the encodings of one set: readable offline, made from the files that the steps wrote."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from frozenalign.reporting.encoded_sets import MEASURES, SIDES, EncodedSet, in_o
 from frozenalign.reporting.encodings import EncodingsBoard, agreement
 from frozenalign.reporting.leaderboard import RunResult, chance
 from frozenalign.reporting.pictures import embedded_figure
+from frozenalign.system.pages import content_hash, page_templates
 
 TEMPLATES = Path(__file__).parents[3] / "report"
 SHOWN_DPI = 82
@@ -29,7 +28,7 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
     by_pair = rows.set_index("set").loc[order["set"]].reset_index()
     similarity = similarity_table(sets)
     agreed = agreement(rows)
-    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("encodings.css", "encodings.js"))
+    style, script = ((TEMPLATES / name).read_text(encoding="utf-8") for name in ("encodings.css", "sorting.js"))
     trained = [name for name in board.heads["experiment"] if (rows["experiment"] == name).sum() > 1]
     captions = runs[0].hits[runs[0].experiment].captions
     return _template().render(
@@ -50,9 +49,9 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
         similarity_picture=_picture(similarity_figure(in_order_of(sets, similarity))),
         agreement_picture=_picture(agreement_figure(rows, MEASURES, trained)) if agreed else None,
         style=style,
-        style_hash=_content_hash(style),
+        style_hash=content_hash(style),
         script=script,
-        script_hash=_content_hash(script),
+        script_hash=content_hash(script),
     )
 
 
@@ -87,17 +86,6 @@ def _encodings(sets: Sequence[EncodedSet], side: str) -> list[dict[str, Any]]:
 
 
 def _template() -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.globals["missing"] = pd.isna
-    environment.globals["settings"] = SETTINGS
+    environment = page_templates(TEMPLATES)
+    environment.globals |= {"missing": pd.isna, "settings": SETTINGS}
     return environment.get_template("encodings.html.jinja")
-
-
-def _content_hash(text: str) -> str:
-    """Return the hash with which a Content-Security-Policy allows an inline style or script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

@@ -17,6 +17,7 @@ from frozenalign.system.errors import UserError, quoted
 
 SHOWN_METRICS = (*RECALLS, "MedR", "MRR")
 CORRECTED = "hubness_corrected"
+PLAIN = "plain"
 # Kinds whose settings describe a training.
 TRAINED = ("head", "variant", "control")
 
@@ -90,6 +91,12 @@ def ranking_name(experiment: str, key: str) -> str:
     return f"{experiment}, {SECOND_RANKINGS[key]}"
 
 
+def parts_of(name: str) -> tuple[str, str]:
+    """Return the experiment of a row of the leaderboard, and its ranking: plain, or the name of a second one."""
+    experiment, _, ranking = name.rpartition(", ")
+    return (experiment, ranking) if experiment and ranking in SECOND_RANKINGS.values() else (name, PLAIN)
+
+
 def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
     """Return one row for each experiment and variant, means over its seeds, highest test RSUM first.
 
@@ -113,7 +120,7 @@ def leaderboard(runs: Iterable[RunResult]) -> pd.DataFrame:
 
 def scores(runs: Sequence[RunResult]) -> tuple[pd.DataFrame, list[ImageHits]]:
     """Return the rows of a leaderboard before they are compared, and the mean hits of each over its seeds."""
-    table = _mean_over_seeds([row for run in runs for row in _rows(run)])
+    table = _mean_over_seeds([row for run in runs for row in rows_of(run)])
     table = table.sort_values(CORRECTED, ignore_index=True, kind="stable")
     hits = [ImageHits.mean([run.hits[name] for run in runs if name in run.hits]) for name in table["experiment"]]
     return table, hits
@@ -210,7 +217,8 @@ def fold_board(runs: Iterable[RunResult]) -> pd.DataFrame | None:
     return _mean_over_seeds(rows) if rows else None
 
 
-def _rows(run: RunResult) -> list[dict[str, Any]]:
+def rows_of(run: RunResult) -> list[dict[str, Any]]:
+    """Return the rows of a single run: its plain ranking, then its second ones; columns as in `leaderboard`."""
     rows = [_row(run, run.metrics["full"])]
     for key in SECOND_RANKINGS:
         if found := run.metrics[key]:

@@ -1,8 +1,6 @@
 """Pictures as data URIs, none from outside their folder, and a sentence about those that are not shown."""
 
-import base64
 import io
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,17 +9,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from PIL import Image
 
-from frozenalign.data.picture_files import (
-    FORMATS,
-    LARGEST_PIXELS,
-    NO_PERMISSION,
-    TOO_LARGE,
-    UNDECODABLE,
-    MissingPicture,
-    OutsidePicture,
-    UnreadablePicture,
-)
-from frozenalign.data.pictures import as_rgb, exif_orientation, picture_source, upright
+from frozenalign.data.picture_files import MissingPicture, OutsidePicture, UnreadablePicture
+from frozenalign.data.pictures import picture_source
+from frozenalign.data.thumbnails import data_uri, small_version
+from frozenalign.plots.vector import svg
 from frozenalign.system.errors import one_line
 
 THUMBNAIL_PIXELS = 192
@@ -52,11 +43,8 @@ def embedded_plot(path: Path) -> str | None:
 
 
 def embedded_figure(figure: Figure) -> str:
-    """Return a matplotlib figure as a data URI."""
-    content = io.BytesIO()
-    figure.savefig(content, dpi=150)
-    with Image.open(content) as picture:
-        return _with_palette(picture)
+    """Return a matplotlib figure as a data URI, as vector graphics."""
+    return data_uri(svg(figure, "a figure of the report"), "svg+xml")
 
 
 def thumbnail(folder: Path, name: str, start: Path | None = None) -> Thumbnail:
@@ -98,28 +86,13 @@ def _source(folder: Path, name: str, starts: Sequence[Path]) -> Path | io.BytesI
 
 def _small_version(source: Path | io.BytesIO) -> str:
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=FORMATS) as picture:
-            if picture.width * picture.height > LARGEST_PIXELS:
-                raise Image.DecompressionBombError
-            picture.draft("RGB", (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-            small = upright(as_rgb(picture), exif_orientation(picture))
-            small.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
-            return _data_uri(small, "JPEG")
-    except Image.DecompressionBombError as error:
-        raise _NotShownError(TOO_LARGE) from error
-    except PermissionError as error:
-        raise _NotShownError(NO_PERMISSION) from error
-    except Exception as error:
-        # Damaged pictures make Pillow raise almost any exception.
-        raise _NotShownError(UNDECODABLE) from error
+        return data_uri(small_version(source, THUMBNAIL_PIXELS), "jpeg")
+    except UnreadablePicture as error:
+        raise _NotShownError(str(error)) from error
 
 
 def _with_palette(picture: Image.Image) -> str:
     reduced = picture.convert("RGB").quantize(PALETTE_COLORS, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
-    return _data_uri(reduced, "PNG")
-
-
-def _data_uri(picture: Image.Image, kind: str) -> str:
     content = io.BytesIO()
-    picture.save(content, kind, quality=85)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+    reduced.save(content, "PNG")
+    return data_uri(content.getvalue(), "png")
