@@ -104,7 +104,7 @@ def test_the_names_of_the_rules_are_those_of_the_schema():
 PLAIN = {"device", "memory", "precision", "captions_rule", "images", "captions", "seed", "names", "threads"}
 # Lists of whole words: options with their values, and paths below results/.
 WORDS = {"step", "changes", "division", "assignments", "pictures", "start", "models", "parts", "runs", "studies"}
-WORDS |= {"evaluations", "sources", "texts", "encoding", "folders"}
+WORDS |= {"evaluations", "sources", "texts", "encoding", "encodings", "folders", "sets"}
 
 
 @pytest.mark.parametrize("path", sorted(RULES.glob("*.smk")), ids=lambda path: path.stem)

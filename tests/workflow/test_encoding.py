@@ -187,7 +187,7 @@ def test_further_encodings_of_the_same_photographs_are_compared_on_one_page(fini
     assert planned(copy) == {
         **{f"{pair}_encode_texts": 2, f"{pair}_merge_encodings": 1, f"{pair}_split": 1, f"{pair}_baselines": 1},
         **{f"{pair}_evaluate": 1, f"{pair}_compare_encoders": 1},
-        **{"compare_encoders": 1, "encodings": 1, "all": 1},
+        **{"compare_encoders": 1, "encodings": 1, "report": 1, "all": 1},
     }, "the pair shares the pictures' rows, and the data set's own results stay"
     said = copy.snakemake("-n", "--set-threads", "evaluate=2", "--set-resources", "baselines:runtime=77")
     of_rules = {block.partition(":")[0]: block for block in re.split(r"^(?:local)?rule ", said, flags=re.MULTILINE)}
@@ -208,6 +208,7 @@ def test_further_encodings_of_the_same_photographs_are_compared_on_one_page(fini
     page = copy.read(PAGE)
     assert "Of 2 pairs of an image encoding and a text encoding" in page
     assert "cca" in copy.read("results/photos/encodings/encodings.csv")
+    assert '<a href="../../photos/encodings/index.html">Encodings</a>' in copy.read("results/photos/report/index.html")
     assert "Nothing to be done" in copy.snakemake("-n")
 
     copy.write("config/config.yaml", CONFIGURATION + TWO_MORE)

@@ -64,7 +64,7 @@ def encoder_file(modality):
     return lambda wildcards: local(str(opened(modality)[0]))
 
 
-def encoding_arguments(modality):
+def encoding_changes(modality):
     """Return the command-line arguments for an encoding that changes keys of its encoder, or none."""
     side = pair_side(modality)
     return [f"--encoding={side.name}", f"--changes={json.dumps(side.changes)}"] if side and not side.own else []

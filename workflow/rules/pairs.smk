@@ -59,3 +59,9 @@ def compared_files(names):
 def encodings_pages():
     """Return the page that compares the encodings of a run, or none."""
     return [f"results/{config['dataset']}/encodings/index.html"] if encoding_pairs()[1:] else []
+
+
+def encodings_link():
+    """Return the command-line argument that names the page about the encodings of the set, from a report, or none."""
+    of = config["pair"]["of"] if config["pair"] else config["dataset"]
+    return [f"--encodings=../../{of}/encodings/index.html"] if config["pair"] or encoding_pairs()[1:] else []

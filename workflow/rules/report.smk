@@ -41,9 +41,10 @@ rule report:
         runs=lambda wildcards, input: listed(folders_of(input.settings)),
         studies=lambda wildcards, input: listed(folders_of(input.studies)),
         sets=list(config["evaluation_sets"]),
+        encodings=encodings_link(),
         output_dir=lambda wildcards, output: os.path.dirname(output.page),
     shell:
         "{params.step:q} --log {log:q} --dataset-name={params.dataset:q} --data-dir={params.data_dir:q}"
         " {params.pictures:q} --manifest={input.manifest:q} --runs {params.runs:q} --studies {params.studies:q}"
-        " --evaluation-sets {params.sets:q}"
+        " --evaluation-sets {params.sets:q} {params.encodings:q}"
         " --output-dir={params.output_dir:q}"

@@ -30,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         arguments.manifest,
         arguments.studies,
         arguments.evaluation_sets,
+        arguments.encodings,
     )
     table = leaderboard(runs).to_csv(index=False, float_format="%.4f")
     with only_writer(arguments.output_dir):
@@ -70,6 +71,9 @@ def _parser() -> argparse.ArgumentParser:
         help="study folders, results/DATASET/tuning/STUDY, or @FILE, one a line",
     )
     parser.add_argument("--evaluation-sets", nargs="*", default=[], help="names of the evaluation sets that are shown")
+    parser.add_argument(
+        "--encodings", help="path from the page to the one that compares several encodings of the set, to link there"
+    )
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the page, the table and the figures")
     return parser
 

@@ -57,7 +57,8 @@ def test_the_run_of_a_pair_differs_from_the_whole_in_its_data_set_alone():
         encoders = {"image_encoder": pair.images.encoder, "text_encoder": pair.texts.encoder}
         assert section["encode"] == run["datasets"]["mine"]["encode"] | encoders
         assert pairs_of(own)[1:] == [], "a pair has no pairs of its own"
-        same = own.keys() - {"dataset", "datasets", "encodings", "pair"}
+        assert own["evaluation_sets"] == {}, "their rows are of the set's own encoders"
+        same = own.keys() - {"dataset", "datasets", "encodings", "evaluation_sets", "pair"}
         assert {key: own[key] for key in same} == {key: run[key] for key in same}
 
 

@@ -76,7 +76,10 @@ def pairs_of(run: Mapping[str, Any]) -> list[EncodingPair]:
 
 
 def run_of(run: Mapping[str, Any], pair: EncodingPair) -> dict[str, Any]:
-    """Return the configuration of a run of one pair, which is that of the whole run with the pair as its data set."""
+    """Return the configuration of a run of one pair, which is that of the whole run with the pair as its data set.
+
+    Evaluation sets are the whole run's alone: their rows are of the set's own encoders.
+    """
     section = run["datasets"][run["dataset"]]
     encode = section["encode"] | {ENCODER_OF[side]: getattr(pair, side).encoder for side in SIDES}
     if section.get("generate"):
@@ -87,6 +90,7 @@ def run_of(run: Mapping[str, Any], pair: EncodingPair) -> dict[str, Any]:
         "dataset": pair.dataset,
         "datasets": {pair.dataset: section | {"encode": encode}},
         "encodings": {},
+        "evaluation_sets": {},
         "pair": asdict(pair) | {"encodes": pair.encodes()},
     }
 

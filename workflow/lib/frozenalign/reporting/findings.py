@@ -26,7 +26,8 @@ from frozenalign.reporting.leaderboard import (
 class ReportInput:
     """The inputs of a report besides its runs: name and folder of the data set, and files and folders beside it.
 
-    evaluation_sets: names of those that every run was evaluated on.
+    evaluation_sets: names of those that every run was evaluated on. encodings: the path from the page to the one that
+    compares several encodings of the set.
     """
 
     dataset: str
@@ -35,6 +36,7 @@ class ReportInput:
     manifest: Path
     studies: list[Path]
     evaluation_sets: Sequence[str] = ()
+    encodings: str | None = None
 
 
 @dataclass(frozen=True)
