@@ -28,7 +28,7 @@ MISTAKES = {
     "encode_images": "--encoder absent.yaml --captions absent.json --pictures absent --output-dir out",
     "encode_texts": "--encoder absent.yaml --captions absent.json --output-dir out",
     "encoder_similarity": "--sets absent --output-dir out",
-    "encodings": "--dataset-name demo --sets absent --runs absent/seed0 --output-dir out",
+    "encodings": "--dataset-name demo --sets absent --runs absent/linear/seed0 --output-dir out",
     "ensemble": "--name both --models absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate": "--model absent/best_model.pt --data-dir absent --split-dir absent --output-dir out",
     "evaluate_part": "--model absent/a.pt --part 1 --of 2 --data-dir absent --split-dir absent --output-dir out",

@@ -137,6 +137,11 @@ def encoding_file(wildcards):
     return given(wildcards.dataset, path) if os.path.isfile(path) else []
 
 
+def record_arguments(wildcards, input):
+    """Return the command-line argument that names the folder of encoding.json, or none."""
+    return [f"--data-dir={given_path(input.encoding).parent}"] if input.get("encoding") else []
+
+
 def refuse_wrong_sources():
     """Stop if pictures or captions are missing, or an encoder is not one of their kind."""
     for modality in ("image", "text"):

@@ -1,11 +1,6 @@
 """Trained heads and baselines as folders to use without their run."""
 
 
-def encoding_arguments(wildcards, input):
-    """Return the command-line argument that names the folder of encoding.json, or none."""
-    return [f"--data-dir={given_path(input.encoding).parent}"] if input.get("encoding") else []
-
-
 rule export:
     input:
         model="results/{dataset}/{experiment}/seed{seed}/best_model.pt",
@@ -28,7 +23,7 @@ rule export:
         *code("export"),
         content=content(encoding_file),
         step=step("export"),
-        encoding=encoding_arguments,
+        encoding=record_arguments,
         split_dir=split_dir,
         output_dir=lambda wildcards, output: output[0],
     shell:
