@@ -15,6 +15,7 @@ from frozenalign.encoders.job import Job, encode_share
 from frozenalign.encoders.merging import Encoded, gathered, write_rows
 from frozenalign.encoders.pictures import STOP, Pictures
 from frozenalign.encoders.record import encoding_record
+from frozenalign.encoders.settings import load_encoder
 from frozenalign.encoders.texts import Texts
 from frozenalign.system.files import file_hash, replacing
 
@@ -37,7 +38,7 @@ def encode_items(
     found = []
     for source, encoder, modality in zip(sources, encoders, ("image", "text"), strict=True):
         job = Job(folder / SHARDS / f"{modality}s")
-        encode_share(source, encoder, modality, device, job)
+        encode_share(source, load_encoder(encoder), modality, device, job)
         found.append(gathered([job.path], len(source)))
     return found[0], found[1]
 
