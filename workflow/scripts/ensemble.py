@@ -9,14 +9,14 @@ import torch
 
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
-from frozenalign.configuration.result_files import checked_facts, read_result
+from frozenalign.configuration.result_files import read_result
 from frozenalign.configuration.variants import checked_name
+from frozenalign.evaluation.members import load_members
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import project_files
 from frozenalign.evaluation.protocol import CAPTION_RULES
-from frozenalign.evaluation.results import Member, Protocol, write_evaluation
+from frozenalign.evaluation.results import Protocol, write_evaluation
 from frozenalign.models.ensemble import Ensemble
-from frozenalign.models.model_file import load_heads
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError, run
 from frozenalign.system.files import file_hash, write_json, write_yaml
@@ -54,11 +54,7 @@ def _made_by(arguments: argparse.Namespace, name: str, protocol: Protocol, devic
 
 def _write_ensemble(arguments: argparse.Namespace, name: str, protocol: Protocol, device: torch.device) -> str:
     """Write the results of an ensemble and return what was found."""
-    models, trained = [], []
-    for path in arguments.models:
-        model, facts = load_heads(path)
-        models.append(model)
-        trained.append(Member(path, checked_facts(facts, path)))
+    models, trained = load_members(arguments.models)
     runs = [read_result(path.parent / "run.json") for path in arguments.models]
     model = Ensemble(models).eval()
     rsum = summarize(project_files(model, protocol.open().pairs["val"], device).ranks())["RSUM"]

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import COUNTS_FILE, refuse_foreign_results
-from frozenalign.configuration.result_files import checked_facts
+from frozenalign.evaluation.members import load_members
 from frozenalign.evaluation.protocol import CAPTION_RULES
-from frozenalign.evaluation.results import Member, Protocol, write_part
+from frozenalign.evaluation.results import Protocol, write_part
 from frozenalign.evaluation.shares import Share
 from frozenalign.models.ensemble import Ensemble
-from frozenalign.models.model_file import load_heads
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError, run
 from frozenalign.system.locks import only_writer
@@ -26,9 +25,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"--part {arguments.part}: give a number from 1 to {arguments.of}, the value of --of")
     device = choose_device(arguments.device)
     paths = arguments.models or [arguments.model]
-    loaded = [load_heads(path) for path in paths]
-    members = [Member(path, checked_facts(facts, path)) for path, (_, facts) in zip(paths, loaded, strict=True)]
-    models = [model for model, _ in loaded]
+    models, members = load_members(paths)
     model = Ensemble(models).eval() if arguments.models else models[0]
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     with only_writer(arguments.output_dir):

@@ -9,12 +9,11 @@ from typing import Any
 
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import SETS_FILE, refuse_foreign_results
-from frozenalign.configuration.result_files import checked_facts
 from frozenalign.evaluation.benchmarks.results import files_of_sets, refuse_wrong_sets, write_sets
+from frozenalign.evaluation.members import load_members
 from frozenalign.evaluation.protocol import CAPTION_RULES
-from frozenalign.evaluation.results import Member, Protocol
+from frozenalign.evaluation.results import Protocol
 from frozenalign.models.ensemble import Ensemble
-from frozenalign.models.model_file import load_heads
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError, quoted, run
 from frozenalign.system.fingerprints import code_hash, content_hash, fingerprint
@@ -32,9 +31,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     sets = refuse_wrong_sets(_parsed(arguments.sets))
     device = choose_device(arguments.device)
     paths = arguments.models or [arguments.model]
-    loaded = [load_heads(path) for path in paths]
-    members = [Member(path, checked_facts(facts, path)) for path, (_, facts) in zip(paths, loaded, strict=True)]
-    models = [model for model, _ in loaded]
+    models, members = load_members(paths)
     model = Ensemble(models).eval() if arguments.models else models[0]
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     with only_writer(arguments.output_dir):

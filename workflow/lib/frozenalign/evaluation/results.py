@@ -20,6 +20,7 @@ from frozenalign.evaluation.encoder_similarity import KNOWN_ALIGNMENTS, EncoderS
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
 from frozenalign.evaluation.hubness import HubnessCorrection, choose_correction, training_sample
 from frozenalign.evaluation.image_batches import ImageBatch
+from frozenalign.evaluation.members import Member
 from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from frozenalign.evaluation.parts import checked, summed_counts, write_counts
 from frozenalign.evaluation.projections import project_files, see_nothing
@@ -68,14 +69,6 @@ class Protocol:
 
     def _splits(self) -> list[str]:
         return list(dict.fromkeys(["train", "val", self.split]))
-
-
-@dataclass(frozen=True)
-class Member:
-    """A trained model, or a member of an ensemble: its file, and the facts in it."""
-
-    path: Path
-    facts: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
