@@ -102,3 +102,8 @@ rule evaluated:
 rule exported:
     input:
         [f"{folder}/export" for folder in head_folders(config["dataset"])],
+
+
+rule galleries:
+    input:
+        [f"{folder}/gallery/gallery.json" for folder in head_folders(config["dataset"])],

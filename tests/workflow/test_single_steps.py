@@ -79,7 +79,7 @@ def test_the_page_diagnoses_every_run_and_shows_captions_as_text(data_dir, split
     metadata = json.loads(path.read_text())
     path.write_text(json.dumps(metadata | {"captions": ["<b>bold</b> claim"] * len(metadata["captions"])}))
     page = report_of_a_baseline(tmp_path / "data", split_dir, tmp_path)
-    section = page[page.index('<section id="diagnostics">') : page.index('<section id="pictures">')]
+    section = page[page.index('<section id="diagnostics"') : page.index('<section id="pictures"')]
     assert '<a href="#diagnostics">' in page
     assert "linear CKA" in section
     assert section.count('<tr class="baseline">') == 1
@@ -93,7 +93,7 @@ def test_a_page_without_captions_names_the_worst_queries_by_their_image(data_dir
     path = tmp_path / "data" / "train2017_metadata.json"
     path.write_text(json.dumps({"image_ids": json.loads(path.read_text())["image_ids"]}))
     page = report_of_a_baseline(tmp_path / "data", split_dir, tmp_path)
-    section = page[page.index('<section id="diagnostics">') : page.index('<section id="pictures">')]
+    section = page[page.index('<section id="diagnostics"') : page.index('<section id="pictures"')]
     assert "ecall by caption length" not in section
     assert section.count("<li>image 10") == section.count('<span class="soft">rank ') == 10
     assert "None" not in page

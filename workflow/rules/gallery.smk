@@ -39,8 +39,3 @@ rule gallery:
     shell:
         "{params.step:q} --log {log:q} --model={input.model:q} --data-dir={params.data_dir:q}"
         " --split-dir={params.split_dir:q} --output-dir={params.output_dir:q} --device {params.device}"
-
-
-rule galleries:
-    input:
-        [f"{folder}/gallery/gallery.json" for folder in head_folders(config["dataset"])],

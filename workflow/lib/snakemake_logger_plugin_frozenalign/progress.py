@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from statistics import mean
 
-COLLECTING = ("all", "splits", "tuned", "trained", "evaluated")
+COLLECTING = ("all", "splits", "tuned", "trained", "evaluated", "exported", "galleries")
 
 
 class Progress:
