@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from frozenalign.configuration.experiments import Experiment
 from frozenalign.data.splits import SplitIndex
+from frozenalign.evaluation.hubness import TRAINING_PAIRS
 from frozenalign.models.dual_encoder import DualEncoder
 from tests.benchmarks.coco.rates import Rates
 
@@ -56,12 +57,19 @@ class Work:
         return self.bytes_of("train") / rates.read + operations / rates.training_operations
 
     def evaluation_seconds(self, rates: Rates, model: DualEncoder) -> float:
-        """Return the seconds of reading and projecting the test rows, and of one product of all images and texts."""
-        images, captions = self.rows("test")
+        """Return the seconds of reading and projecting the rows, and of the products that rankings need.
+
+        These are one of all test images and texts, and one of each with the training sample that corrects hubs.
+        """
+        (images, captions), (train_images, train_captions) = self.rows("test"), self.rows("train")
+        sampled_captions = min(TRAINING_PAIRS, train_captions)
+        sampled_images = sampled_captions * train_images // train_captions
         forward = projection_operations(model)
-        scores = 2 * images * captions * model.settings["output_dim"]
-        operations = images * forward[0] + captions * forward[1] + scores
-        return self.bytes_of("test") / rates.read + operations / rates.operations
+        products = images * captions + images * sampled_captions + captions * sampled_images
+        operations = (images + sampled_images) * forward[0] + (captions + sampled_captions) * forward[1]
+        operations += 2 * products * model.settings["output_dim"]
+        read = self.bytes_of("test") * (1 + sampled_captions / captions)
+        return read / rates.read + operations / rates.operations
 
 
 def tower_operations(experiment: Experiment, widths: tuple[int, int]) -> int:
