@@ -116,6 +116,10 @@ class Searcher:
         """Return where images or captions lie, without the dimensions in which a head carries its penalty for hubs."""
         return self._image_places if kind == IMAGES else self._caption_places
 
+    def _placed(self, kind: str) -> Tensor:
+        # A product with every row of a wider matrix would copy all rows for each query.
+        return self.model.model.without_hub_penalty(self._vectors(kind)).contiguous()
+
     @functools.cached_property
     def _projected_images(self) -> Candidates:
         return Candidates.of(self.gallery.vectors(self.model, IMAGES))
@@ -139,8 +143,8 @@ class Searcher:
 
     @functools.cached_property
     def _image_places(self) -> Tensor:
-        return self.model.model.without_hub_penalty(self._vectors(IMAGES))
+        return self._placed(IMAGES)
 
     @functools.cached_property
     def _caption_places(self) -> Tensor:
-        return self.model.model.without_hub_penalty(self._vectors(CAPTIONS))
+        return self._placed(CAPTIONS)
