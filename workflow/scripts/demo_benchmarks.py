@@ -12,8 +12,8 @@ from PIL import Image
 from frozenalign.demo.benchmarks import hard_negatives, kinds_of, same_words
 from frozenalign.demo.samples import BENCHMARKS, describe_scenes, sample_scenes
 from frozenalign.demo.scenes import Scene, draw_scene
-from frozenalign.system.errors import UserError, run
-from frozenalign.system.files import write_bytes
+from frozenalign.system.errors import run
+from frozenalign.system.files import write_where_none_differs
 
 SCENES, CAPTIONS_A_SCENE = 600, 5
 # The sizes that config/config.yaml asks of the demo.
@@ -32,11 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         "classes.json": _json(kinds_of(scenes)),
         "positives.json": _json(same_words(0, DEMO_IMAGES, DEMO_CAPTIONS)),
     }
-    for name, content in files.items():
-        if (folder / name).exists() and (folder / name).read_bytes() != content:
-            raise UserError(f"{folder / name} is another file, which would be replaced: take another --output-dir")
-    for name, content in files.items():
-        write_bytes(folder / name, content)
+    write_where_none_differs(folder, files)
     print(f"found: {len(scenes)} scenes in {folder}")
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from frozenalign.demo.photographs import View, photographs, views_of
-from frozenalign.system.errors import UserError, run
-from frozenalign.system.files import write_bytes
+from frozenalign.system.errors import run
+from frozenalign.system.files import write_where_none_differs
 
 PICTURES, CAPTIONS, ASSIGNMENTS = "images", "captions.csv", "assignments.json"
 
@@ -23,11 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     views = [view for name, captions in photographs().items() for view in views_of(name, captions, generator)]
     files = {f"{PICTURES}/{view.name}": _jpeg(view) for view in views}
     files |= {CAPTIONS: _table(views), ASSIGNMENTS: _assignments(views)}
-    for name, content in files.items():
-        if (folder / name).exists() and (folder / name).read_bytes() != content:
-            raise UserError(f"{folder / name} is another file, which would be replaced: take another --output-dir")
-    for name, content in files.items():
-        write_bytes(folder / name, content)
+    write_where_none_differs(folder, files)
     print(f"found: {len(views)} views of {len(photographs())} photographs in {folder}")
 
 

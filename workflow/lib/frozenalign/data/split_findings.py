@@ -174,7 +174,7 @@ def seen_images(images: Rows, rows: np.ndarray, train: PairFiles) -> list[str]:
     Of very many images, some that are spread over the set are compared.
     """
     compared = spread(rows, COMPARED_IMAGES)
-    own = torch.cat([chunk.float().clone() for _, chunk in images.select(compared)])
+    own = images.take(compared).float()
     count = int((copy_counts(own, _image_chunks(train), _centre(train)) > 0).sum())
     if not count:
         return []

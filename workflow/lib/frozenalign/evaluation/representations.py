@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from frozenalign.data.pairs import PairFiles, spread
-from frozenalign.data.rows import Rows
 from frozenalign.system.errors import UserError
 from frozenalign.system.products import blocks
 
@@ -46,7 +45,7 @@ def representation_similarity(
         raise UserError(f"{len(chosen)} images are too few to compare encoders: give the split 4 or more")
     _, first = np.unique(split.text_image, return_index=True)
     image_rows = files.images.take(split.image_rows[chosen]).double()
-    text_rows = _taken(files.texts, split.text_rows[first[chosen]]).double()
+    text_rows = files.texts.gather(split.text_rows[first[chosen]]).double()
     k = min(k, len(chosen) - 2)
     return RepresentationSimilarity(
         images=len(chosen),
@@ -55,12 +54,6 @@ def representation_similarity(
         mutual_neighbours=mutual_neighbours(image_rows, text_rows, k),
         chance=k / (len(chosen) - 1),
     )
-
-
-def _taken(file: Rows, rows: np.ndarray) -> Tensor:
-    """Return rows (n, D) of a file in any order."""
-    ascending, place = np.unique(rows, return_inverse=True)
-    return file.take(ascending)[torch.from_numpy(place)]
 
 
 def debiased_cka(first: Tensor, second: Tensor) -> float | None:

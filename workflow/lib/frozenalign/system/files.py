@@ -173,3 +173,12 @@ def file_hash(path: str | Path) -> str:
 def text_hash(text: str) -> str:
     """Return the SHA-256 of a text, as hexadecimal text."""
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_where_none_differs(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files by their path below a folder; one there with other content is a UserError, before any is written."""
+    for name, content in files.items():
+        if (folder / name).exists() and (folder / name).read_bytes() != content:
+            raise UserError(f"{folder / name} is another file, which would be replaced: take another --output-dir")
+    for name, content in files.items():
+        write_bytes(folder / name, content)
