@@ -113,19 +113,29 @@ def plain_loop(pairs: ResidentPairs, batch_size: int, device: torch.device) -> C
 
 def products(pairs: ResidentPairs, batch_size: int, device: torch.device) -> Callable[[], None]:
     """Return the matrix products of an epoch, forward and backward, and nothing else: the machine's limit."""
+    step = products_of_step(batch_size, device)
+
+    def epoch() -> None:
+        for _ in range(len(pairs) // batch_size):
+            step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    return epoch
+
+
+def products_of_step(batch_size: int, device: torch.device) -> Callable[[], None]:
+    """Return the matrix products of a step, which are launched but not waited for."""
     dtype = choose_precision("auto", device)
     shapes = list(_product_shapes(batch_size))
     sizes = {(a, b) for m, k, n in shapes for a, b in ((m, k), (k, n), (m, n))}
     matrices = {size: torch.randn(size, dtype=dtype, device=device) for size in sizes}
 
-    def epoch() -> None:
-        for _ in range(len(pairs) // batch_size):
-            for m, k, n in shapes:
-                torch.mm(matrices[m, k], matrices[k, n], out=matrices[m, n])
-        if device.type == "cuda":
-            torch.cuda.synchronize()
+    def step() -> None:
+        for m, k, n in shapes:
+            torch.mm(matrices[m, k], matrices[k, n], out=matrices[m, n])
 
-    return epoch
+    return step
 
 
 def _product_shapes(batch: int) -> Iterator[tuple[int, int, int]]:

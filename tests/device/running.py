@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from frozenalign.system.memory import release_memory
-from tests.device import agreement, graphs, memory, reading, resuming, speed, studying, waiting
+from tests.device import agreement, memory, reading, resuming, speed, studying, waiting
 from tests.device.findings import Finding
 from tests.device.sizes import Sizes
 
@@ -24,7 +24,6 @@ CHECKS: tuple[Check, ...] = (
     waiting.waits,
     waiting.launches,
     speed.steps,
-    graphs.graphs,
     reading.ranking,
     reading.loading,
     studying.study,
@@ -52,12 +51,12 @@ def run_checks(
             with _at_most(left):
                 for finding in check(device, sizes):
                     findings.append(finding)
+                release_memory()
         except TimeIsUp:
             findings.append(Finding(name, "", "not finished", "", False, f"the {seconds:g} seconds were over"))
         except Exception as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             findings.append(Finding(name, "", "failed", "", False, f"{type(error).__name__}: {reason}"))
-        release_memory()
         show(f"{name}: {time.monotonic() - began:.1f} s")
     return findings
 

@@ -26,7 +26,7 @@ class Sizes:
 
 FULL = Sizes(
     small=False,
-    batches={512: 64, 4096: 16, 32768: 2},
+    batches={512: 64, 4096: 32, 32768: 4},
     compared=4096,
     out_of_memory_batch=32768,
     images=5_000,

@@ -58,13 +58,13 @@ def test_a_device_that_computes_something_else_is_seen(monkeypatch):
 
 
 def test_a_step_that_waits_for_the_device_is_seen(monkeypatch):
-    step = epochs.train_step
+    step = epochs.take_step
 
     def waiting_step(state, *arguments) -> None:
         step(state, *arguments)
         state.loss_sum.item()
 
-    monkeypatch.setattr(epochs, "train_step", waiting_step)
+    monkeypatch.setattr(epochs, "take_step", waiting_step)
     seen = next(waiting.waits(CPU, SMALL))
     assert (seen.found, seen.met) == ("1", False)
 

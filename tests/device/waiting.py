@@ -16,7 +16,15 @@ from tests.small_training import NAMED, REGULARISED, STATEFUL, experiment, raw, 
 
 BATCH, STEPS = 16, 4
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy")
-LAUNCHES = ("cudaLaunchKernel", "cudaLaunchKernelExC", "cuLaunchKernel", "cuLaunchKernelEx", "hipLaunchKernel")
+LAUNCHES = (
+    "cudaLaunchKernel",
+    "cudaLaunchKernelExC",
+    "cuLaunchKernel",
+    "cuLaunchKernelEx",
+    "cudaGraphLaunch",
+    "hipLaunchKernel",
+    "hipGraphLaunch",
+)
 
 
 def waits(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
@@ -29,15 +37,15 @@ def waits(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
 
 
 def launches(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Say how many kernels a step launches, and how much of its time the device computes."""
+    """Say how often the CPU launches something in a step, and how much of its time the device computes."""
     if device.type != "cuda":
-        yield Finding("launches", "kernels of a step", "not measured", note="only CUDA launches kernels")
+        yield Finding("launches", "in a step", "not measured", note="only CUDA launches kernels")
         return
     events, seconds = _profiled(device, "mlp", {"type": "siglip"}, 8 * STEPS)
-    kernels = sum(each.count for each in events if each.key in LAUNCHES) / (8 * STEPS)
+    launched = sum(each.count for each in events if each.key in LAUNCHES) / (8 * STEPS)
     busy = sum(each.self_device_time_total for each in events) / 1e6
     note = f"the device computed {busy:.3g} s of {seconds:.3g} s, with the profiler"
-    yield Finding("launches", "kernels of a step", f"{kernels:.0f}", note=note)
+    yield Finding("launches", "in a step", f"{launched:.0f}", note=note)
 
 
 def _counted_by_the_profiler(device: torch.device, head: str, loss: dict[str, object], steps: int) -> int:

@@ -16,24 +16,48 @@ def deal_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Gen
 
     pair_image: (M,) image of each pair. The pairs are dealt like cards, one to every batch in a lap, each lap in its
     own random order. The captions of an image are neighbours in the deck, so that only an image whose captions continue
-    in the next lap could get two into a batch; the order of that lap avoids it. An image with more captions than there
-    are batches raises the number of batches.
+    in the next lap could get two into a batch; there the batches that have one come last. An image with more captions
+    than there are batches raises the number of batches.
     """
     pairs = len(pair_image)
     batches = batch_count(pair_image, batch_size)
     image_keys = generator.permutation(int(pair_image.max()) + 1)
-    deck = np.lexsort((generator.random(pairs), image_keys[pair_image]))
-    images = pair_image[deck]
-    dealt = np.empty(pairs, dtype=np.int64)
-    for start in range(0, pairs, batches):
-        stop = min(start + batches, pairs)
-        keys = generator.random(batches)
-        if start:
-            previous = slice(start - batches, start)
-            keys[dealt[previous][images[previous] == images[start]]] += 1.0
-        dealt[start:stop] = np.argsort(keys)[: stop - start]
-    by_batch = deck[np.argsort(dealt, kind="stable")]
+    deck = np.argsort(image_keys[pair_image] + generator.random(pairs))
+    keys = generator.random((-(-pairs // batches), batches))
+    keys[_served_before(pair_image[deck], keys)] += 1.0
+    dealt = np.argsort(keys, axis=1).ravel()[:pairs]
+    # NumPy sorts whole numbers of 16 bits by counting.
+    narrow = dealt.astype(np.int16) if batches < 1 << 15 else dealt
+    by_batch = deck[np.argsort(narrow, kind="stable")]
     yield from np.split(by_batch, np.cumsum(np.bincount(dealt, minlength=batches))[:-1])
+
+
+def _served_before(images: np.ndarray, keys: np.ndarray) -> tuple[list[int], list[int]]:
+    """Return laps that go on with the image of the lap before, each with every batch that got a card of it there.
+
+    images: (M,) in the order of the deck. keys: (laps, batches); the batches of a lap are served by ascending keys, but
+    those that have a card of its first image come last.
+    """
+    batches = keys.shape[1]
+    starts = np.arange(batches, len(images), batches)
+    continued = starts[images[starts - 1] == images[starts]]
+    first_of_image = np.flatnonzero(np.diff(images, prepend=-1))
+    first = first_of_image[np.searchsorted(first_of_image, continued, side="right") - 1]
+    cards = np.minimum(continued - first, batches)
+    # The last batches of the lap before are those that come last there for a card of its own first image, then others.
+    others = np.argsort(-keys, axis=1)[:, : 2 * int(cards.max(initial=0))].tolist()
+    laps: list[int] = []
+    found: list[int] = []
+    served: list[int] = []
+    for lap, count in zip((continued // batches).tolist(), cards.tolist(), strict=True):
+        late = served if laps and laps[-1] == lap - 1 else []
+        if count < len(late):
+            served = sorted(late, key=keys[lap - 1].__getitem__)[-count:]
+        else:
+            served = late + [batch for batch in others[lap - 1] if batch not in late][: count - len(late)]
+        laps += [lap] * count
+        found += served
+    return laps, found
 
 
 def shuffle_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:

@@ -127,7 +127,7 @@ class BLIPLoss(QueueLoss):
         super().__init__(queue_size, momentum)
         self.temperature = nn.Parameter(torch.tensor(self.numeric(temperature)))
         self.alpha = alpha
-        self.ramp = 0.0
+        self.register_buffer("ramp", torch.zeros(()), persistent=False)
 
     def negatives(self, batch_size: int) -> int:
         """Return the other pairs of the batch and the queue."""
@@ -135,7 +135,7 @@ class BLIPLoss(QueueLoss):
 
     def start_step(self, epochs_done: float) -> None:
         """Raise α linearly over the first epoch."""
-        self.ramp = min(1.0, epochs_done)
+        self.ramp.fill_(min(1.0, epochs_done))
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
         """Return the loss of features (B, D) against keys (B, D) and the queue."""

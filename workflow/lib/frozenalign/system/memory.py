@@ -13,6 +13,7 @@ import torch
 from frozenalign.system.errors import UserError, is_out_of_memory
 from frozenalign.system.memory_left import gigabytes, memory_left
 from frozenalign.system.random_state import random_state, restore_random_state
+from frozenalign.system.recording import is_recorded
 
 logger = logging.getLogger(__name__)
 # In glibc's <malloc.h>.
@@ -51,6 +52,8 @@ class FittingSize:
         random numbers.
         """
         size = min(size, self.found.get(str(device), size))
+        if is_recorded(device):
+            return compute(size, *arguments)  # It has been computed before, with this size.
         random = random_state(device)
         while True:
             try:

@@ -26,11 +26,11 @@ class Augmentation:
     text_noise: float
     input_dropout: float
 
-    def __call__(self, images: Tensor, texts: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    def __call__(self, images: Tensor, texts: Tensor, share: float | Tensor) -> tuple[Tensor, Tensor]:
         """Return images (B, D_image) and texts (B, D_text) as a training step sees them; share: λ of the step."""
         if self.mixup:
             others = torch.randperm(len(images), device=images.device)
-            images, texts = (torch.lerp(rows[others], rows, share) for rows in (images, texts))
+            images, texts = (_mixed(rows[others], rows, share) for rows in (images, texts))
         return self._disturbed(images, self.image_noise), self._disturbed(texts, self.text_noise)
 
     def shares(self, steps: int, generator: Generator) -> list[float]:
@@ -44,3 +44,8 @@ class Augmentation:
         if noise:
             rows = torch.add(rows, torch.randn_like(rows), alpha=noise)
         return dropped(rows, self.input_dropout)
+
+
+def _mixed(others: Tensor, rows: Tensor, share: float | Tensor) -> Tensor:
+    """Return 1 - share of the others (B, D) and share of the rows (B, D), in their number format."""
+    return torch.lerp(others.float(), rows.float(), share).to(rows.dtype)

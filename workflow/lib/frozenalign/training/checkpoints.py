@@ -22,8 +22,8 @@ SECONDS = 30.0
 # Writing takes at most this share of a training's time.
 SHARE_OF_TIME = 0.05
 _MODULES = ("model", "loss", "momentum_copy", "average", "optimizer")
-_SETTINGS = ("augmentation", "learning_rate", "processes")
-_VALUES = [each.name for each in fields(Fit) if each.name not in (*_MODULES, *_SETTINGS)]
+_MADE_ANEW = ("augmentation", "learning_rate", "processes", "device_steps", "plan")
+_VALUES = [each.name for each in fields(Fit) if each.name not in (*_MODULES, *_MADE_ANEW)]
 
 
 def kept_fingerprint(path: Path) -> str | None:

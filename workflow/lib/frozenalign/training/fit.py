@@ -77,6 +77,8 @@ def fit(
         if checkpoint:
             raise _kept(checkpoint, state, interruption) from interruption
         raise
+    finally:
+        state.device_steps.clear()
     state.model.load_state_dict(state.best_state)
     if checkpoint:
         checkpoint.remove()

@@ -37,9 +37,10 @@ class AdamW:
             value.grad = None
 
     @torch.no_grad()
-    def step(self, learning_rate: float, gradient_clip: float = 0.0, skip: Tensor | None = None) -> None:
+    def step(self, learning_rate: float | Tensor, gradient_clip: float = 0.0, skip: Tensor | None = None) -> None:
         """Update every parameter that has a gradient.
 
+        learning_rate: a number, or a tensor () on the device of the parameters.
         gradient_clip: bound of the norm of all gradients together, 0 for none; the kernel itself divides them.
         skip: () whether to change nothing; the kernel reads it, so that the CPU need not wait for a GPU.
         """

@@ -15,6 +15,7 @@ from frozenalign.losses.structure import Structure
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.processes import ALONE, Processes
+from frozenalign.system.products import tensor_cores
 from frozenalign.system.random_state import own_random_numbers
 from frozenalign.training.augmentation import Augmentation
 from frozenalign.training.averaging import MomentumCopy, WeightAverage
@@ -30,7 +31,8 @@ class Fit:
 
     epoch: finished epochs. step: steps taken. Of the epoch in progress, batch: batches done; first_step: its first
     step; loss_sum: sum of the losses over pairs. part: by device, how many rows of a batch are computed at once where
-    memory does not hold the activations of all. calibration: what `calibrate` found for the loss.
+    memory does not hold the activations of all. calibration: what `calibrate` found for the loss. device_steps: what a
+    GPU repeats, by the number of pairs (`training.device_steps`). plan: of the next epoch, where it is made early.
     """
 
     model: DualEncoder
@@ -52,6 +54,8 @@ class Fit:
     best_state: dict[str, Tensor] = field(default_factory=dict)
     calibration: dict[str, Any] = field(default_factory=dict)
     processes: Processes = ALONE
+    device_steps: dict[int, Any] = field(default_factory=dict)
+    plan: Any = None
 
     @property
     def kept_model(self) -> DualEncoder:
@@ -66,22 +70,39 @@ def train_step(
 
     mixed_share: λ of the step, where pairs are mixed. After a loss that is not finite, weights no longer change.
     """
+    compute_step(state, batch, mixed_share, state.learning_rate(state.step), settings)
+    end_step(state)
+
+
+def compute_step(
+    state: Fit,
+    batch: tuple[Tensor, Tensor, Tensor],
+    mixed_share: float | Tensor,
+    learning_rate: float | Tensor,
+    settings: TrainingSettings,
+) -> None:
+    """Compute what a step changes on the device; what differs from step to step may be a tensor () there."""
     *frozen, image_index = batch
     images, texts = state.augmentation(*frozen, mixed_share)
     structure = Structure(settings.structure, *frozen) if settings.structure else None
     if state.momentum_copy:
         state.momentum_copy.update(state.model)
     gradients = _gradients if state.processes.count == 1 else _shared_gradients
-    value, keys = gradients(state, images, texts, image_index, structure)
+    with tensor_cores(images):
+        value, keys = gradients(state, images, texts, image_index, structure)
     state.loss_sum += len(images) * value
     broken = ~state.loss_sum.isfinite()
-    state.optimizer.step(state.learning_rate(state.step), settings.gradient_clip, skip=broken)
-    if state.average:
-        state.average.update(state.model, state.step)
-    state.step += 1
+    state.optimizer.step(learning_rate, settings.gradient_clip, skip=broken)
     state.loss.after_step()
     if keys:
         state.loss.enqueue(*keys, image_index)
+
+
+def end_step(state: Fit) -> None:
+    """Add the weights after a step to their average, and count the step."""
+    if state.average:
+        state.average.update(state.model, state.step)
+    state.step += 1
 
 
 def _rows_at_once(state: Fit, batch_rows: int, inner: FittingSize | None) -> FittingSize:
