@@ -8,7 +8,7 @@ from torch import Tensor
 from frozenalign.configuration.experiments import TrainingSettings
 from frozenalign.data.pairs import ResidentPairs, TrainingPairs
 from frozenalign.system.recording import Recording, can_record, record
-from frozenalign.training.steps import Fit, compute_step, end_step
+from frozenalign.training.steps import Fit, compute_step, end_step, train_step
 
 logger = logging.getLogger(__name__)
 # Steps of a size that are launched kernel by kernel: they find the memory that a step takes, and what fits in it.
@@ -21,12 +21,12 @@ def take_step(state: Fit, train: TrainingPairs, pairs: Tensor, mixed_share: floa
     A GPU that holds all rows computes the first steps as they are launched and repeats the others from a recording, one
     for each size of a batch; the results are the same, bit for bit.
     """
-    if can_record(train.device) and isinstance(train, ResidentPairs) and state.processes.count == 1:
-        if len(pairs) not in state.device_steps:
-            state.device_steps[len(pairs)] = DeviceStep(len(pairs), train)
-        state.device_steps[len(pairs)].take(state, pairs, mixed_share, settings)
-    else:
-        compute_step(state, train.batch(pairs), mixed_share, state.learning_rate(state.step), settings)
+    if not (can_record(train.device) and isinstance(train, ResidentPairs) and state.processes.count == 1):
+        train_step(state, train.batch(pairs), mixed_share, settings)
+        return
+    if len(pairs) not in state.device_steps:
+        state.device_steps[len(pairs)] = DeviceStep(len(pairs), train)
+    state.device_steps[len(pairs)].take(state, pairs, mixed_share, settings)
     end_step(state)
 
 
