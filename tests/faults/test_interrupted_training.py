@@ -89,7 +89,7 @@ def test_the_best_weights_and_the_patience_outlive_a_kill(data, tmp_path, monkey
         with pytest.raises(Killed):
             fit(settings, data, 0, checkpoint=KilledAfterWriting(tmp_path / "checkpoint.pt", "mine", 0.0))
     resumed = fit(settings, data, 0, checkpoint=checkpoint(tmp_path))
-    assert (resumed.best_epoch, resumed.epoch) == (0, 3)
+    assert (resumed.best_epoch, resumed.epoch) == (0, 4)
     assert_same(resumed.model.state_dict(), fit(settings, data, 0).model.state_dict())
 
 

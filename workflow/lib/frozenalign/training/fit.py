@@ -70,7 +70,7 @@ def fit(
         if not state.history:
             calibrated = {"calibrated": state.calibration} if state.calibration else {}
             _close(state, data, settings, {"epoch": 0, **calibrated}, on_epoch)
-        while state.epoch < settings.num_epochs and state.epoch - state.best_epoch < settings.patience:
+        while state.epoch < settings.num_epochs and state.epoch - state.gain_epoch < settings.patience:
             _close(state, data, settings, train_epoch(state, data.train, settings, seed, between_steps), on_epoch)
             between_steps()
     except KeyboardInterrupt as interruption:
@@ -200,6 +200,8 @@ def _close(
         if record["epoch"]:
             end_epoch(state)
         value = monitored(record["val"], settings.monitor)
+        if record["epoch"] and value > state.gain_value:
+            state.gain_epoch, state.gain_value = state.epoch, value
         if value > state.best_value:
             state.best_epoch, state.best_value = state.epoch, value
             state.best_state = {name: tensor.detach().clone() for name, tensor in state.kept_model.state_dict().items()}
