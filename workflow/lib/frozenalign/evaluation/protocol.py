@@ -15,7 +15,7 @@ from frozenalign.evaluation.hubness import HubnessCorrection
 from frozenalign.evaluation.image_batches import ImageBatch
 from frozenalign.evaluation.metrics import Ranks, mean_of_folds, summarize
 from frozenalign.evaluation.projections import Projections, map_rows, project_files, see_nothing
-from frozenalign.evaluation.ranks import occurrences, rank_counts
+from frozenalign.evaluation.ranks import rank_counts_and_nearest
 from frozenalign.evaluation.reranking import placed, reranked_places, reranked_ranks
 from frozenalign.evaluation.shares import WHOLE, Share
 from frozenalign.evaluation.uncertainty import ImageHits, intervals_of_all
@@ -82,15 +82,14 @@ class Retrieval:
     def counts(self, share: Share = WHOLE) -> Counts:
         """Compare a share of all images with captions; the time is in proportion to N M."""
         images, texts, owner = self.projections.images, self.projections.texts, self.projections.text_image
-        rankings = rank_counts(images, texts, owner, [None, self.penalties], share)
+        rankings, nearest = rank_counts_and_nearest(images, texts, owner, [None, self.penalties], share)
         dual, corrected = rankings
         arrays = {
             "t2i": dual.t2i,
             "captions": dual.captions,
             "corrected_t2i": corrected.t2i,
             "corrected_captions": corrected.captions,
-            "nearest_images": occurrences(texts, images, share=share),
-            "nearest_texts": occurrences(images, texts, share=share),
+            **nearest,
         }
         if self.tokens is not None:
             k = self.model.head.rerank_k
