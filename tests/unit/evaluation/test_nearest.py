@@ -65,3 +65,13 @@ def test_the_nearest_come_from_any_tile():
         nearest.add(slice(0, 6), slice(start, start + 40), scores[:, start : start + 40])
     assert torch.equal(nearest.candidates.sort(1)[0], scores.topk(10, 1).indices.sort(1)[0])
     assert torch.equal(nearest.scores, scores.gather(1, nearest.candidates))
+
+
+@pytest.mark.parametrize("parts", [2, 3, 7])
+def test_parts_count_the_same_ones_of_equal_candidates_as_one_process(parts, tile):
+    x, y, owner = random_pairs(200, 900, 4, noise=0.5)
+    x, y = x[torch.arange(200) // 4], y[torch.arange(900) // 20]
+    _, expected = rank_counts_and_nearest(x, y, owner, [])
+    found = [rank_counts_and_nearest(x, y, owner, [], Share(part, parts))[1] for part in range(1, parts + 1)]
+    for name, times in expected.items():
+        np.testing.assert_array_equal(sum(each[name] for each in found), times)

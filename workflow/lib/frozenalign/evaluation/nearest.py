@@ -44,36 +44,47 @@ def columns_with_highest(scores: Tensor, k: int) -> Tensor:
 
 
 class NearestOfBoth:
-    """The nearest images of texts and the nearest texts of images."""
+    """The nearest images of texts and the nearest texts of images, of a share of the queries.
 
-    def __init__(self, tiles: ScoreTiles, k: int = NEIGHBOURS) -> None:
+    Tiles come column by column. A part has the texts whose first tile is in its share of all tiles.
+    """
+
+    def __init__(self, tiles: ScoreTiles, share: Share, k: int = NEIGHBOURS) -> None:
         images, texts, device = len(tiles.images), len(tiles.order), tiles.images.device
-        self.tiles = tiles
+        self.tiles, self.share, rows = tiles, share, len(tiles.row_blocks)
+        self.own, size = tiles.numbers(share), tiles.size
+        self.columns = range(-(-self.own.start // rows), -(-self.own.stop // rows))
+        self.asking_texts = slice(self.columns.start * size, self.columns.stop * size)
+        self.asking_images = share.of(images, size)
         self.of_texts, self.of_images = Nearest(texts, images, k, device), Nearest(images, texts, k, device)
 
     def add(self, rows: slice, columns: slice, scores: Tensor) -> None:
-        """Take in a tile of the scores of images and texts."""
-        self.of_texts.add(columns, rows, scores.T)
-        self.of_images.add(rows, columns, scores)
+        """Take in a tile of the share."""
+        if columns.start >= self.asking_texts.start:
+            self.of_texts.add(columns, rows, scores.T)
+        if self.share == WHOLE:
+            self.of_images.add(rows, columns, scores)
 
-    def add_share(self, share: Share) -> None:
-        """Compute the tiles of the queries of a share: those of its texts, then those of its images."""
+    def complete(self) -> None:
+        """Compute what a part lacks after its last tile: the rest of a column, and its images with all texts."""
         tiles = self.tiles
         row_blocks, column_blocks = tiles.row_blocks, tiles.column_blocks
-        for columns in column_blocks[share.of(len(column_blocks))]:
-            texts = tiles.text_block(columns)
-            for rows in row_blocks:
-                self.of_texts.add(columns, rows, tiles.product(rows, columns, texts).T)
-        for rows in row_blocks[share.of(len(row_blocks))]:
+        for number in range(self.own.stop, self.columns.stop * len(row_blocks)):
+            column, row = divmod(number, len(row_blocks))
+            scores = tiles.product(row_blocks[row], column_blocks[column], tiles.text_block(column_blocks[column]))
+            self.of_texts.add(column_blocks[column], row_blocks[row], scores.T)
+        if self.share == WHOLE:
+            return
+        for rows in row_blocks[self.share.of(len(row_blocks))]:
             for columns in column_blocks:
                 self.of_images.add(rows, columns, tiles.product(rows, columns, tiles.text_block(columns)))
 
-    def occurrences(self, share: Share = WHOLE) -> dict[str, np.ndarray]:
-        """Return how often images (N,) and texts (M,) are among the nearest of the queries of a share."""
-        tiles, size = self.tiles, self.tiles.size
-        images = self.of_texts.candidates[share.of(len(tiles.order), size)]
-        texts = tiles.order[self.of_images.candidates[share.of(len(tiles.images), size)]]
-        return {"nearest_images": _times(images, len(tiles.images)), "nearest_texts": _times(texts, len(tiles.order))}
+    def occurrences(self) -> dict[str, np.ndarray]:
+        """Return how often images (N,) and texts (M,) are among the nearest of the queries."""
+        images, texts = len(self.tiles.images), len(self.tiles.order)
+        of_texts = self.of_texts.candidates[self.asking_texts]
+        of_images = self.tiles.order[self.of_images.candidates[self.asking_images]]
+        return {"nearest_images": _times(of_texts, images), "nearest_texts": _times(of_images, texts)}
 
 
 def _times(found: Tensor, candidates: int) -> np.ndarray:

@@ -62,7 +62,8 @@ def rank_counts_and_nearest(
 ) -> tuple[list[RankCounts], dict[str, np.ndarray]]:
     """Return `rank_counts`, and how often each candidate is among the ten nearest of a share of the queries.
 
-    These are `nearest_images` (N,) and `nearest_texts` (M,). One process computes every score once for both.
+    These are `nearest_images` (N,) and `nearest_texts` (M,). One process computes every score once for all this; a part
+    compares its images with all texts once more.
     """
     _refuse_what_is_not_finite(images, texts)
     given = images, texts, caption_image, penalties, share
@@ -83,12 +84,10 @@ def _counts_and_nearest(
     share: Share,
 ) -> tuple[list[RankCounts], dict[str, np.ndarray]]:
     tiles = _tiles(size, images, texts, caption_image)
-    nearest = NearestOfBoth(tiles)
-    if share == WHOLE:
-        return _counted(tiles, caption_image, penalties, share, nearest.add), nearest.occurrences()
-    # A query's nearest are found by one part, which compares it with all candidates.
-    nearest.add_share(share)
-    return _counted(tiles, caption_image, penalties, share), nearest.occurrences(share)
+    nearest = NearestOfBoth(tiles, share)
+    counts = _counted(tiles, caption_image, penalties, share, nearest.add)
+    nearest.complete()
+    return counts, nearest.occurrences()
 
 
 def _counts(

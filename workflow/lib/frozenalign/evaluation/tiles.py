@@ -32,6 +32,10 @@ class ScoreTiles:
         """Return the blocks of texts in their order."""
         return list(blocks(len(self.order), self.size))
 
+    def numbers(self, share: Share) -> slice:
+        """Return the numbers of the tiles of a share, counted column by column."""
+        return share.of(len(self.row_blocks) * len(self.column_blocks))
+
     def text_block(self, columns: slice) -> Tensor:
         """Return the texts of a block of columns, padded."""
         return _padded(self.texts[self.order[columns]], self.size)
@@ -43,8 +47,7 @@ class ScoreTiles:
 
     def of(self, share: Share) -> Iterator[tuple[slice, slice, Tensor]]:
         """Yield (image rows, text columns, scores) of every tile of a share, column by column."""
-        row_blocks, column_blocks = self.row_blocks, self.column_blocks
-        own = share.of(len(row_blocks) * len(column_blocks))
+        row_blocks, column_blocks, own = self.row_blocks, self.column_blocks, self.numbers(share)
         shown = (own.stop - own.start) * self.size**2 >= PROGRESS_FROM_SCORES
         loaded, texts = -1, self.texts
         for tile in tqdm(range(own.start, own.stop), desc="ranks", unit="tile", disable=None if shown else True):
