@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from frozenalign.evaluation.counting import Penalties
 from frozenalign.evaluation.metrics import Ranks, mean_average_precision_at_r, summarize
-from frozenalign.evaluation.ranks import occurrences, rank_counts, retrieval_ranks, score_tiles, top_candidates
+from frozenalign.evaluation.ranks import rank_counts, retrieval_ranks, score_tiles, top_candidates
 from frozenalign.evaluation.shares import Share
 from frozenalign.system import products as tiles
 from tests.faults.property import cases
@@ -171,14 +171,6 @@ def test_shares_are_whole_blocks_that_cover_every_row_once(rows, unit, parts):
     assert all(share.start % unit == 0 or share.start == rows for share in shares)
     blocks = [-(-(share.stop - share.start) // unit) for share in shares]
     assert max(blocks) - min(blocks) <= 1
-
-
-@pytest.mark.parametrize("parts", [1, 3, 7])
-def test_occurrences_among_the_nearest_add_up_to_those_of_the_full_sort(parts):
-    x, y, _ = random_pairs(300, 1200, 8, noise=0.5)
-    best = (y @ x.T).argsort(dim=1, descending=True)[:, :10]
-    found = sum(occurrences(y, x, share=Share(part, parts)) for part in range(1, parts + 1))
-    np.testing.assert_array_equal(found, torch.bincount(best.flatten(), minlength=300).numpy())
 
 
 def test_top_candidates_are_the_head_of_the_full_sort():

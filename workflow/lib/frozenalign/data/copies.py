@@ -11,7 +11,7 @@ from frozenalign.system.products import blocks, product
 # other images are as near as that, and only rows that differ by the rounding of float16 count as copies.
 NEAR, NEAR_IN_FEW = 2 * (1 - 0.999), 1e-6
 FEW_DIMENSIONS = 16
-FILTER_DIM = 64
+FILTER_DIM = 32
 # What may be a copy by its projections: float32 rounds squared distances by a millionth of a squared length.
 FILTER_FACTOR, FILTER_ROUNDING = 1.1, 1e-6
 # So many queries, with the gallery rows of a chunk, give a tile of distances that stays in the cache.

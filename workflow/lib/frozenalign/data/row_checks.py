@@ -2,9 +2,7 @@
 
 import hashlib
 import math
-import zlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,13 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozenalign.data.rows import CHUNK_BYTES, RowFile
+from frozenalign.data.rows import RowFile
+from frozenalign.system.checksums import Checksum
 from frozenalign.system.errors import UserError
 from frozenalign.system.products import blocks
 from frozenalign.system.threads import one_thread
 
-# Pieces stay in the cache while they are hashed by one thread and checked by another.
-PIECE_BYTES = 2 << 20
+# A piece stays in the cache of a core while it is read, hashed and checked there; two threads would take a seventh more
+# processor time.
+PIECE_BYTES = 1 << 20
 SHOWN_ROWS = 5
 # Bytes of the integers that rows are compared as.
 LARGEST_INTEGER = 8
@@ -47,15 +47,14 @@ def check_rows(file: RowFile, digests: "RowDigests | None" = None) -> CheckedRow
     digest, rows = _Digest(file), _RowChecks(file, digests)
     digest.read(file.offset)
     buffer = file.buffer(max(1, PIECE_BYTES // file.row_bytes))
-    with ThreadPoolExecutor(1) as hashing, one_thread():
+    with one_thread():
         for part in blocks(file.rows, len(buffer)):
             piece = file.fill(buffer[: part.stop - part.start], part.start)
-            hashed = hashing.submit(digest.update, piece.view(torch.uint8).numpy().data)
+            digest.update(piece.view(torch.uint8).numpy().data)
             rows.add(part, piece)
-            hashed.result()
     digest.read(file.path.stat().st_size)
     rows.refuse_no_embeddings()
-    if digest.checksum != file.checksum:
+    if digest.damaged:
         raise UserError(
             f"{file.path} is damaged: bytes {file.storage.start} to {file.storage.stop} do not match their checksum; "
             "copy or write it again, without checksums (torch.serialization.set_crc32_options) to fill it in place"
@@ -75,11 +74,13 @@ class _RowChecks:
         """Take in the rows of a part, (n, width)."""
         # Float32 squares may be beyond float32. In float64 the length of any finite row is finite, and that of any row
         # but zero is above zero.
-        length = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32).double()
-        doubtful = ~(length.isfinite() & (length > SHORTEST))
-        if doubtful.any():
-            length[doubtful] = rows[doubtful].double().norm(dim=1)
+        length = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float32)
         self.lengths[part] = length
+        # Both are NaN if a length is.
+        shortest, longest = map(float, length.aminmax())
+        if not (shortest > SHORTEST and longest < math.inf):
+            doubtful = ~(length.isfinite() & (length > SHORTEST))
+            self.lengths[part][doubtful] = rows[doubtful].double().norm(dim=1)
         self.equal = self.equal and bool((rows == self.first).all())
         if self.digests is not None:
             self.digests.add(rows)
@@ -122,13 +123,18 @@ class _Digest:
     """
 
     def __init__(self, file: RowFile) -> None:
-        self.file, self.sha256, self.checksum, self.position = file, hashlib.sha256(), 0, 0
+        self.file, self.sha256, self.checksum, self.position = file, hashlib.sha256(), Checksum(), 0
+
+    @property
+    def damaged(self) -> bool:
+        """Return whether the bytes that hold the tensor are others than those that were written."""
+        return bool(self.file.checksum) and self.checksum.value() != self.file.checksum
 
     def read(self, stop: int) -> None:
-        """Take in the bytes up to `stop`, about 2 MB at a time."""
+        """Take in the bytes up to `stop`."""
         with self.file.path.open("rb") as stream:
             stream.seek(self.position)
-            while self.position < stop and (piece := stream.read(min(stop - self.position, CHUNK_BYTES))):
+            while self.position < stop and (piece := stream.read(min(stop - self.position, PIECE_BYTES))):
                 self.update(memoryview(piece))
 
     def update(self, piece: memoryview) -> None:
@@ -137,7 +143,7 @@ class _Digest:
         self.sha256.update(piece)
         if self.file.checksum:
             inside = piece[max(0, storage.start - self.position) : max(0, storage.stop - self.position)]
-            self.checksum = zlib.crc32(inside, self.checksum)
+            self.checksum.update(inside)
         self.position += len(piece)
 
 

@@ -11,9 +11,9 @@ from torch import Tensor
 from frozenalign.data.assignments import Division
 from frozenalign.data.copies import copy_counts
 from frozenalign.data.embeddings import CheckedSet
+from frozenalign.data.equal_rows import first_equal, row_keys
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.pairs import PairFiles, spread
-from frozenalign.data.row_checks import row_digests
 from frozenalign.data.rows import Rows
 from frozenalign.data.splits import SPLITS, UNUSED, SplitIndex, every_row
 
@@ -137,8 +137,9 @@ def _missing(division: Division) -> list[str]:
 
 def _shared_captions(pairs: PairFiles) -> list[str]:
     """Return a warning if many captions have the same embedding as a caption of another image."""
-    digests = row_digests(batch for _, batch in pairs.texts.batches(pairs.split.text_rows))
-    _, content = np.unique(digests, return_inverse=True)
+    rows = pairs.split.text_rows
+    keys = np.concatenate([row_keys(batch) for _, batch in pairs.texts.batches(rows)])
+    content = first_equal(pairs.texts, rows, keys)
     images_of = np.unique(np.stack([content, pairs.split.text_image]), axis=1)[0]
     shared = int((np.bincount(images_of)[content] > 1).sum())
     if shared < SHARED_CAPTIONS * len(content):

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from frozenalign.data.equal_rows import first_equal, row_keys
 from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.data.rows import Rows
 from frozenalign.evaluation.counting import Penalties
-from frozenalign.evaluation.equal_rows import make_equal_rows_alike, row_keys
 from frozenalign.evaluation.image_batches import ImageBatch, image_batches, rows_at_once
 from frozenalign.evaluation.metrics import Ranks
 from frozenalign.evaluation.ranks import all_ranks
@@ -132,6 +132,12 @@ class _Mapped:
         self.values[where] = part
 
     def of_equal_rows_alike(self, file: Rows, rows: np.ndarray) -> Tensor:
-        """Return what came of the ascending rows (n,) of a file, (n, …); bit-identical rows get the same."""
-        make_equal_rows_alike(self.values, file, rows, self.keys)
+        """Return what came of the ascending rows (n,) of a file, (n, …); bit-identical rows get the same.
+
+        They tie, and no rounding may break the tie: a product may round a row differently at another place in a batch.
+        """
+        source = first_equal(file, rows, self.keys)
+        later = np.flatnonzero(source != np.arange(len(rows)))
+        where, first = (torch.from_numpy(places).to(self.values.device) for places in (later, source[later]))
+        self.values[where] = self.values[first]
         return self.values

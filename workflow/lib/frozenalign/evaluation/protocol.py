@@ -15,10 +15,10 @@ from frozenalign.evaluation.hubness import HubnessCorrection
 from frozenalign.evaluation.image_batches import ImageBatch
 from frozenalign.evaluation.metrics import Ranks, mean_of_folds, summarize
 from frozenalign.evaluation.projections import Projections, map_rows, project_files, see_nothing
-from frozenalign.evaluation.ranks import occurrences, rank_counts
+from frozenalign.evaluation.ranks import rank_counts_and_nearest
 from frozenalign.evaluation.reranking import placed, reranked_places, reranked_ranks
 from frozenalign.evaluation.shares import WHOLE, Share
-from frozenalign.evaluation.uncertainty import ImageHits, recall_intervals
+from frozenalign.evaluation.uncertainty import ImageHits, intervals_of_all
 from frozenalign.models.dual_encoder import DualEncoder
 
 FOLD_IMAGES = 1000
@@ -82,15 +82,14 @@ class Retrieval:
     def counts(self, share: Share = WHOLE) -> Counts:
         """Compare a share of all images with captions; the time is in proportion to N M."""
         images, texts, owner = self.projections.images, self.projections.texts, self.projections.text_image
-        rankings = rank_counts(images, texts, owner, [None, self.penalties], share)
+        rankings, nearest = rank_counts_and_nearest(images, texts, owner, [None, self.penalties], share)
         dual, corrected = rankings
         arrays = {
             "t2i": dual.t2i,
             "captions": dual.captions,
             "corrected_t2i": corrected.t2i,
             "corrected_captions": corrected.captions,
-            "nearest_images": occurrences(texts, images, share=share),
-            "nearest_texts": occurrences(images, texts, share=share),
+            **nearest,
         }
         if self.tokens is not None:
             k = self.model.head.rerank_k
@@ -143,31 +142,44 @@ def evaluate(retrieval: Retrieval, counts: Counts, name: str, rule: str) -> Eval
     owner = projections.text_image.cpu().numpy()
     ranks = Ranks(found["t2i"], found["captions"], owner)
     second_ranks = {"hubness_corrected": Ranks(found["corrected_t2i"], found["corrected_captions"], owner)}
-    blocks = retrieval.block_ranks()
-    metrics: dict[str, Any] = {
-        "protocol": {"split": name, "images": images, "captions": captions, "captions_rule": rule},
-        **_summaries(ranks, [plain for plain, _ in blocks]),
-        "reranked": None,
-        "hubness_corrected": {
-            "correction": retrieval.correction.described(),
-            **_summaries(second_ranks["hubness_corrected"], [corrected for _, corrected in blocks]),
-        },
-    }
     if retrieval.tokens is not None:
         k = retrieval.model.head.rerank_k
         second_ranks["reranked"] = placed(ranks, found["reranked_t2i"], found["reranked_captions"], k)
+    blocks = retrieval.block_ranks()
+    intervals, *second_intervals = _intervals([ranks, *second_ranks.values()])
+    of_second = dict(zip(second_ranks, second_intervals, strict=True))
+    metrics: dict[str, Any] = {
+        "protocol": {"split": name, "images": images, "captions": captions, "captions_rule": rule},
+        **_summaries(ranks, [plain for plain, _ in blocks], intervals),
+        "reranked": None,
+        "hubness_corrected": {
+            "correction": retrieval.correction.described(),
+            **_summaries(
+                second_ranks["hubness_corrected"],
+                [corrected for _, corrected in blocks],
+                of_second["hubness_corrected"],
+            ),
+        },
+    }
+    if retrieval.tokens is not None:
         reranked = _reranked_blocks(retrieval, *retrieval.tokens)
-        metrics["reranked"] = {"rerank_k": k, **_summaries(second_ranks["reranked"], reranked)}
+        summaries = _summaries(second_ranks["reranked"], reranked, of_second["reranked"])
+        metrics["reranked"] = {"rerank_k": k, **summaries}
     nearest = {"t2i": found["nearest_images"], "i2t": found["nearest_texts"]}
     return Evaluation(projections, ranks, metrics, second_ranks, nearest)
 
 
-def _summaries(ranks: Ranks, blocks: list[Ranks]) -> dict[str, Any]:
+def _intervals(rankings: Sequence[Ranks]) -> list[dict[str, Any]]:
+    """Return the intervals of several rankings of the same images, which are drawn once for all."""
+    return intervals_of_all([ImageHits.of(ranks.i2t, ranks.t2i, ranks.caption_image) for ranks in rankings])
+
+
+def _summaries(ranks: Ranks, blocks: list[Ranks], intervals: dict[str, Any]) -> dict[str, Any]:
     """Return the metrics of all images and of the 1,000-image blocks, and the intervals of the former."""
     return {
         "full": summarize(ranks),
         "1k": mean_of_folds([summarize(block) for block in blocks]) if blocks else None,
-        "intervals": {"full": recall_intervals(ImageHits.of(ranks.i2t, ranks.t2i, ranks.caption_image))},
+        "intervals": {"full": intervals},
     }
 
 

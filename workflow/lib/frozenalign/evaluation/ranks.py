@@ -1,22 +1,20 @@
 """Exact retrieval ranks of the matches, from which every metric is computed."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
-from tqdm import tqdm
 
 from frozenalign.evaluation.counting import Captions, Penalties, RankCounts, Ranking
 from frozenalign.evaluation.metrics import Ranks
+from frozenalign.evaluation.nearest import NearestOfBoth
 from frozenalign.evaluation.shares import WHOLE, Share
+from frozenalign.evaluation.tiles import ScoreTiles
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import SMALLEST_TILE, blocks, product, tile_size
 
-PROGRESS_FROM_SCORES = 5e9
 FINITE_ROWS = 65536
 CANDIDATE_QUERIES, CANDIDATE_GALLERY = 256, 16384
 score_tiles = FittingSize("rows and columns of the scores", SMALLEST_TILE, "set `device: cpu`")
@@ -49,10 +47,47 @@ def rank_counts(
     share: Share = WHOLE,
 ) -> list[RankCounts]:
     """Return the counts of a share of the tiles of scores, as `all_ranks` takes them from all."""
-    if not (all_finite(images) and all_finite(texts)):
-        raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
+    _refuse_what_is_not_finite(images, texts)
     given = images, texts, caption_image, penalties, share
     return score_tiles.run(_counts, tile_size(images.device), images.device, *given)
+
+
+@torch.no_grad()
+def rank_counts_and_nearest(
+    images: Tensor,
+    texts: Tensor,
+    caption_image: Tensor,
+    penalties: Sequence[Penalties | None],
+    share: Share = WHOLE,
+) -> tuple[list[RankCounts], dict[str, np.ndarray]]:
+    """Return `rank_counts`, and how often each candidate is among the ten nearest of a share of the queries.
+
+    These are `nearest_images` (N,) and `nearest_texts` (M,). One process computes every score once for all this; a part
+    compares its images with all texts once more.
+    """
+    _refuse_what_is_not_finite(images, texts)
+    given = images, texts, caption_image, penalties, share
+    return score_tiles.run(_counts_and_nearest, tile_size(images.device), images.device, *given)
+
+
+def _refuse_what_is_not_finite(images: Tensor, texts: Tensor) -> None:
+    if not (all_finite(images) and all_finite(texts)):
+        raise UserError("the projections hold NaN or infinite values: the head diverged; lower training.learning_rate")
+
+
+def _counts_and_nearest(
+    size: int,
+    images: Tensor,
+    texts: Tensor,
+    caption_image: Tensor,
+    penalties: Sequence[Penalties | None],
+    share: Share,
+) -> tuple[list[RankCounts], dict[str, np.ndarray]]:
+    tiles = _tiles(size, images, texts, caption_image)
+    nearest = NearestOfBoth(tiles, share)
+    counts = _counted(tiles, caption_image, penalties, share, nearest.add)
+    nearest.complete()
+    return counts, nearest.occurrences()
 
 
 def _counts(
@@ -63,19 +98,37 @@ def _counts(
     penalties: Sequence[Penalties | None],
     share: Share,
 ) -> list[RankCounts]:
-    """Return the counts of a share of the tiles of `size` rows and columns: each is computed once."""
-    order = torch.argsort(caption_image, stable=True)
-    owner = caption_image[order]
-    tiles = _Tiles(images, texts, order, size)
+    return _counted(_tiles(size, images, texts, caption_image), caption_image, penalties, share)
+
+
+def _tiles(size: int, images: Tensor, texts: Tensor, caption_image: Tensor) -> ScoreTiles:
+    """Return tiles of `size` rows and columns, the captions of an image after each other."""
+    return ScoreTiles(images, texts, torch.argsort(caption_image, stable=True), size)
+
+
+def see_no_tile(rows: slice, columns: slice, scores: Tensor) -> None:
+    """Do nothing with a tile of scores."""
+
+
+def _counted(
+    tiles: ScoreTiles,
+    caption_image: Tensor,
+    penalties: Sequence[Penalties | None],
+    share: Share,
+    see: Callable[[slice, slice, Tensor], None] = see_no_tile,
+) -> list[RankCounts]:
+    """Return the counts of a share of the tiles: each is computed once, and `see` is given it as well."""
+    owner, images, size = caption_image[tiles.order], tiles.images, tiles.size
     captions_of = torch.bincount(owner, minlength=len(images))
     filled = torch.arange(int(captions_of.max()), device=owner.device) < captions_of[:, None]
-    captions = Captions(order, owner, _positive_scores(tiles, owner), filled)
+    captions = Captions(tiles.order, owner, _positive_scores(tiles, owner), filled)
     rankings = [Ranking(captions, each) for each in penalties]
     left, above = images.new_empty(2, size, size)
     for rows, columns, scores in tiles.of(share):
         height, width = scores.shape
         for ranking in rankings:
             ranking.add(rows, columns, scores, left[:height, :width], above[:height, :width])
+        see(rows, columns, scores)
     return [ranking.found(share, size) for ranking in rankings]
 
 
@@ -84,43 +137,7 @@ def all_finite(rows: Tensor) -> bool:
     return all(bool(part.isfinite().all()) for part in rows.split(FINITE_ROWS))
 
 
-@dataclass(frozen=True)
-class _Tiles:
-    """Products of fixed-shape tiles of images (N, D) and texts (M, D) in an order; edges are padded with zero rows."""
-
-    images: Tensor
-    texts: Tensor
-    order: Tensor
-    size: int
-
-    def text_block(self, columns: slice) -> Tensor:
-        """Return the texts of a block of columns, padded."""
-        return _padded(self.texts[self.order[columns]], self.size)
-
-    def product(self, rows: slice, columns: slice, texts: Tensor) -> Tensor:
-        """Return the scores of a tile without its padding."""
-        scores = product(_padded(self.images[rows], self.size), texts.T)
-        return scores[: rows.stop - rows.start, : columns.stop - columns.start]
-
-    def of(self, share: Share) -> Iterator[tuple[slice, slice, Tensor]]:
-        """Yield (image rows, text columns, scores) of every tile of a share, column by column."""
-        row_blocks = list(blocks(len(self.images), self.size))
-        column_blocks = list(blocks(len(self.order), self.size))
-        own = share.of(len(row_blocks) * len(column_blocks))
-        shown = (own.stop - own.start) * self.size**2 >= PROGRESS_FROM_SCORES
-        loaded, texts = -1, self.texts
-        for tile in tqdm(range(own.start, own.stop), desc="ranks", unit="tile", disable=None if shown else True):
-            column, row = divmod(tile, len(row_blocks))
-            if column != loaded:
-                loaded, texts = column, self.text_block(column_blocks[column])
-            yield row_blocks[row], column_blocks[column], self.product(row_blocks[row], column_blocks[column], texts)
-
-
-def _padded(part: Tensor, size: int) -> Tensor:
-    return part if len(part) == size else functional.pad(part, (0, 0, 0, size - len(part)))
-
-
-def _positive_scores(tiles: _Tiles, owner: Tensor) -> Tensor:
+def _positive_scores(tiles: ScoreTiles, owner: Tensor) -> Tensor:
     """Return each caption's score with its own image, (M,), from the same tiles as the scores of other images."""
     scores = torch.empty(len(owner), device=owner.device)
     for columns in blocks(len(owner), tiles.size):
@@ -147,9 +164,3 @@ def top_candidates(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Te
             where = torch.cat([where, place + columns.start], 1).gather(1, chosen)
         scores[rows], indices[rows] = best, where
     return scores, indices
-
-
-def occurrences(queries: Tensor, gallery: Tensor, k: int = 10, share: Share = WHOLE) -> np.ndarray:
-    """Return how often each gallery row (M, D) is among the best k of a share of the queries (N, D), int64 (M,)."""
-    _, found = top_candidates(queries[share.of(len(queries), CANDIDATE_QUERIES)], gallery, k)
-    return torch.bincount(found.flatten().cpu(), minlength=len(gallery)).numpy()

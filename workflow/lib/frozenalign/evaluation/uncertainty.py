@@ -73,7 +73,17 @@ def resampled_recalls(hits: Sequence[ImageHits], resamples: int = RESAMPLES, see
 
 def recall_intervals(hits: ImageHits, resamples: int = RESAMPLES, seed: int = 0) -> dict:
     """Return the 95 % intervals of the recalls and of RSUM, in the layout of metrics.json."""
-    recalls = resampled_recalls([hits], resamples, seed)[:, 0]
+    return intervals_of_all([hits], resamples, seed)[0]
+
+
+def intervals_of_all(hits: Sequence[ImageHits], resamples: int = RESAMPLES, seed: int = 0) -> list[dict]:
+    """Return what `recall_intervals` returns for each of several rankings of the same images, which are drawn once."""
+    recalls = resampled_recalls(hits, resamples, seed)
+    return [_intervals(recalls[:, ranking]) for ranking in range(len(hits))]
+
+
+def _intervals(recalls: np.ndarray) -> dict:
+    """Return the intervals of recalls (resamples, 2 directions, 3 cutoffs) and of their sum."""
     intervals: dict = {
         direction: {name: interval(recalls[:, d, k]) for k, name in enumerate(RECALLS)}
         for d, direction in enumerate(DIRECTIONS)

@@ -28,7 +28,7 @@ class Standardize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map raw embeddings (N, dim) to standardised float32 ones (N, dim)."""
-        return (x.float() - self.mean) / self.scale
+        return (x.float() - self.mean).div_(self.scale)
 
 
 class DualEncoder(nn.Module):

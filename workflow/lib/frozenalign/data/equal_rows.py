@@ -1,7 +1,4 @@
-"""Bit-identical rows, which must have bit-identical projections: they tie, and no rounding may break the tie.
-
-A matrix product may round a row differently at another place in the batch.
-"""
+"""Which rows are bit-identical: only rows that agree in a few columns are compared as a whole."""
 
 import numpy as np
 import torch
@@ -22,16 +19,16 @@ def row_keys(rows: Tensor) -> np.ndarray:
     return (words * factors).sum(1).numpy()
 
 
-def make_equal_rows_alike(mapped: Tensor, file: Rows, rows: np.ndarray, keys: np.ndarray) -> None:
-    """Give each of the ascending rows (n,) of a file what the first bit-identical one has in `mapped` (n, …).
+def first_equal(file: Rows, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+    """Return where among the ascending rows (n,) of a file the first bit-identical one of each stands, (n,).
 
     keys: (n,) what `row_keys` returns. Only rows with the key of another are read again.
     """
+    first = np.arange(len(rows))
     _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
     doubtful = np.flatnonzero(sizes[group] > 1)
-    if not len(doubtful):
-        return
-    digests = row_digests(batch for _, batch in file.batches(rows[doubtful]))
-    _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
-    where, source = (torch.from_numpy(index).to(mapped.device) for index in (doubtful, doubtful[first[inverse]]))
-    mapped[where] = mapped[source]
+    if len(doubtful):
+        digests = row_digests(batch for _, batch in file.batches(rows[doubtful]))
+        _, one, inverse = np.unique(digests, return_index=True, return_inverse=True)
+        first[doubtful] = doubtful[one[inverse]]
+    return first
