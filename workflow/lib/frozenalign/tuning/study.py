@@ -108,7 +108,8 @@ def _work_in_processes(
                 return
             while not is_done and len(workers) < run.study.n_jobs:
                 workers.start()
-            time.sleep(WATCH_SECONDS)
+            # Nothing else needs watching: a worker ends as well where the study is complete or to be stopped.
+            workers.wait()
 
 
 def _worker_process(
