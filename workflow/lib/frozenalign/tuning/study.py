@@ -38,7 +38,7 @@ from frozenalign.tuning.worker_pool import WorkerPool
 logger = logging.getLogger(__name__)
 DEATHS_BEFORE_STOPPING = 10
 STANDING_SECONDS = 1.0
-WATCH_SECONDS = 0.2
+WATCH_SECONDS = 0.5
 
 
 def run_study(
