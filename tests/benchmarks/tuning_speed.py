@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from optuna.pruners import BasePruner
 
 from frozenalign.configuration.studies import load_study
 from frozenalign.system.files import read_json, write_yaml
@@ -34,7 +35,8 @@ def measure(quick: bool = False) -> list[Row]:
         reference = sum((_train_alone(folder, trial) for trial in trials), Spent())
         curves = _curves(folder, trials)
         pairs = read_json(folder / "split" / "manifest.json")["splits"]["train"]["pairs"]
-        kept, lost = _kept_in_orders(curves, pruning=load_study(folder / "study.yaml").pruner)
+        pruner = build_pruner(load_study(folder / "study.yaml").pruner, pairs)
+        kept, lost = _kept_in_orders(curves, pruner)
     case = f"{len(trials)} trials on {pairs:,} pairs"
     epochs = sum(trial.user_attrs["epochs"] for trial in trials) / sum(map(len, curves))
     found = max(max(curve) for curve in curves) - max(trial.value for trial in trials if trial.value is not None)
@@ -103,7 +105,7 @@ def _curves(folder: Path, trials: list[optuna.trial.FrozenTrial]) -> list[list[f
     return [[record["val"]["RSUM"] for record in history["epochs"][1:]] for history in histories]
 
 
-def _kept_in_orders(curves: list[list[float]], pruning: dict[str, Any]) -> tuple[int, float]:
+def _kept_in_orders(curves: list[list[float]], pruner: BasePruner) -> tuple[int, float]:
     """Return in how many of ten shuffled orders the pruner lets the best trial run to its end, and the mean RSUM lost.
 
     The trials are replayed as the study runs them, two at a time, epoch by epoch.
@@ -112,7 +114,7 @@ def _kept_in_orders(curves: list[list[float]], pruning: dict[str, Any]) -> tuple
     found = []
     for seed in range(ORDERS):
         order = random.Random(seed).sample(range(len(curves)), len(curves))
-        study = optuna.create_study(direction="maximize", pruner=build_pruner(pruning))
+        study = optuna.create_study(direction="maximize", pruner=pruner)
         found.append(_replay(study, [curves[index] for index in order]))
     return sum(value == best for value in found), sum(best - value for value in found) / ORDERS
 

@@ -75,6 +75,12 @@ def test_running_trials_take_part_and_abandoned_ones_do_not():
     assert gives_up(study, 8.5) is None
 
 
+@pytest.mark.parametrize(("pairs", "first"), [(500_000, 1), (20_000, 1), (19_999, 2), (7_500, 3), (100, 200)])
+def test_the_first_look_of_few_pairs_comes_later(pairs, first):
+    assert build_pruner({"type": "halving"}, pairs).first_epoch == first
+    assert build_pruner({"type": "halving", "warmup_epochs": 1}, pairs).first_epoch == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "found"),
     [

@@ -13,7 +13,9 @@ from frozenalign.tuning.trial_budget import counts
 FACTOR = 3
 # Proposals get better in the course of a study: among all before them nearly all late ones would go on.
 COMPARED = 15
-DEFAULTS = {"halving": {"keep": 40, "startup_trials": 0, "warmup_epochs": 1}}
+# How a head ends does not show before it has seen about so many pairs, however few of them the data have.
+PAIRS_BEFORE_LOOK = 20_000
+HALVING_DEFAULTS = {"keep": 40, "startup_trials": 0}
 OTHER_DEFAULTS = {"keep": 60, "startup_trials": 5, "warmup_epochs": 3}
 
 
@@ -54,10 +56,14 @@ class SuccessiveHalving(BasePruner):
         return at == epoch
 
 
-def build_pruner(settings: Mapping[str, Any]) -> BasePruner:
-    """Return the pruner that a study's `pruner` section describes, by default with the numbers of its type."""
+def build_pruner(settings: Mapping[str, Any], pairs: int = PAIRS_BEFORE_LOOK) -> BasePruner:
+    """Return the pruner that a study's `pruner` section describes, by default with the numbers of its type.
+
+    pairs: those that a trial trains on in an epoch.
+    """
     kind = settings["type"]
-    given = DEFAULTS.get(kind, OTHER_DEFAULTS) | dict(settings)
+    halving_defaults = HALVING_DEFAULTS | {"warmup_epochs": math.ceil(PAIRS_BEFORE_LOOK / pairs)}
+    given = (halving_defaults if kind == "halving" else OTHER_DEFAULTS) | dict(settings)
     before = given["startup_trials"], given["warmup_epochs"]
     if kind == "none":
         return optuna.pruners.NopPruner()
