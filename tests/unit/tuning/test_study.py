@@ -243,6 +243,14 @@ def test_a_pruned_trial_stops_at_once_and_counts(run, trained):
     assert study.trials[2].user_attrs["epochs"] == 1
 
 
+def test_the_first_look_at_a_trial_follows_the_pairs_of_the_split(study_file, split_dir, tmp_path):
+    asked = opening.asked_study(study_file, None, tmp_path, split_dir, "small")
+    study = opening.open_study(with_study(asked, pruner={"type": "halving"}), worker=0)
+    with np.load(split_dir / "train_tuning.npz") as split:
+        pairs = len(split["text_rows"])
+    assert (study.pruner.first_epoch - 1) * pairs < 20_000 <= study.pruner.first_epoch * pairs
+
+
 def test_every_trial_may_run_its_warmup_epochs(run, trained):
     pruner = {"type": "median", "startup_trials": 1, "warmup_epochs": 2}
     trained(in_turn([10.0] * 5, [1.0] * 5))
