@@ -32,7 +32,7 @@ def study(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.yaml"
         write_yaml(path, _document(sizes))
-        run = StudyRun("device", load_study(path), Path(folder) / "study", "random numbers")
+        run = StudyRun("device", load_study(path), Path(folder) / "study", "random numbers", sizes.study_pairs)
         data = _data(sizes, choose_precision("auto", device))
         data = data if sizes.jobs > 1 else data.to(device)
         seconds = seconds_of(lambda: run_study(run, data, device=str(device)))

@@ -91,7 +91,7 @@ def shared_study(folder: Path, storage: str, trials: int, workers: int = 3) -> S
     """Return a study that is made, and has no trial yet."""
     path = folder / "shared.yaml"
     path.write_text(study_text(trials) + f"workers: {workers}\nstorage: {storage}\n")
-    run = StudyRun("shared", load_study(path), folder / "study", "hash of the inputs", "small")
+    run = StudyRun("shared", load_study(path), folder / "study", "hash of the inputs", 20_000, "small")
     create_study(run)
     return SharedStudy(run)
 

@@ -88,7 +88,7 @@ def interrupted_at(moment: str, number: int) -> Iterator[None]:
 @pytest.fixture
 def run(tmp_path) -> StudyRun:
     (tmp_path / "small.yaml").write_text(STUDY)
-    return StudyRun("small", load_study(tmp_path / "small.yaml"), tmp_path, "hash of the inputs")
+    return StudyRun("small", load_study(tmp_path / "small.yaml"), tmp_path, "hash of the inputs", pairs=20_000)
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ def small_study(folder: Path) -> StudyRun:
         "base: {model: {type: linear, output_dim: 2}, loss: {type: infonce}}\n"
         "search_space: [{key: training.learning_rate, type: categorical, choices: [0.001, 0.002]}]\n"
     )
-    return StudyRun("small", load_study(path), folder, "hash")
+    return StudyRun("small", load_study(path), folder, "hash", pairs=20_000)
 
 
 class NoData:

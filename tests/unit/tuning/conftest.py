@@ -26,7 +26,7 @@ def study_file(tmp_path) -> Path:
 
 @pytest.fixture
 def run(study_file, tmp_path) -> StudyRun:
-    return StudyRun("small", load_study(study_file), tmp_path / "tuning", "hash of the inputs")
+    return StudyRun("small", load_study(study_file), tmp_path / "tuning", "hash of the inputs", pairs=20_000)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from frozenalign.tuning.pruners import SuccessiveHalving, build_pruner
+from frozenalign.tuning.pruners import COMPARED, SuccessiveHalving, build_pruner
 from frozenalign.tuning.trial_budget import ABANDONED, NOT_COUNTED
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -27,25 +27,33 @@ def gives_up(study: optuna.Study, *curve: float) -> int | None:
     return None
 
 
-def test_a_trial_goes_on_if_it_is_among_the_best_share_of_all_that_reached_the_epoch(rng):
+def test_a_trial_goes_on_if_it_is_among_the_best_share_of_the_last_that_reached_the_epoch(rng):
     keep, reached, study = 40, [], halving(40)
-    for value in rng.permutation(30).tolist():
-        reached.append(value)
-        places = sorted(reached, reverse=True)
-        is_kept = places.index(value) < keep / 100 * len(places)
+    for value in rng.permutation(40).tolist():
+        compared = [*reached[-COMPARED:], value]
+        is_kept = sorted(compared, reverse=True).index(value) < keep / 100 * len(compared)
         assert gives_up(study, float(value)) == (None if is_kept else 1)
+        reached.append(value)
 
 
-def test_it_looks_after_the_first_epochs_and_every_fourfold_number():
-    assert [epoch for epoch in range(1, 70) if halving().pruner.is_looked_at(epoch)] == [1, 4, 16, 64]
-    assert [epoch for epoch in range(1, 70) if halving(first_epoch=3).pruner.is_looked_at(epoch)] == [3, 12, 48]
+def test_of_late_proposals_that_are_all_better_than_the_first_ones_only_a_share_goes_on(rng):
+    study = halving(keep=40)
+    for value in rng.permutation(20).tolist():
+        gives_up(study, float(value))
+    late = [gives_up(study, 100.0 + value) for value in rng.permutation(60).tolist()]
+    assert 0.3 < late[COMPARED:].count(None) / len(late[COMPARED:]) < 0.5
+
+
+def test_it_looks_after_the_first_epochs_and_every_threefold_number():
+    assert [epoch for epoch in range(1, 70) if halving().pruner.is_looked_at(epoch)] == [1, 3, 9, 27]
+    assert [epoch for epoch in range(1, 70) if halving(first_epoch=2).pruner.is_looked_at(epoch)] == [2, 6, 18, 54]
     assert halving(first_epoch=0).pruner.is_looked_at(1)
 
 
 def test_a_trial_that_falls_behind_later_is_given_up_at_the_next_look():
     study = halving(keep=50)
     assert gives_up(study, *[9.0] * 16) is None
-    assert gives_up(study, 10.0, 8.0, 8.0, 8.0, 8.0) == 4
+    assert gives_up(study, 10.0, 8.0, 8.0, 8.0, 8.0) == 3
 
 
 def test_equal_trials_all_go_on():
@@ -67,11 +75,17 @@ def test_running_trials_take_part_and_abandoned_ones_do_not():
     assert gives_up(study, 8.5) is None
 
 
+@pytest.mark.parametrize(("pairs", "first"), [(500_000, 1), (20_000, 1), (19_999, 2), (7_500, 3), (100, 200)])
+def test_the_first_look_of_few_pairs_comes_later(pairs, first):
+    assert build_pruner({"type": "halving"}, pairs).first_epoch == first
+    assert build_pruner({"type": "halving", "warmup_epochs": 1}, pairs).first_epoch == 1
+
+
 @pytest.mark.parametrize(
     ("settings", "found"),
     [
-        ({"type": "halving"}, {"keep": 40, "startup_trials": 2, "first_epoch": 1}),
-        ({"type": "halving", "keep": 50, "warmup_epochs": 2}, {"keep": 50, "startup_trials": 2, "first_epoch": 2}),
+        ({"type": "halving"}, {"keep": 40, "startup_trials": 0, "first_epoch": 1}),
+        ({"type": "halving", "keep": 50, "warmup_epochs": 2}, {"keep": 50, "startup_trials": 0, "first_epoch": 2}),
         ({"type": "percentile"}, {"_percentile": 60, "_n_startup_trials": 5, "_n_warmup_steps": 3}),
         ({"type": "median", "warmup_epochs": 1}, {"_n_startup_trials": 5, "_n_warmup_steps": 1}),
     ],

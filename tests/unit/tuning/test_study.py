@@ -26,7 +26,7 @@ from frozenalign.tuning import liveness, opening
 from frozenalign.tuning import study as tuning
 from frozenalign.tuning.opening import StudyRun
 from frozenalign.tuning.study import run_study
-from frozenalign.tuning.trial_budget import counted_trials, requeue_abandoned
+from frozenalign.tuning.trial_budget import counted_trials, is_complete, requeue_abandoned
 from tests.simulated_device import MPS, simulated_device
 from tests.unit.tuning.pretended import STUDY, in_turn, kept, rates, states, with_study
 
@@ -243,6 +243,14 @@ def test_a_pruned_trial_stops_at_once_and_counts(run, trained):
     assert study.trials[2].user_attrs["epochs"] == 1
 
 
+def test_the_first_look_at_a_trial_follows_the_pairs_of_the_split(study_file, split_dir, tmp_path):
+    asked = opening.asked_study(study_file, None, tmp_path, split_dir, "small")
+    study = opening.open_study(with_study(asked, pruner={"type": "halving"}), worker=0)
+    with np.load(split_dir / "train_tuning.npz") as split:
+        pairs = len(split["text_rows"])
+    assert (study.pruner.first_epoch - 1) * pairs < 20_000 <= study.pruner.first_epoch * pairs
+
+
 def test_every_trial_may_run_its_warmup_epochs(run, trained):
     pruner = {"type": "median", "startup_trials": 1, "warmup_epochs": 2}
     trained(in_turn([10.0] * 5, [1.0] * 5))
@@ -448,6 +456,26 @@ def test_the_data_of_a_device_that_shares_nothing_travel_on_the_cpu(run, data):
     with simulated_device():
         study = run_study(with_study(run, trials=2, n_jobs=2), data.to(MPS))
     assert [trial.state for trial in study.trials] == [State.COMPLETE, State.COMPLETE]
+
+
+def slow(worker: int, run: StudyRun, *further: Any) -> None:
+    """Replace a worker process by one that takes its time."""
+
+    def sleep(experiment: Experiment, data: TrainingData, seed: int, canonical: Any, on_epoch: Callable[[dict], None]):
+        time.sleep(0.5)
+        on_epoch({"epoch": 1, "val": {"RSUM": 1.0}})
+
+    tuning.fit = sleep
+    tuning._worker_process(worker, run, *further)
+
+
+def test_while_its_processes_work_a_job_leaves_the_storage_alone(run, data, monkeypatch):
+    asked = []
+    monkeypatch.setattr(tuning, "_worker_process", slow)
+    monkeypatch.setattr(tuning, "is_complete", lambda *study: asked.append(study) or is_complete(*study))
+    assert states(run_study(with_study(run, trials=4, n_jobs=2), data)) == [State.COMPLETE] * 4
+    # Before the processes, when they are there, and after the end of each.
+    assert len(asked) <= 5
 
 
 def test_two_processes_go_on_where_one_stopped_and_a_dead_one_is_replaced(run, data, trained, monkeypatch):

@@ -30,11 +30,11 @@ class Fit:
     """A training in progress, with everything that must survive an interruption.
 
     epoch: finished epochs. step: steps taken. Of the epoch in progress, batch: batches done; first_step: its first
-    step; loss_sum: sum of the losses over pairs. gain_epoch, gain_value: the best of the trained epochs, which count for
-    patience: a head that starts from a closed form loses at first, and may gain more later. part: by device, how many
-    rows of a batch are computed at once where memory does not hold the activations of all. calibration: what `calibrate`
-    found for the loss. device_steps: what a GPU repeats, by the number of pairs (`training.device_steps`). plan: of the
-    next epoch, where it is made early.
+    step; loss_sum: sum of the losses over pairs. gain_epoch, gain_value: the best of the trained epochs, which count
+    for patience: a head that starts from a closed form loses at first, and may gain more later. part: by device, how
+    many rows of a batch are computed at once where memory does not hold the activations of all. calibration: what
+    `calibrate` found for the loss. device_steps: what a GPU repeats, by the number of pairs (`training.device_steps`).
+    plan: of the next epoch, where it is made early.
     """
 
     model: DualEncoder

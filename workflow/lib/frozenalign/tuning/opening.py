@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import TrialState
 
+from frozenalign.configuration.result_files import read_result
 from frozenalign.configuration.search_space import space_difference, space_text
 from frozenalign.configuration.studies import AUTO, Study, load_study
 from frozenalign.configuration.variants import checked_name
@@ -24,12 +25,16 @@ OLD_OBJECTIVE = "RSUM of all epochs, the start among them"
 
 @dataclass(frozen=True)
 class StudyRun:
-    """A study, its folder, the hash of its data, and the name of their data set, for a server that holds several."""
+    """A study, its folder and its data: their hash, how many pairs an epoch has, the name of their data set.
+
+    A server holds studies of several data sets.
+    """
 
     name: str
     study: Study
     folder: Path
     inputs_hash: str
+    pairs: int
     dataset: str = ""
 
     @property
@@ -55,7 +60,9 @@ def asked_study(path: Path, name: str | None, folder: Path, split_dir: Path, dat
     """Return the study of a file, by default under the file's name, on the data of a split."""
     study = load_study(path)
     name = checked_name(name or path.stem, "the study")
-    return StudyRun(name, study, folder, Manifest.read(split_dir).inputs(study.data).digest(), dataset)
+    manifest = read_result(split_dir / "manifest.json")
+    pairs = manifest["splits"][study.data]["pairs"]
+    return StudyRun(name, study, folder, Manifest.of(manifest).inputs(study.data).digest(), pairs, dataset)
 
 
 def create_study(run: StudyRun) -> optuna.Study:
@@ -74,7 +81,7 @@ def open_study(run: StudyRun, worker: int) -> optuna.Study:
     """Return a study, made on first use; a changed search space or other data under its name are refused."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     place = {"study_name": run.store.key(run.name), "storage": run.store.open()}
-    pruner = build_pruner(run.study.pruner)
+    pruner = build_pruner(run.study.pruner, run.pairs)
     try:
         study = optuna.load_study(**place, pruner=pruner)
     except KeyError:

@@ -38,7 +38,7 @@ from frozenalign.tuning.worker_pool import WorkerPool
 logger = logging.getLogger(__name__)
 DEATHS_BEFORE_STOPPING = 10
 STANDING_SECONDS = 1.0
-WATCH_SECONDS = 0.2
+WATCH_SECONDS = 0.5
 
 
 def run_study(
@@ -108,7 +108,8 @@ def _work_in_processes(
                 return
             while not is_done and len(workers) < run.study.n_jobs:
                 workers.start()
-            time.sleep(WATCH_SECONDS)
+            # Nothing else needs watching: a worker ends as well where the study is complete or to be stopped.
+            workers.wait()
 
 
 def _worker_process(

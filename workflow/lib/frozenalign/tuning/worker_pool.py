@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from multiprocessing import forkserver
+from multiprocessing import connection, forkserver
 from typing import Any
 
 import torch.multiprocessing
@@ -51,6 +51,10 @@ class WorkerPool(dict[int, Any]):
         worker = context.Process(target=_run_worker, args=arguments, daemon=True)
         worker.start()
         self[number] = worker
+
+    def wait(self) -> None:
+        """Wait until a worker has ended, without taking processor time from those that run."""
+        connection.wait([worker.sentinel for worker in self.values()])
 
     def take_ended(self) -> dict[int, int]:
         """Remove the workers that ended since the last call and return their exit codes by number."""
