@@ -2,21 +2,19 @@
 
 import logging
 import math
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from frozenalign.losses import key_sums
 from frozenalign.losses.queue import BLIPLoss, MoCoLoss, QueueLoss
 from frozenalign.losses.registry import build_loss
 from frozenalign.system import products
+from tests.held_memory import most_held
 
 WIDTH = 6
 # One block of all anchors and keys, and several, the last of which are smaller.
@@ -153,45 +151,6 @@ def test_hard_targets_alone_have_the_slope_by_temperature_of_finite_differences(
     assert not math.isclose(*values, rel_tol=1e-12)
 
 
-class Held(TorchDispatchMode):
-    """Counts the bytes of tensors made since it began that are alive at a time, and the most of them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.now = self.most = 0
-        self.known: set[int] = set()
-
-    def __torch_dispatch__(self, operation, types, arguments=(), named=None):
-        given = {_storage(each) for each in tree_leaves((arguments, named)) if isinstance(each, Tensor)}
-        made = operation(*arguments, **(named or {}))
-        for each in tree_leaves(made):
-            if isinstance(each, Tensor) and _storage(each) not in self.known | given:
-                self._count(each.untyped_storage())
-        return made
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        address, size = storage._cdata, storage.nbytes()
-        self.known.add(address)
-        self.now += size
-        self.most = max(self.most, self.now)
-        weakref.finalize(storage, self._end, address, size)
-
-    def _end(self, address: int, size: int) -> None:
-        self.known.discard(address)
-        self.now -= size
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def most_held(compute: Callable[[], Tensor]) -> int:
-    """Return the most bytes that a loss and its gradients take at a time."""
-    with Held() as held:
-        compute().backward()
-    return held.most
-
-
 @pytest.mark.parametrize("name", PLAIN)
 def test_memory_grows_with_the_keys_by_a_blocks_rows_and_not_with_the_matrix(name, monkeypatch):
     """A block of 64 rows of logits, and what one tile and features need; the whole matrix has 1,200 rows."""
@@ -200,11 +159,11 @@ def test_memory_grows_with_the_keys_by_a_blocks_rows_and_not_with_the_matrix(nam
     loss, index = queue_loss(name, 50, queue_size), torch.arange(pairs)
     loss.start_step(1.0)
     x, y, *keys = batch(pairs)
-    found = most_held(lambda: loss(x, y, index, *keys))
+    found = most_held(lambda: loss(x, y, index, *keys).backward())
     logits = 8 * 64 * (queue_size + pairs)
     assert found < 1.3 * logits + 20 * x.nbytes
     temperature = torch.tensor(0.07, dtype=torch.float64)
-    whole = most_held(lambda: PLAIN[name](loss, x, y, index, *keys, temperature))
+    whole = most_held(lambda: PLAIN[name](loss, x, y, index, *keys, temperature).backward())
     assert whole > 8 * pairs * queue_size > 4 * found
 
 
