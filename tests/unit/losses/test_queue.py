@@ -119,6 +119,23 @@ def test_logits_may_be_as_large_as_the_lowest_temperature_makes_them(name, tempe
     assert_equals_the_plain_form(name, loss, torch.arange(23))
 
 
+@pytest.mark.parametrize("temperature", [0.001, 0.01, 0.07], ids=str)
+@pytest.mark.parametrize("name", PLAIN)
+def test_large_logits_cost_numbers_of_32_bits_no_digits(name, temperature, monkeypatch):
+    """Logits are up to a thousand at the lowest temperature."""
+    monkeypatch.setattr(products, "CPU_TILE", 64)
+    x, y, *keys = batch(200)
+    loss = queue_loss(name, 100, 200, temperature=temperature)
+    loss.start_step(1.0)
+    found = []
+    for dtype in (torch.float64, torch.float32):
+        loss.to(dtype).zero_grad()
+        value = loss(x.to(dtype), y.to(dtype), torch.arange(200), *(each.to(dtype) for each in keys))
+        value.backward()
+        found.append([value.item(), *(each.grad.item() for each in loss.parameters())])
+    assert found[1] == pytest.approx(found[0], rel=2e-6)
+
+
 @pytest.mark.parametrize("alpha", [0.0, 0.4, 1.0, 1.5])
 @pytest.mark.parametrize("epochs_done", [0.0, 0.3, 4.0])
 def test_every_weight_of_soft_targets_gives_the_plain_value(alpha, epochs_done, monkeypatch):

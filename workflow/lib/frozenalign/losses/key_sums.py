@@ -34,6 +34,7 @@ def contrast_sum(
         softmax = _Softmax()
         for keys, their_images in columns:
             softmax.add(product(queries, keys.T).masked_fill_(images[rows, None] == their_images, -torch.inf))
+        own -= softmax.close()
         log_sums = torch.logaddexp(softmax.log_sums(), own)
         total += (log_sums - own).sum()
         gradient[rows] = matches[rows] * (own - log_sums).expm1()
@@ -61,6 +62,7 @@ def soft_target_sum(
         softmax = _Softmax(averaged=len(x[rows]))
         for keys, _ in columns:
             softmax.add(product(queries, keys.T))
+        softmax.close()
         log_sums, soft_sums = softmax.log_sums().chunk(2)
         divisors = torch.cat([log_sums, soft_sums - alpha.log()])
         for chances, (keys, their_images) in zip(softmax.over(divisors), columns, strict=True):
@@ -98,6 +100,16 @@ class _Softmax:
         self.tops.append(top)
         self.sums.append(tile.sum(1, keepdim=True))
         self.moments.append(moments.sum(1, keepdim=True))
+
+    def close(self) -> Tensor:
+        """Return the largest logit of each row, (q, 1), from which all others count after the last tile.
+
+        Logits of a thousand, at the lowest temperatures, would leave their logarithms few digits.
+        """
+        tops = torch.stack(self.tops)
+        largest = tops.amax(0)
+        self.tops = list(tops - largest)
+        return largest
 
     def log_sums(self) -> Tensor:
         """Return log Σ exp of each row, (q, 1)."""
