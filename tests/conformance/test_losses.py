@@ -168,7 +168,9 @@ def moco_one_way(anchors, keys, queue, own):
     return total / len(anchors)
 
 
-def test_queue_loss_equals_the_formula_and_never_counts_the_anchors_own_image():
+@pytest.mark.parametrize("tile", [512, 5], ids=["one tile", "ragged tiles"])
+def test_queue_loss_equals_the_formula_and_never_counts_the_anchors_own_image(tile, monkeypatch):
+    monkeypatch.setattr(tiles, "CPU_TILE", tile)
     loss = MoCoLoss(queue_size=30)
     filled(loss, 2)
     index = torch.cat([torch.arange(BATCH - 2), torch.tensor([100, 113])])
@@ -197,8 +199,10 @@ def blip_one_way(anchors, anchor_keys, keys, same, alpha, temperature):
     return -(target * log_softmax(anchors @ keys.T / temperature, 1)).sum(1).mean()
 
 
+@pytest.mark.parametrize("tile", [512, 5], ids=["one tile", "ragged tiles"])
 @pytest.mark.parametrize(("epochs_done", "alpha"), [(0.0, 0.0), (0.25, 0.1), (3.0, 0.4)])
-def test_blip_loss_equals_the_formula_with_alpha_rising_over_the_first_epoch(epochs_done, alpha):
+def test_blip_loss_equals_the_formula_with_alpha_rising_over_the_first_epoch(epochs_done, alpha, tile, monkeypatch):
+    monkeypatch.setattr(tiles, "CPU_TILE", tile)
     loss = BLIPLoss(queue_size=30)
     filled(loss, 2)
     loss.start_step(epochs_done)

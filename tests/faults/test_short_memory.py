@@ -13,7 +13,7 @@ from frozenalign.evaluation import projections, reranking
 from frozenalign.evaluation import ranks as retrieval
 from frozenalign.evaluation.projections import project_standardized
 from frozenalign.evaluation.ranks import retrieval_ranks
-from frozenalign.losses import tiled
+from frozenalign.losses import key_sums, tiled
 from frozenalign.losses.registry import build_loss
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.models.heads import MLPTower
@@ -76,7 +76,8 @@ class CrowdedDevice:
             return forward(tower, x)
 
         monkeypatch.setattr(MLPTower, "forward", counted)
-        monkeypatch.setattr(tiled, "product", self.product)
+        for module in (tiled, key_sums):
+            monkeypatch.setattr(module, "product", self.product)
 
     def product(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         if self.held > self.rows:
@@ -148,7 +149,9 @@ def test_a_head_that_normalises_over_the_batch_says_what_to_lower(data, monkeypa
         fit(experiment("align", {"type": "align"}), data, seed=0)
 
 
-@pytest.mark.parametrize("loss", [{"type": "siglip"}, {"type": "clip"}], ids=str)
+@pytest.mark.parametrize(
+    "loss", [{"type": "siglip"}, {"type": "clip"}, {"type": "queue", "queue_size": 300}, {"type": "blip"}], ids=str
+)
 def test_rows_are_halved_where_their_activations_leave_no_room_for_the_smallest_tile(loss, data, monkeypatch, caplog):
     """After one step, AdamW's running means are a tenth of its gradients."""
     one_step = {"batch_size": len(data.train), "num_epochs": 1, "same_image": "masked"}

@@ -1,11 +1,13 @@
 """Training rows are held in memory where they fit, else streamed; the weights are those of the same order in memory."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from frozenalign.configuration.experiments import Experiment
 from frozenalign.data.batches import BlockOrder
 from frozenalign.data.pairs import ResidentPairs
 from frozenalign.data.streamed_pairs import StreamedPairs
@@ -13,8 +15,10 @@ from frozenalign.system.errors import UserError
 from frozenalign.training import memory_plan
 from frozenalign.training.checkpoints import Checkpoint
 from frozenalign.training.data import TrainingData, load_training_data
-from frozenalign.training.fit import fit
+from frozenalign.training.fit import fit, start
 from frozenalign.training.memory_plan import Demand, choose_order, load_within, most_images
+from frozenalign.training.steps import train_step
+from tests.held_memory import most_held
 from tests.small_training import NAMED, REGULARISED, STATEFUL, assert_same, experiment
 
 CPU = torch.device("cpu")
@@ -190,3 +194,22 @@ def test_rows_that_another_training_holds_need_no_room(demand, left, monkeypatch
     assert choose_order(demand, demand.resident - 1) is not None
     left(0)
     assert choose_order(demand, None) is None
+
+
+@pytest.mark.parametrize(("head", "loss"), [("mlp", "queue"), ("blip", "blip")])
+def test_a_training_with_a_longer_queue_is_expected_to_take_what_it_takes_more(head, loss, files, data):
+    """Held as numbers of 32 bits: the queue, and a block of logits with its keys."""
+    expected, taken = [], []
+    for size in (1, 20000):
+        settings = experiment(head, {"type": loss, "queue_size": size}, output_dim=8, batch_size=60)
+        expected.append(Demand.of(settings, files["train"], files["val"], torch.float32).steps)
+        taken.append(most_held(partial(fit_one_step, settings, data)))
+    assert taken[1] - taken[0] > 4 * 20000 * (2 * 8 + 60)
+    assert taken[1] - taken[0] <= expected[1] - expected[0] < 2 * (taken[1] - taken[0])
+
+
+def fit_one_step(settings: Experiment, data: TrainingData) -> None:
+    """Start a training, and take a step on the first pairs."""
+    state = start(settings, data, seed=0)
+    state.loss.start_step(0.5)
+    train_step(state, data.train.batch(torch.arange(60)), 1.0, settings.training)

@@ -1,23 +1,26 @@
 """Losses that compare features with keys: those of the batch and a queue of earlier ones, from a momentum copy."""
 
-from typing import Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from frozenalign.configuration.parameters import NonNegativeFloat, PositiveFloat, PositiveInt, Probability
-from frozenalign.losses.registry import ContrastiveLoss, FixedTemperature, register_loss
+from frozenalign.losses.key_sums import contrast_sum, soft_target_sum
+from frozenalign.losses.registry import FixedTemperature, register_loss
 from frozenalign.losses.softmax import cross_entropy_of_logits
+from frozenalign.losses.tiled import PairSum, TiledLoss
+from frozenalign.system.products import tile_size
 
 
-class QueueLoss(ContrastiveLoss):
+class QueueLoss(TiledLoss):
     """Base of the losses with a queue, whose size does not depend on the batch size.
 
     It starts with random unit vectors that belong to no image, and starts again when the feature width changes.
     """
-
-    shares_rows = True
 
     def __init__(self, queue_size: int, momentum: float | None) -> None:
         super().__init__()
@@ -31,6 +34,11 @@ class QueueLoss(ContrastiveLoss):
     def of_logits(self, logits: Tensor, weight: float) -> Tensor:
         """Return the loss of logits (…, B, C) with keys of distinct images."""
         return cross_entropy_of_logits(logits, weight)
+
+    def in_blocks(self, compute: Callable[..., tuple[Tensor, ...]], *arguments: Any) -> tuple[Tensor, ...]:
+        """Return compute(size, *arguments), with blocks of anchors and keys that fit into the device's memory."""
+        device = self.position.device
+        return self.tiles.run(compute, tile_size(device), device, *arguments)
 
     def prepare_queue(self, width: int) -> None:
         """Fill the queue with random unit vectors unless it has this width."""
@@ -86,16 +94,15 @@ class MoCoLoss(FixedTemperature, QueueLoss):
         """Return the loss of features (B, D) against keys (B, D) and the queue."""
         self.prepare_queue(x.shape[1])
         share = self.processes.own
-        own = share(image_index)[:, None] == self.queue_index[None, :]
-        to_texts = self._one_way(x, share(text_keys), self.text_queue, own)
-        to_images = self._one_way(y, share(image_keys), self.image_queue, own)
-        return (to_texts + to_images) / (2 * len(image_index))
+        images, scale = share(image_index), x.new_full((), 1 / self.temperature)
 
-    def _one_way(self, anchors: Tensor, keys: Tensor, queue: Tensor, own: Tensor) -> Tensor:
-        positive = (anchors * keys).sum(1, keepdim=True)
-        negative = (anchors @ queue.T).masked_fill(own, -torch.inf)
-        logits = torch.cat([positive, negative], dim=1) / self.temperature
-        return functional.cross_entropy(logits, logits.new_zeros(len(logits), dtype=torch.long), reduction="sum")
+        def one_way(anchors: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
+            sources = [(queue, self.queue_index)]
+            compute = partial(self.in_blocks, contrast_sum, scale, share(keys), images, sources)
+            return PairSum.apply(compute, anchors)
+
+        total = one_way(x, text_keys, self.text_queue) + one_way(y, image_keys, self.image_queue)
+        return total / (2 * len(image_index))
 
 
 @register_loss("blip")
@@ -127,7 +134,8 @@ class BLIPLoss(QueueLoss):
         super().__init__(queue_size, momentum)
         self.temperature = nn.Parameter(torch.tensor(self.numeric(temperature)))
         self.alpha = alpha
-        self.register_buffer("ramp", torch.zeros(()), persistent=False)
+        # On the device, where steps read it; set before each of them, so it is no part of the state.
+        self.register_buffer("raised_alpha", torch.zeros(()), persistent=False)
 
     def negatives(self, batch_size: int) -> int:
         """Return the other pairs of the batch and the queue."""
@@ -135,26 +143,21 @@ class BLIPLoss(QueueLoss):
 
     def start_step(self, epochs_done: float) -> None:
         """Raise α linearly over the first epoch."""
-        self.ramp.fill_(min(1.0, epochs_done))
+        self.raised_alpha.fill_(self.alpha * min(1.0, epochs_done))
 
     def forward(self, x: Tensor, y: Tensor, image_index: Tensor, image_keys: Tensor, text_keys: Tensor) -> Tensor:
         """Return the loss of features (B, D) against keys (B, D) and the queue."""
         self.prepare_queue(x.shape[1])
-        all_images = torch.cat([image_keys, self.image_queue])
-        all_texts = torch.cat([text_keys, self.text_queue])
         share = self.processes.own
-        same = (share(image_index)[:, None] == torch.cat([image_index, self.queue_index])[None, :]).float()
-        hard = same / same.sum(1, keepdim=True)
-        to_texts = self._one_way(x, share(image_keys), all_texts, hard)
-        to_images = self._one_way(y, share(text_keys), all_images, hard)
-        return (to_texts + to_images) / (2 * len(image_index))
+        images, scale = share(image_index), 1 / self.temperature
 
-    def _one_way(self, anchors: Tensor, anchor_keys: Tensor, keys: Tensor, hard: Tensor) -> Tensor:
-        alpha = self.alpha * self.ramp
-        with torch.no_grad():
-            soft = torch.softmax(anchor_keys @ keys.T / self.temperature, dim=1)
-            target = alpha * soft + (1 - alpha) * hard
-        return -(target * torch.log_softmax(anchors @ keys.T / self.temperature, dim=1)).sum(1).sum()
+        def one_way(anchors: Tensor, copies: Tensor, keys: Tensor, queue: Tensor) -> Tensor:
+            sources = [(keys, image_index), (queue, self.queue_index)]
+            compute = partial(self.in_blocks, soft_target_sum, share(copies), images, self.raised_alpha, sources)
+            return PairSum.apply(compute, anchors, scale)
+
+        total = one_way(x, image_keys, text_keys, self.text_queue) + one_way(y, text_keys, image_keys, self.image_queue)
+        return total / (2 * len(image_index))
 
     def after_step(self) -> None:
         """Keep the temperature in [0.001, 0.5]."""

@@ -19,6 +19,7 @@ from frozenalign.data.shared_rows import bytes_to_hold
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory_left import gigabytes, memory_left
+from frozenalign.system.products import CPU_TILE
 from frozenalign.training.data import TrainingData, held_format, load_training_data
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,8 @@ SHARED_MEMORY = Path("/dev/shm")
 COPIES_OF_WEIGHTS = 12
 # Float32 copies of a batch with its gradients, and of the outputs of its layers.
 COPIES_OF_ROWS, COPIES_OF_OUTPUTS = 4, 6
+# A queue, and its random vectors before they are of length one.
+COPIES_OF_QUEUES = 2
 # Row numbers and their order, for each pair.
 INDEX_BYTES = 48
 # Chunks that are being read, tiles of losses and scores, libraries' own buffers.
@@ -69,7 +72,7 @@ class Demand:
         batch = experiment.training.batch_size
         projected = (len(val.split.image_rows) + len(val.split.text_rows)) * experiment.model["output_dim"]
         floats = COPIES_OF_WEIGHTS * weights + 2 * projected
-        floats += batch * (COPIES_OF_ROWS * sum(widths) + COPIES_OF_OUTPUTS * outputs)
+        floats += batch * (COPIES_OF_ROWS * sum(widths) + COPIES_OF_OUTPUTS * outputs) + _queue_floats(experiment)
         steps = 4 * floats + INDEX_BYTES * len(train.split.text_rows) + FURTHER_BYTES
         return cls(train, val, experiment.training, compute, steps, precision=precision)
 
@@ -116,6 +119,15 @@ class Demand:
 
     def _bytes_of(self, files: PairFiles) -> int:
         return files.values * self.held.itemsize
+
+
+def _queue_floats(experiment: Experiment) -> int:
+    """Return the numbers that a loss with a queue holds: the keys of both modalities, and a block's logits with all."""
+    if (size := experiment.loss.get("queue_size")) is None:
+        return 0
+    batch, width = experiment.training.batch_size, experiment.model["output_dim"]
+    # Of BLIP's loss, a pair has two rows of logits.
+    return 2 * COPIES_OF_QUEUES * size * width + min(CPU_TILE, 2 * batch) * (size + batch)
 
 
 def most_images(text_image: np.ndarray, block: int) -> float:
