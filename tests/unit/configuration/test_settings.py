@@ -63,7 +63,7 @@ def test_scientific_notation_without_a_dot_is_a_number(tmp_path):
 def test_defaults_come_from_the_schema_and_from_the_head(tmp_path):
     found = experiment(tmp_path, VALID)
     common = {"output_dim": 64, "skip": "none", "whitening": "none", "shrinkage": 0.1}
-    common |= {"hub_prototypes": 0, "hub_temperature": 0.1}
+    common |= {"hub_prototypes": 0, "hub_temperature": 0.1, "hub_rate": 1}
     assert found.model == {"type": "mlp", **common, "hidden_dim": 1024, "dropout": 0.1}
     assert found.loss == {"type": "siglip", "temperature": 0.1, "bias_init": "auto"}
     assert found.training.num_epochs == 50

@@ -30,6 +30,7 @@ def test_the_eight_heads_of_the_design_are_registered_with_their_defaults():
         "shrinkage": 0.1,
         "hub_prototypes": 0,
         "hub_temperature": 0.1,
+        "hub_rate": 1,
         "hidden_dim": 1024,
         "num_tokens": 8,
         "num_heads": 8,

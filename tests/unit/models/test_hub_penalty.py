@@ -18,6 +18,7 @@ from frozenalign.system.errors import UserError
 from frozenalign.training.data import TrainingData
 from frozenalign.training.fit import start
 from frozenalign.training.starts import place_prototypes
+from frozenalign.training.steps import Fit
 
 TEMPERATURE = 0.1
 
@@ -120,21 +121,41 @@ def test_a_head_with_the_penalty_is_saved_whole(pairs, tmp_path):
     assert torch.equal(found, model.encode_images(pairs.images))
 
 
-def test_a_training_learns_prototypes_that_start_from_its_pairs(pairs):
-    model = {"type": "cross_modal", "hidden_dim": 8, "num_tokens": 2, "num_heads": 2, "output_dim": 8}
+def started(pairs: ResidentPairs, **model) -> Fit:
+    """Return a training of a model with six prototypes before its first step."""
     document = {
-        "model": model | {"skip": "cca", "hub_prototypes": 6},
+        "model": model | {"output_dim": 8, "hub_prototypes": 6},
         "loss": {"type": "infonce"},
         "training": {"batch_size": 16, "num_epochs": 1},
     }
     statistics = [Statistics(torch.zeros(width), torch.ones(width)) for width in (12, 9)]
-    state = start(experiment_from(document, "test"), TrainingData(pairs, pairs, *statistics), seed=0)
+    return start(experiment_from(document, "test"), TrainingData(pairs, pairs, *statistics), seed=0)
+
+
+def test_a_training_learns_prototypes_that_start_from_its_pairs(pairs):
+    state = started(pairs, type="cross_modal", hidden_dim=8, num_tokens=2, num_heads=2, skip="cca")
     tower = state.model.image_tower
     assert any(tower.prototypes is value for value in state.optimizer.parameters)
     torch.testing.assert_close(tower.prototypes.norm(dim=1), torch.ones(6))
     output, tokens = tower.with_tokens(pairs.images)
     assert tokens.shape[:2] == (40, 2)
     torch.testing.assert_close(output, tower(pairs.images))
+
+
+@pytest.mark.parametrize("rate", [1.0, 4.0])
+def test_prototypes_move_at_a_multiple_of_the_learning_rate(pairs, rate):
+    state = started(pairs, type="linear", init="random", hub_rate=rate)
+    towers = state.model.image_tower, state.model.text_tower
+    before = [parameter.detach().clone() for parameter in state.optimizer.parameters]
+    for parameter in state.optimizer.parameters:
+        parameter.grad = torch.ones_like(parameter)
+    state.optimizer.weight_decay = 0.0
+    state.optimizer.step(0.001)
+    prototypes = [tower.prototypes for tower in towers]
+    for parameter, old in zip(state.optimizer.parameters, before, strict=True):
+        expected = rate if any(parameter is each for each in prototypes) else 1.0
+        # Adam's first step is the learning rate, whatever the gradient.
+        torch.testing.assert_close(old - parameter, torch.full_like(old, 0.001 * expected), rtol=1e-3, atol=1e-6)
 
 
 def test_the_penalty_needs_dimensions_beside_its_own():

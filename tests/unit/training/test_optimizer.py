@@ -44,6 +44,26 @@ def test_steps_are_those_of_the_class_in_pytorch_with_clipped_gradients(clip):
         torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
 
 
+def test_a_parameter_with_a_rate_steps_as_in_a_group_with_that_multiple_of_the_learning_rate():
+    ours, theirs = model(), model()
+    ours[0].weight.rate = 10.0
+    first, *others = theirs.parameters()
+    groups = [
+        {"params": [first], "lr": 0.1, "weight_decay": 0.3},
+        {"params": [value for value in others if decays(value)], "weight_decay": 0.3},
+        {"params": [value for value in others if not decays(value)], "weight_decay": 0.0},
+    ]
+    reference = torch.optim.AdamW(groups, lr=0.01, foreach=False)
+    optimizer = AdamW([ours], weight_decay=0.3)
+    for step in range(3):
+        gradients(step, ours)
+        gradients(step, theirs)
+        reference.step()
+        optimizer.step(0.01)
+    for mine, expected in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_parameter_without_a_gradient_stays_where_it_is():
     module = model()
     optimizer = AdamW([module], weight_decay=0.3)

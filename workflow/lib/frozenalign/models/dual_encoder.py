@@ -15,7 +15,7 @@ from frozenalign.models.registry import HEADS
 from frozenalign.system.errors import UserError, one_line
 
 # Keys of `model` that are not parameters of the head.
-COMMON = ("type", "output_dim", "skip", "whitening", "shrinkage", "hub_prototypes", "hub_temperature")
+COMMON = ("type", "output_dim", "skip", "whitening", "shrinkage", "hub_prototypes", "hub_temperature", "hub_rate")
 
 
 class Standardize(nn.Module):
@@ -139,7 +139,9 @@ def _tower(model: Mapping[str, Any], input_dim: int, modality: str) -> nn.Module
     if model.get("skip", "none") != "none":
         tower = TowerBesidePath(tower, input_dim, width)
     if prototypes:
-        tower = PenalizedTower(tower, model["output_dim"], modality, prototypes, model["hub_temperature"])
+        # Files of models written before there was a rate have none, and need none.
+        rate = model.get("hub_rate", 1.0)
+        tower = PenalizedTower(tower, model["output_dim"], modality, prototypes, model["hub_temperature"], rate)
     return tower
 
 

@@ -21,6 +21,8 @@ class PenalizedTower(nn.Module):
     changes no order: the inverted softmax of Smith et al. 2017, Offline Bilingual Word Vectors, Orthogonal
     Transformations and the Inverted Softmax, for both directions, within vectors that any index can hold. Images become
     (u, a, -c / a) and texts (u, -c / a, a).
+
+    rate: how many times as fast as other weights the prototypes learn.
     """
 
     def __init__(
@@ -30,6 +32,7 @@ class PenalizedTower(nn.Module):
         modality: Literal["image", "text"],
         prototypes: int,
         temperature: float,
+        rate: float = 1.0,
     ) -> None:
         super().__init__()
         self.tower = tower
@@ -40,6 +43,7 @@ class PenalizedTower(nn.Module):
         bound = math.sqrt(3 / (output_dim - HUB_PENALTY_DIMS))
         random = nn.init.uniform_(torch.empty(prototypes, output_dim - HUB_PENALTY_DIMS), -bound, bound)
         self.prototypes = nn.Parameter(random)
+        self.prototypes.rate = rate
         self.register_buffer("offset", torch.zeros(()))
 
     def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,11 @@ def decays(parameter: Tensor) -> bool:
     return parameter.dim() >= 2
 
 
+def rate_of(parameter: Tensor) -> float:
+    """Return what the learning rate is multiplied by for a parameter: its `rate`, where its module has set one."""
+    return getattr(parameter, "rate", 1.0)
+
+
 class AdamW:
     """Adam with decoupled weight decay; each step gets its learning rate.
 
@@ -38,7 +43,7 @@ class AdamW:
 
     @torch.no_grad()
     def step(self, learning_rate: float | Tensor, gradient_clip: float = 0.0, skip: Tensor | None = None) -> None:
-        """Update every parameter that has a gradient.
+        """Update every parameter that has a gradient, each with the learning rate times its own rate.
 
         learning_rate: a number, or a tensor () on the device of the parameters.
         gradient_clip: bound of the norm of all gradients together, 0 for none; the kernel itself divides them.
@@ -50,9 +55,10 @@ class AdamW:
         if gradient_clip:
             norm = nn.utils.get_total_norm([parameter.grad for parameter, *_ in moved])
             divisor = (norm / gradient_clip).clamp(min=1.0)
-        for decaying in (True, False):
-            if not (group := [state for state in moved if decays(state[0]) is decaying]):
-                continue
+        groups: dict[tuple[bool, float], list[tuple[Tensor, ...]]] = {}
+        for state in moved:
+            groups.setdefault((decays(state[0]), rate_of(state[0])), []).append(state)
+        for (decaying, rate), group in groups.items():
             parameters, means, squares, steps = map(list, zip(*group, strict=True))
             adamw(
                 parameters,
@@ -65,7 +71,7 @@ class AdamW:
                 amsgrad=False,
                 beta1=BETAS[0],
                 beta2=BETAS[1],
-                lr=learning_rate,
+                lr=learning_rate * rate,
                 weight_decay=self.weight_decay if decaying else 0.0,
                 eps=EPSILON,
                 maximize=False,
