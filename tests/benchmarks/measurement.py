@@ -1,6 +1,5 @@
 """How benchmarks measure and report: interleaved repeats, medians, and the memory that a call adds."""
 
-import gc
 import json
 import statistics
 import time
@@ -8,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
+
+from frozenalign.system.memory import release_memory
 
 REFERENCE, OURS, LIMIT = "reference", "ours", "limit"
 STATUS, RESET_PEAK = Path("/proc/self/status"), Path("/proc/self/clear_refs")
@@ -58,7 +59,8 @@ def interleaved(repeats: int, **cases: Callable[[], object]) -> dict[str, float]
 
 def timed_memory(case: Callable[[], object]) -> tuple[float, int]:
     """Return the seconds of a call and by how many bytes this process's resident memory rises meanwhile (Linux)."""
-    gc.collect()
+    # What earlier calls have freed would be taken again unseen.
+    release_memory()
     RESET_PEAK.write_text("5", encoding="utf-8")
     before = _memory("VmRSS")
     seconds = seconds_of(case)

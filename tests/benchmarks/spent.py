@@ -33,7 +33,7 @@ def spent_by(command: Sequence[str], **options: Any) -> Spent:
     A process of its own watches it, which has no other children.
     """
     watched = [sys.executable, "-I", __file__, *command]
-    done = subprocess.run(watched, check=True, capture_output=True, text=True, **options)
+    done = subprocess.run(watched, check=True, capture_output=True, encoding="utf-8", **options)
     return Spent(**json.loads(done.stdout))
 
 

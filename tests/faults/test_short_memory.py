@@ -11,6 +11,7 @@ import torch
 
 from frozenalign.evaluation import projections, reranking
 from frozenalign.evaluation import ranks as retrieval
+from frozenalign.evaluation import tiles as scores
 from frozenalign.evaluation.projections import project_standardized
 from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.losses import key_sums, tiled
@@ -228,7 +229,7 @@ def test_losses_and_ranks_are_the_same_in_smaller_tiles_which_are_found_once(mon
 
     expected, expected_ranks = all_results()
     small = SmallTiles(200)
-    for module in (tiled, retrieval):
+    for module in (tiled, scores):
         monkeypatch.setattr(module, "product", small)
     for _ in range(2):
         found, ranks = all_results()
