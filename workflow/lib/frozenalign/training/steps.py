@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from frozenalign.configuration.experiments import TrainingSettings
 from frozenalign.losses.matching import matching_loss
 from frozenalign.losses.structure import Structure
-from frozenalign.models.dual_encoder import DualEncoder, unit
+from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.processes import ALONE, Processes
 from frozenalign.system.products import tensor_cores
@@ -21,6 +21,7 @@ from frozenalign.training.augmentation import Augmentation
 from frozenalign.training.averaging import MomentumCopy, WeightAverage
 from frozenalign.training.micro_batches import BatchFeatures, parts_of
 from frozenalign.training.optimizer import AdamW
+from frozenalign.training.unit_rows import unit_rows
 
 SMALLEST_PART = 16
 
@@ -214,7 +215,7 @@ def tower_outputs(model: DualEncoder | MomentumCopy, images: Tensor, texts: Tens
     """Return unit vectors (B, D) of standardised images and texts, and their tokens if there is a pair scorer."""
     with _autocast(images):
         if model.scorer is None:
-            return unit(model.image_tower(images)), unit(model.text_tower(texts))
+            return unit_rows(model.image_tower(images)), unit_rows(model.text_tower(texts))
         x, image_tokens = model.image_tower.with_tokens(images)
         y, text_tokens = model.text_tower.with_tokens(texts)
-        return unit(x), unit(y), image_tokens, text_tokens
+        return unit_rows(x), unit_rows(y), image_tokens, text_tokens
