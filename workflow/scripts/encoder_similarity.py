@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.plots.encodings import similarity_figure
 from frozenalign.reporting.encoded_sets import in_order_of, read_set, refuse_other_pairs, similarity_table
@@ -34,13 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m workflow.scripts.encoder_similarity", description=__doc__, fromfile_prefix_chars="@"
     )
-    parser.add_argument(
-        "--sets",
-        nargs="+",
-        required=True,
-        type=Path,
-        help="folders of the results of the encodings, results/DATASET, or @FILE, one a line",
-    )
+    add_options(parser, "--sets")
     parser.add_argument("--output-dir", required=True, type=Path, help=f"folder for {TABLE} and {PICTURE}")
     return parser
 

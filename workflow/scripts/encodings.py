@@ -5,6 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
+from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.reporting.encoded_sets import read_set, refuse_other_pairs
 from frozenalign.reporting.encodings import encodings_board
@@ -40,13 +41,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m workflow.scripts.encodings", description=__doc__, fromfile_prefix_chars="@"
     )
     parser.add_argument("--dataset-name", required=True, help="name of the set that is encoded, for the title")
-    parser.add_argument(
-        "--sets",
-        nargs="+",
-        required=True,
-        type=Path,
-        help="folders of the results of the encodings, results/DATASET, or @FILE, one a line",
-    )
+    add_options(parser, "--sets")
     parser.add_argument(
         "--runs",
         nargs="+",

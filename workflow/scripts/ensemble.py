@@ -14,7 +14,6 @@ from frozenalign.configuration.variants import checked_name
 from frozenalign.evaluation.members import load_members
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import CAPTION_RULES
 from frozenalign.evaluation.results import Protocol, write_evaluation
 from frozenalign.models.ensemble import Ensemble
 from frozenalign.system.devices import choose_device
@@ -92,8 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         help="best_model.pt of every member, with run.json in the same folder, or @FILE, one a line",
     )
-    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--split", "--device", "--parts")
-    parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
+    add_options(parser, "--dataset", "--data-dir", "--split-dir", "--split", "--device", "--parts", "--captions-rule")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for the facts and evaluation_results")
     return parser
 

@@ -9,7 +9,6 @@ from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.evaluation.members import Member
-from frozenalign.evaluation.protocol import CAPTION_RULES
 from frozenalign.evaluation.results import Protocol, write_evaluation
 from frozenalign.models.model_file import load_heads
 from frozenalign.system.devices import choose_device
@@ -46,8 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.evaluate", description=__doc__)
     parser.add_argument("--model", required=True, type=Path, help="best_model.pt of a head or a baseline")
-    add_options(parser, "--data-dir", "--split-dir", "--split", "--device", "--parts")
-    parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
+    add_options(parser, "--data-dir", "--split-dir", "--split", "--device", "--parts", "--captions-rule")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for metrics and samples")
     return parser
 

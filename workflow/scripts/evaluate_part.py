@@ -5,10 +5,9 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from frozenalign.configuration.arguments import add_options
+from frozenalign.configuration.arguments import add_one_of, add_options
 from frozenalign.configuration.foreign_results import COUNTS_FILE, refuse_foreign_results
 from frozenalign.evaluation.members import load_members
-from frozenalign.evaluation.protocol import CAPTION_RULES
 from frozenalign.evaluation.results import Protocol, write_part
 from frozenalign.evaluation.shares import Share
 from frozenalign.models.ensemble import Ensemble
@@ -35,11 +34,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.evaluate_part", description=__doc__)
-    evaluated = parser.add_mutually_exclusive_group(required=True)
-    evaluated.add_argument("--model", type=Path, help="best_model.pt of a head or a baseline")
-    evaluated.add_argument("--models", nargs="+", type=Path, help="best_model.pt of every member of an ensemble")
-    add_options(parser, "--data-dir", "--split-dir", "--split", "--device")
-    parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
+    add_one_of(parser, "--model", "--models")
+    add_options(parser, "--data-dir", "--split-dir", "--split", "--device", "--captions-rule")
     parser.add_argument("--part", required=True, type=int, help="number of this part, from 1")
     parser.add_argument("--of", required=True, type=int, help="number of all parts")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for counts.npz, of this part only")

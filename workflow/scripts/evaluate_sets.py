@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from frozenalign.configuration.arguments import add_options
+from frozenalign.configuration.arguments import add_one_of, add_options
 from frozenalign.configuration.foreign_results import SETS_FILE, refuse_foreign_results
 from frozenalign.evaluation.benchmarks.results import files_of_sets, refuse_wrong_sets, write_sets
 from frozenalign.evaluation.members import load_members
-from frozenalign.evaluation.protocol import CAPTION_RULES
 from frozenalign.evaluation.results import Protocol
 from frozenalign.models.ensemble import Ensemble
 from frozenalign.system.devices import choose_device
@@ -54,14 +53,11 @@ def _parsed(text: str) -> Any:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m workflow.scripts.evaluate_sets", description=__doc__)
-    evaluated = parser.add_mutually_exclusive_group(required=True)
-    evaluated.add_argument("--model", type=Path, help="best_model.pt of a head or a baseline")
-    evaluated.add_argument("--models", nargs="+", type=Path, help="best_model.pt of every member of an ensemble")
+    add_one_of(parser, "--model", "--models")
     parser.add_argument(
         "--sets", required=True, help='evaluation sets by name, as JSON: {"NAME": {"kind": …, "dir": …}}'
     )
-    add_options(parser, "--data-dir", "--split-dir", "--split", "--device")
-    parser.add_argument("--captions-rule", default="all", choices=CAPTION_RULES, help="captions of an image that count")
+    add_options(parser, "--data-dir", "--split-dir", "--split", "--device", "--captions-rule")
     parser.add_argument("--output-dir", required=True, type=Path, help="folder for sets.json")
     return parser
 

@@ -11,7 +11,6 @@ from frozenalign.encoders.libraries import imported
 from frozenalign.serving.explore_app import INSTALL, LOOPBACK, explore_app
 from frozenalign.serving.explorer import Explorer, Head, heads_of
 from frozenalign.serving.galleries import IMAGES, SPLIT_CHOICES, SplitGallery
-from frozenalign.serving.hub_correction import WISHES
 from frozenalign.serving.opening import recorded_data_dir
 from frozenalign.serving.queries import open_model
 from frozenalign.serving.query_encoder import QueryEncoder
@@ -67,15 +66,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, help="folder with the train2017_* files (the one the split names)")
     parser.add_argument("--split", default="test", choices=SPLIT_CHOICES, help="images to explore (test)")
     parser.add_argument("--pictures", type=Path, help="folder that names of pictures start from (that of the data)")
-    parser.add_argument(
-        "--hubness",
-        default="auto",
-        choices=WISHES,
-        help="lower what is near to all queries: on, off, or where the evaluation says that it helps (auto)",
-    )
     parser.add_argument("--port", type=int, default=8321, help="port of the page; 0 takes a free one (8321)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen at; others than this let others in")
-    add_options(parser, "--device")
+    add_options(parser, "--hubness", "--device")
     return parser
 
 

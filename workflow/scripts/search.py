@@ -10,7 +10,6 @@ from pathlib import Path
 
 from frozenalign.configuration.arguments import add_options
 from frozenalign.serving.galleries import CAPTIONS, IMAGES, KINDS, SPLIT_CHOICES
-from frozenalign.serving.hub_correction import WISHES
 from frozenalign.serving.opening import GalleryChoice, open_gallery, open_index
 from frozenalign.serving.queries import open_model, picture_query, text_query
 from frozenalign.serving.query_encoder import QueryEncoder
@@ -76,15 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     query.add_argument("--caption-row", type=int, help="a caption of the gallery as the query, by its row from 0")
     parser.add_argument("--find", choices=KINDS, help="what to find (images for a text, captions for a picture)")
     parser.add_argument("--count", type=int, default=10, help="how many to find (10)")
-    parser.add_argument(
-        "--hubness",
-        default="auto",
-        choices=WISHES,
-        help="lower what is near to all queries: on, off, or where the evaluation says that it helps (auto)",
-    )
     parser.add_argument("--index", type=Path, help="index of faiss over the rows of --gallery (all are compared)")
     parser.add_argument("--html", type=Path, help="write a page with pictures there, and print no JSON")
-    add_options(parser, "--device")
+    add_options(parser, "--hubness", "--device")
     return parser
 
 

@@ -44,13 +44,23 @@ def _number_and_count(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+CAPTION_RULES = ("all", "first5")
+HUBNESS_WISHES = ("auto", "on", "off")
+
 OPTIONS: dict[str, dict[str, Any]] = {
     "--study": {"required": True, "type": Path, "help": "study file, config/tuning/NAME.yaml"},
     "--name": {"help": "name of the study (the file's name)"},
     "--dataset": {"default": "", "help": "name of the data set, for the report"},
     "--data-dir": {"required": True, "type": Path, "help": "folder with the train2017_* files"},
     "--split-dir": {"required": True, "type": Path, "help": "folder with the split's index files"},
+    "--model": {"type": Path, "help": "best_model.pt of a head or a baseline"},
+    "--models": {"nargs": "+", "type": Path, "help": "best_model.pt of every member of an ensemble"},
     "--split": {"default": "test", "choices": ["test", "val"], "help": "split to evaluate on (test)"},
+    "--captions-rule": {
+        "default": "all",
+        "choices": CAPTION_RULES,
+        "help": "captions of an image that count: all, or the first five (all)",
+    },
     "--start": {"type": Path, "help": "best_model.pt of the baseline cca, for heads that start from it (fitted here)"},
     "--parts": {
         "nargs": "+",
@@ -59,6 +69,17 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "counts.npz of every evaluate_part; without them, everything is counted here",
     },
     "--device": {"default": "auto", "help": "where to compute: auto, cpu, cuda, cuda:N, mps (auto)"},
+    "--hubness": {
+        "default": "auto",
+        "choices": HUBNESS_WISHES,
+        "help": "lower what is near to all queries: on, off, or where the evaluation says that it helps (auto)",
+    },
+    "--sets": {
+        "nargs": "+",
+        "required": True,
+        "type": Path,
+        "help": "folders of the results of the encodings, results/DATASET, or @FILE, one a line",
+    },
     "--encoder": {"required": True, "type": Path, "help": "file of the encoder, config/encoders/NAME.yaml"},
     "--encoding": {"help": "name of the encoding in what is recorded (the file's name)"},
     "--changes": {
@@ -84,3 +105,10 @@ def add_options(parser: ArgumentParser, *names: str) -> None:
     """Add options of `OPTIONS` to a parser."""
     for name in names:
         parser.add_argument(name, **OPTIONS[name])
+
+
+def add_one_of(parser: ArgumentParser, *names: str) -> None:
+    """Add options of `OPTIONS` of which exactly one is given."""
+    group = parser.add_mutually_exclusive_group(required=True)
+    for name in names:
+        group.add_argument(name, **OPTIONS[name])

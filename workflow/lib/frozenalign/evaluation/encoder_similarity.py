@@ -14,7 +14,7 @@ from frozenalign.system.files import read_json, write_json
 from frozenalign.system.memory_left import memory_left
 
 logger = logging.getLogger(__name__)
-KNOWN_ALIGNMENTS = "encoder_similarity.json"
+KNOWN_ALIGNMENTS = "known_alignments.json"
 
 
 class KnownAlignments:

@@ -22,7 +22,6 @@ from frozenalign.evaluation.uncertainty import ImageHits, intervals_of_all
 from frozenalign.models.dual_encoder import DualEncoder
 
 FOLD_IMAGES = 1000
-CAPTION_RULES = ("all", "first5")
 
 
 @dataclass(frozen=True)

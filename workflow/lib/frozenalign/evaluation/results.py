@@ -172,19 +172,10 @@ def write_evaluation(
     manifest = opened.manifest
     warnings = _warnings(members, manifest, protocol)
     _, _, metadata, index = open_sets(protocol.data_dir, protocol.split_dir, manifest)
-    documents = [EmbeddingFiles.of(protocol.data_dir, name).metadata for name in manifest.sets]
     sets = _Sets.of(protocol, opened)
     sets.refuse_too_many(model, device)
     files = sets.evaluated[protocol.split]
-    alignments = KnownAlignments(protocol.split_dir / KNOWN_ALIGNMENTS)
-    pairs = fingerprint(files.split.digest(), manifest.inputs().digest(), device.type)
-    similarity, cka = None, alignments.of(pairs)
-    if cka is None:
-        similarity = EncoderSimilarity.where_it_fits(files, device, sets.bytes_on_cpu(model, device))
-    see = {protocol.split: similarity.add} if similarity else {}
-    found = _evaluations(model, sets, members, protocol, device, parts, see)
-    if similarity and (cka := similarity.alignment) is not None:
-        alignments.add(pairs, cka)
+    found, cka = _with_alignment(model, sets, members, protocol, device, parts)
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
     main_set = found[protocol.split]
@@ -196,8 +187,7 @@ def write_evaluation(
         diagnostics(main_set, geometry, cka, captions),
         {name: evaluation for name, evaluation in found.items() if name != protocol.split},
         rows=manifest.rows[protocol.split],
-        # Captions and pictures may have changed since the split.
-        inputs=manifest.hashes | {path.name: file_hash(path) for path in documents} | sets.extra_hashes,
+        inputs=_current_inputs(protocol, manifest, sets),
         models=[file_hash(member.path) for member in members],
         warnings=warnings,
     )
@@ -210,6 +200,37 @@ def write_evaluation(
         _log(name, evaluation.metrics)
     logger.info("written to %s", output)
     return f"{protocol.split} RSUM {main_set.metrics['full']['RSUM']:.1f}"
+
+
+def _current_inputs(protocol: Protocol, manifest: Manifest, sets: _Sets) -> dict[str, str]:
+    """Return the SHA-256 of the files by name; captions and pictures may have changed since the split."""
+    documents = [EmbeddingFiles.of(protocol.data_dir, name).metadata for name in manifest.sets]
+    return manifest.hashes | {path.name: file_hash(path) for path in documents} | sets.extra_hashes
+
+
+def _with_alignment(
+    model: DualEncoder,
+    sets: _Sets,
+    members: Sequence[Member],
+    protocol: Protocol,
+    device: torch.device,
+    parts: Sequence[Path],
+) -> tuple[dict[str, Evaluation], float | None]:
+    """Return the evaluation of each set, and how alike the encoders are on the main one, where memory allows to see.
+
+    The first evaluation of a split computes that, the others find it.
+    """
+    files = sets.evaluated[protocol.split]
+    known = KnownAlignments(protocol.split_dir / KNOWN_ALIGNMENTS)
+    pairs = fingerprint(files.split.digest(), sets.opened.manifest.inputs().digest(), device.type)
+    if (alignment := known.of(pairs)) is not None:
+        return _evaluations(model, sets, members, protocol, device, parts, {}), alignment
+    similarity = EncoderSimilarity.where_it_fits(files, device, sets.bytes_on_cpu(model, device))
+    see = {protocol.split: similarity.add} if similarity else {}
+    found = _evaluations(model, sets, members, protocol, device, parts, see)
+    if similarity and (alignment := similarity.alignment) is not None:
+        known.add(pairs, alignment)
+    return found, alignment
 
 
 def _evaluations(
