@@ -11,7 +11,7 @@ from frozenalign.data.rows import open_rows
 from frozenalign.data.splits import SplitIndex
 from frozenalign.system.files import read_json
 from tests.benchmarks import coco_size
-from tests.benchmarks.coco.floors import Work, tower_operations
+from tests.benchmarks.coco.floors import Work, loss_operations, tower_operations
 from tests.benchmarks.coco.input_files import write_planted
 from tests.benchmarks.coco.planted import Planted
 from tests.benchmarks.coco.rates import Rates
@@ -134,3 +134,18 @@ def test_floors_count_products_by_their_shapes(tmp_path):
     assert work.moment_seconds(rates) == pytest.approx(rows / 100 + (3 * 49 + 12 * 121 + 2 * 3 * 77) / 1000)
     products = 12 * (4 * 5 * 18 + 6 * linear.training.batch_size * 5)
     assert work.epoch_seconds(rates, linear) == pytest.approx(rows / 100 + products / 2000)
+
+
+@pytest.mark.parametrize(
+    ("loss", "products"),
+    [
+        ({"type": "siglip"}, 3 * 512),
+        ({"type": "queue", "queue_size": 100}, 4 * 100),
+        ({"type": "blip", "queue_size": 100}, 6 * 512 + 6 * 100),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_floors_count_the_products_of_a_loss_with_all_its_keys(loss, products):
+    experiment = experiment_from({"model": {"type": "mlp", "output_dim": 5}, "loss": loss}, "test")
+    assert experiment.training.batch_size == 512
+    assert loss_operations(experiment) == 2 * 5 * products

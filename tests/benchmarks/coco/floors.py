@@ -13,6 +13,10 @@ from frozenalign.models.dual_encoder import DualEncoder
 from tests.benchmarks.coco.rates import Rates
 
 COUNTED_ROWS = 64
+# Products of a batch with itself and with a queue, forward and backward, by loss: one of logits and two of slopes serve
+# both directions without a queue; with one, each direction has its own logits and slopes, and `blip` those of a copy.
+LOSS_PRODUCTS = {"queue": (0, 4), "blip": (6, 6)}
+PRODUCTS_WITHOUT_QUEUE = (3, 0)
 
 
 @dataclass(frozen=True)
@@ -50,10 +54,8 @@ class Work:
 
     def epoch_seconds(self, rates: Rates, experiment: Experiment) -> float:
         """Return the seconds of reading the training rows and of one epoch's products, forward and backward."""
-        pairs, batch = self.rows("train")[1], experiment.training.batch_size
-        candidates = batch + experiment.loss.get("queue_size", 0)
-        loss = 6 * candidates * experiment.model["output_dim"]
-        operations = pairs * (tower_operations(experiment, self.widths) + loss)
+        pairs = self.rows("train")[1]
+        operations = pairs * (tower_operations(experiment, self.widths) + loss_operations(experiment))
         return self.bytes_of("train") / rates.read + operations / rates.training_operations
 
     def evaluation_seconds(self, rates: Rates, model: DualEncoder) -> float:
@@ -84,6 +86,13 @@ def tower_operations(experiment: Experiment, widths: tuple[int, int]) -> int:
         (model.image_tower(images).sum() + model.text_tower(texts).sum()).backward()
     copy = sum(projection_operations(model)) if "queue_size" in experiment.loss else 0
     return counter.get_total_flops() // COUNTED_ROWS + copy
+
+
+def loss_operations(experiment: Experiment) -> int:
+    """Return the operations of the products of a loss for one pair, forward and backward."""
+    of_batch, of_queue = LOSS_PRODUCTS.get(experiment.loss["type"], PRODUCTS_WITHOUT_QUEUE)
+    keys = of_batch * experiment.training.batch_size + of_queue * experiment.loss.get("queue_size", 0)
+    return 2 * keys * experiment.model["output_dim"]
 
 
 def projection_operations(model: DualEncoder) -> tuple[int, int]:
