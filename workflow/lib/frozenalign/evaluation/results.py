@@ -175,7 +175,7 @@ def write_evaluation(
     sets = _Sets.of(protocol, opened)
     sets.refuse_too_many(model, device)
     files = sets.evaluated[protocol.split]
-    found, cka = _with_alignment(model, sets, members, protocol, device, parts)
+    found, cka = _Comparison(model, members, sets, protocol, device, parts).evaluations_and_alignment()
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = _extra_warnings(sets.extra, index, opened)
     main_set = found[protocol.split]
@@ -208,53 +208,48 @@ def _current_inputs(protocol: Protocol, manifest: Manifest, sets: _Sets) -> dict
     return manifest.hashes | {path.name: file_hash(path) for path in documents} | sets.extra_hashes
 
 
-def _with_alignment(
-    model: DualEncoder,
-    sets: _Sets,
-    members: Sequence[Member],
-    protocol: Protocol,
-    device: torch.device,
-    parts: Sequence[Path],
-) -> tuple[dict[str, Evaluation], float | None]:
-    """Return the evaluation of each set, and how alike the encoders are on the main one, where memory allows to see.
+@dataclass(frozen=True)
+class _Comparison:
+    """A model, made of members, that is evaluated on sets; parts: files with all counts, none to take them here."""
 
-    The first evaluation of a split computes that, the others find it.
-    """
-    files = sets.evaluated[protocol.split]
-    known = KnownAlignments(protocol.split_dir / KNOWN_ALIGNMENTS)
-    pairs = fingerprint(files.split.digest(), sets.opened.manifest.inputs().digest(), device.type)
-    if (alignment := known.of(pairs)) is not None:
-        return _evaluations(model, sets, members, protocol, device, parts, {}), alignment
-    similarity = EncoderSimilarity.where_it_fits(files, device, sets.bytes_on_cpu(model, device))
-    see = {protocol.split: similarity.add} if similarity else {}
-    found = _evaluations(model, sets, members, protocol, device, parts, see)
-    if similarity and (alignment := similarity.alignment) is not None:
-        known.add(pairs, alignment)
-    return found, alignment
+    model: DualEncoder
+    members: Sequence[Member]
+    sets: _Sets
+    protocol: Protocol
+    device: torch.device
+    parts: Sequence[Path]
 
+    def evaluations_and_alignment(self) -> tuple[dict[str, Evaluation], float | None]:
+        """Return the evaluation of each set, and how alike the encoders are on the main one, where memory allows.
 
-def _evaluations(
-    model: DualEncoder,
-    sets: _Sets,
-    members: Sequence[Member],
-    protocol: Protocol,
-    device: torch.device,
-    parts: Sequence[Path],
-    see: Mapping[str, Callable[[ImageBatch], None]],
-) -> dict[str, Evaluation]:
-    """Return the evaluation of each set, from the counts of all parts or, without parts, from counts taken here.
+        The first evaluation of a split computes that, the others find it.
+        """
+        sets, name = self.sets, self.protocol.split
+        files = sets.evaluated[name]
+        known = KnownAlignments(self.protocol.split_dir / KNOWN_ALIGNMENTS)
+        pairs = fingerprint(files.split.digest(), sets.opened.manifest.inputs().digest(), self.device.type)
+        if (alignment := known.of(pairs)) is not None:
+            return self.evaluations({}), alignment
+        similarity = EncoderSimilarity.where_it_fits(files, self.device, sets.bytes_on_cpu(self.model, self.device))
+        found = self.evaluations({name: similarity.add} if similarity else {})
+        if similarity and (alignment := similarity.alignment) is not None:
+            known.add(pairs, alignment)
+        return found, alignment
 
-    see: by set, what is given its rows while they are projected.
-    """
-    summed = summed_counts(parts, sets.described(members, protocol), device) if parts else {}
-    correction = sets.correction(model, device)
+    def evaluations(self, see: Mapping[str, Callable[[ImageBatch], None]]) -> dict[str, Evaluation]:
+        """Return the evaluation of each set; see: by set, what is given its rows while they are projected."""
+        summed = {}
+        if self.parts:
+            summed = summed_counts(self.parts, self.sets.described(self.members, self.protocol), self.device)
+        correction = self.sets.correction(self.model, self.device)
 
-    def evaluation(name: str) -> Evaluation:
-        retrieval = Retrieval.of(model, sets.evaluated[name], device, correction, see.get(name, see_nothing))
-        counts = checked(summed[name], retrieval, parts[0]) if parts else retrieval.counts()
-        return evaluate(retrieval, counts, name, protocol.captions_rule)
+        def evaluation(name: str) -> Evaluation:
+            files, given_rows = self.sets.evaluated[name], see.get(name, see_nothing)
+            retrieval = Retrieval.of(self.model, files, self.device, correction, given_rows)
+            counts = checked(summed[name], retrieval, self.parts[0]) if self.parts else retrieval.counts()
+            return evaluate(retrieval, counts, name, self.protocol.captions_rule)
 
-    return {name: evaluation(name) for name in sets.evaluated}
+        return {name: evaluation(name) for name in self.sets.evaluated}
 
 
 @torch.no_grad()
