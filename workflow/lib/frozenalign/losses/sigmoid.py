@@ -20,7 +20,7 @@ class SigLIPLoss(TiledLoss):
 
     Zhai et al. 2023, Sigmoid Loss for Language Image Pre-Training. The scale has no upper bound.
 
-    temperature: start of 1 / exp(t'); auto fits it to the features that training starts from, else 0.1.
+    temperature: start of 1 / exp(t'); auto fits it to the validation features at the start, else 0.1.
     bias_init: start of b; prior takes ln(p / (1 - p)) with p = 1 / B; auto fits it, else the prior.
     """
 

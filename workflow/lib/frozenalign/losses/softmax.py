@@ -62,7 +62,7 @@ class CLIPLoss(SoftmaxLoss):
 
     Radford et al. 2021, Learning Transferable Visual Models From Natural Language Supervision.
 
-    temperature: start of 1 / s; s is kept in [1, 100]; auto fits it to the features that training starts from.
+    temperature: start of 1 / s; s is kept in [1, 100]; auto fits it to the validation features at the start.
     label_smoothing: share of the target spread over the whole batch.
     """
 
@@ -91,7 +91,7 @@ class InfoNCELoss(FixedTemperature, SoftmaxLoss):
 
     van den Oord et al. 2018, Representation Learning with Contrastive Predictive Coding.
 
-    temperature: T, not learned; auto fits it to the features that training starts from.
+    temperature: T, not learned; auto fits it to the validation features at the start.
     label_smoothing: share of the target spread over the whole batch.
     """
 
@@ -116,7 +116,7 @@ class ALIGNLoss(SoftmaxLoss):
 
     Jia et al. 2021, Scaling Up Visual and Vision-Language Representation Learning With Noisy Text Supervision.
 
-    temperature: start of τ, learned without bounds; auto fits it to the features that training starts from.
+    temperature: start of τ, learned without bounds; auto fits it to the validation features at the start.
     label_smoothing: share of the target spread over the whole batch.
     """
 

@@ -1,4 +1,4 @@
-"""The start of a loss's temperature and bias: those with the lowest loss on the features that training starts from."""
+"""The start of a loss's temperature and bias: those with the lowest loss on the validation features at the start."""
 
 import logging
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozenalign.data.pairs import TrainingPairs
+from frozenalign.data.pairs import ResidentPairs
 from frozenalign.losses.registry import ContrastiveLoss
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.random_state import own_random_numbers
@@ -33,22 +33,24 @@ SMALLEST_CHANGE = 1e-10
 
 
 def calibrate(
-    model: DualEncoder, loss: ContrastiveLoss, train: TrainingPairs, augmentation: Augmentation, batch_size: float
+    model: DualEncoder, loss: ContrastiveLoss, val: ResidentPairs, augmentation: Augmentation, batch_size: float
 ) -> dict[str, Any]:
-    """Return the automatic scalars of a loss that fit the features of training pairs best, and the loss there.
+    """Return the automatic scalars of a loss that fit the features of validation pairs best, and the loss there.
 
-    Where the features do not determine them, because they start at random, have collapsed, or separate all pairs, the
-    scalars stay as they are and the result is empty. The generators of random numbers stay as they are.
+    A start such as the CCA separates the pairs that it was fitted to better than others: they would give too low a
+    temperature. Where the features do not determine the scalars, because they start at random, have collapsed, or
+    separate all pairs, these stay as they are and the result is empty. The generators of random numbers stay as they
+    are.
 
     batch_size: pairs of a batch, in the mean. Batches are compared as in training: disturbed, as many negatives.
     """
-    pairs = _pairs_of_distinct_images(train.text_image.cpu().numpy())
+    pairs = _pairs_of_distinct_images(val.text_image.cpu().numpy())
     negatives = loss.negatives(max(2, round(batch_size)))
     keys = min(negatives + 1, KEYS, len(pairs))
     if len(pairs) < FEWEST:
         return _undetermined(loss, f"fewer than {FEWEST} images")
     count = keys * max(1, min(ANCHORS, len(pairs)) // keys)
-    features = _features(model, train, torch.from_numpy(pairs[:count]), augmentation)
+    features = _features(model, val, torch.from_numpy(pairs[:count]), augmentation)
     similarities = _similarities(*features, keys)
     weight = negatives / (keys - 1)
     before = _value(loss, similarities, weight, loss.scalars())
@@ -95,15 +97,15 @@ def _pairs_of_distinct_images(text_image: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def _features(
-    model: DualEncoder, train: TrainingPairs, pairs: Tensor, augmentation: Augmentation
+    model: DualEncoder, val: ResidentPairs, pairs: Tensor, augmentation: Augmentation
 ) -> tuple[Tensor, Tensor]:
     """Return the unit vectors (N, D) of pairs (N,) with noise and input dropout, without mixing and dropout."""
-    pairs, training = pairs.to(train.text_image.device), model.training
+    pairs, training = pairs.to(val.text_image.device), model.training
     model.eval()
     by_part = []
-    with own_random_numbers(train.device, 0):
+    with own_random_numbers(val.device, 0):
         for part in parts_of(len(pairs), ANCHORS):
-            images, texts, _ = train.batch(pairs[part])
+            images, texts, _ = val.batch(pairs[part])
             images, texts = augmentation(images, texts, 1.0)
             by_part.append([rows.cpu().double() for rows in tower_outputs(model, images, texts)[:2]])
     model.train(training)

@@ -124,7 +124,7 @@ def start(
     calibration: dict[str, Any] = {}
     if loss.fitted:
         batch = len(data.train) / steps_of_epoch(data.train, settings)
-        calibration = processes.from_first(lambda: calibrate(model, loss, data.train, augmentation, batch))
+        calibration = processes.from_first(lambda: calibrate(model, loss, data.val, augmentation, batch))
         loss.set_scalars({name: value for name, value in calibration.items() if name in loss.fitted})
     if not model.traits.learnable_temp:
         loss.freeze_temperature()
