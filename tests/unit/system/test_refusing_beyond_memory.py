@@ -50,7 +50,7 @@ def test_an_evaluation_is_refused_before_any_pair_is_projected(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(memory, "memory_left", lambda: 10**9)
         baselines.main(["--baselines", "ridge", *folders, "--output-dir", str(tmp_path)])
-    monkeypatch.setattr("frozenalign.evaluation.results.project_files", None)
+    monkeypatch.setattr("frozenalign.evaluation.evaluated_sets.project_files", None)
     model = tmp_path / "ridge/seed0/best_model.pt"
     assert torch.load(model, weights_only=True)
     with pytest.raises(UserError, match=r"evaluating 10 images and 30 texts takes .* are left: give the job more, or"):

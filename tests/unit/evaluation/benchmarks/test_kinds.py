@@ -14,7 +14,7 @@ from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.benchmarks.hard_negatives import hard_negatives
 from frozenalign.evaluation.benchmarks.registry import AskedSet
 from frozenalign.evaluation.benchmarks.zero_shot import zero_shot_classification
-from frozenalign.evaluation.results import Protocol
+from frozenalign.evaluation.evaluated_sets import Protocol
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash
