@@ -21,13 +21,7 @@ from frozenalign.evaluation.members import Member
 from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from frozenalign.evaluation.parts import checked, summed_counts, write_counts
 from frozenalign.evaluation.projections import see_nothing
-from frozenalign.evaluation.protocol import (
-    Evaluation,
-    Retrieval,
-    evaluate,
-    metrics_document,
-    rank_arrays,
-)
+from frozenalign.evaluation.protocol import Evaluation, Retrieval, evaluate, metrics_document, rank_arrays
 from frozenalign.evaluation.samples import drawn_samples
 from frozenalign.evaluation.shares import Share
 from frozenalign.models.dual_encoder import DualEncoder

@@ -112,8 +112,8 @@ class BLIPLoss(QueueLoss):
     T spreads each row evenly over the keys of the same image, in the batch and in the queue. Li et al. 2021, Align
     before Fuse, and Li et al. 2022, BLIP.
 
-    temperature: start of the learned temperature, kept in [0.001, 0.5]; auto fits it to the validation
-        features at the start.
+    temperature: start of the learned temperature, kept in [0.001, 0.5]; auto fits it to the validation features at the
+        start.
     queue_size: keys held of each modality.
     momentum: share of its old weights that the momentum copy keeps in a step; null takes the head's, or 0.995.
     alpha: weight of the momentum copy's own similarities in the targets, reached linearly over the first epoch.

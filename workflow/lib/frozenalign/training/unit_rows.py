@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# That of functional.normalize: a row of zeros stays one.
 SMALLEST_LENGTH = 1e-12
 
 
