@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from frozenalign.system.products import add_product, product
+from frozenalign.system.products import add_product, product, reduced_precision
 
 SHAPES = [(1, 1, 1), (3, 7, 5), (64, 512, 512), (512, 512, 64), (100, 33, 257)]
 
@@ -32,3 +32,24 @@ def test_a_product_is_added_in_place_to_part_of_a_matrix(shape):
     add_product(total[: shape[0]], x, y)
     torch.testing.assert_close(total[: shape[0]], 1 + x @ y, rtol=1e-5, atol=1e-4)
     assert (total[shape[0] :] == 1).all()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_within_a_block_of_bf16_rows_only_the_factors_are_rounded_to_it(shape):
+    x, y = operands(*shape)
+    with reduced_precision(x.bfloat16()):
+        found = product(x, y)
+    # A factor is off by 2⁻⁹ of itself, a product of two by twice that.
+    bound = 2**-8 * (x.double().abs() @ y.double().abs())
+    assert found.dtype == torch.float32
+    assert ((found.double() - x.double() @ y.double()).abs() <= 1.01 * bound).all()
+
+
+def test_float32_rows_and_what_follows_a_block_are_multiplied_as_ever():
+    x, y = operands(64, 512, 512)
+    with reduced_precision(x):
+        within = product(x, y)
+    with pytest.raises(RuntimeError, match="broken"), reduced_precision(x.bfloat16()):
+        raise RuntimeError("broken")
+    assert torch.equal(product(x, y), within)
+    torch.testing.assert_close(within.double(), x.double() @ y.double(), rtol=1e-5, atol=1e-4)

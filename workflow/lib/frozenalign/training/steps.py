@@ -15,7 +15,7 @@ from frozenalign.losses.structure import Structure
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.processes import ALONE, Processes
-from frozenalign.system.products import tensor_cores
+from frozenalign.system.products import reduced_precision
 from frozenalign.system.random_state import own_random_numbers
 from frozenalign.training.augmentation import Augmentation
 from frozenalign.training.averaging import MomentumCopy, WeightAverage
@@ -93,7 +93,7 @@ def compute_step(
     if state.momentum_copy:
         state.momentum_copy.update(state.model)
     gradients = _gradients if state.processes.count == 1 else _shared_gradients
-    with tensor_cores(images):
+    with reduced_precision(images):
         value, keys = gradients(state, images, texts, image_index, structure)
     state.loss_sum += len(images) * value
     broken = ~state.loss_sum.isfinite()
