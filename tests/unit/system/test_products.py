@@ -45,6 +45,13 @@ def test_within_a_block_of_bf16_rows_only_the_factors_are_rounded_to_it(shape):
     assert ((found.double() - x.double() @ y.double()).abs() <= 1.01 * bound).all()
 
 
+def test_a_cpu_is_asked_for_the_shorter_format_within_a_block_alone():
+    before = torch.get_float32_matmul_precision()
+    with reduced_precision(torch.zeros(1).bfloat16()):
+        assert torch.get_float32_matmul_precision() == "medium" != before
+    assert torch.get_float32_matmul_precision() == before
+
+
 def test_float32_rows_and_what_follows_a_block_are_multiplied_as_ever():
     x, y = operands(64, 512, 512)
     with reduced_precision(x):
