@@ -7,7 +7,7 @@ from torch import Tensor
 
 from frozenalign.data import moments as moments_module
 from frozenalign.data import pairs as pairs_module
-from frozenalign.data.moments import Moments
+from frozenalign.data.moments import Moments, standardized_covariances
 from frozenalign.data.pairs import PairFiles, caption_chunks
 
 
@@ -56,6 +56,17 @@ def test_products_with_images_are_computed_once_an_image(monkeypatch):
     monkeypatch.setattr(moments_module, "product", lambda x, y: (summed.append(x.shape[1]), product(x, y))[1])
     Moments.of_captions([(rows, texts, owner)])
     assert sorted(summed) == [20, 20, 300]
+
+
+@pytest.mark.parametrize("format", [torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_covariances_of_standardized_rows_are_exact_in_every_format(format, monkeypatch):
+    monkeypatch.setattr(moments_module, "STANDARDIZED_AT_ONCE", 170)
+    images, texts, owner = captioned(300, 1000, 20, 300)
+    rows = [((each - each.mean(0)) / each.std(0)).to(format) for each in (images[owner], texts)]
+    chunks = zip(*(each.split(400) for each in rows), strict=True)
+    for found, own in zip(standardized_covariances(chunks), rows, strict=True):
+        plain = torch.cov(own.double().T, correction=0)
+        torch.testing.assert_close(found, plain, atol=1e-6, rtol=0)
 
 
 def test_chunks_of_captions_are_the_pairs_of_the_split(data_dir, split_dir, monkeypatch):

@@ -8,9 +8,10 @@ from torch import Tensor
 
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory_left import gigabytes, memory_left
-from frozenalign.system.products import blocks, product
+from frozenalign.system.products import blocks, product, reduced_precision
 
 PAIRS_AT_ONCE = 1024
+STANDARDIZED_AT_ONCE = 2048
 PANEL_ROWS = 256
 
 
@@ -101,46 +102,84 @@ def _summed(parts: Iterable[tuple[Tensor, Tensor, Tensor | None]]) -> Moments:
     return sums.moments()
 
 
+class RowSums:
+    """Sums of rows, and of their outer products, about a fixed point near their mean, which limits cancellation.
+
+    Products are float32, of one part; the sums are float64. Only panels from the diagonal rightwards are summed.
+
+    origin: (D,) that point, in float32.
+    """
+
+    def __init__(self, origin: Tensor) -> None:
+        self.origin = origin
+        self.total = torch.zeros_like(origin, dtype=torch.float64)
+        self.products = self.total.new_zeros(len(origin), len(origin))
+
+    def add(self, rows: Tensor, repeated: Tensor | None = None) -> None:
+        """Add float32 rows (b, D) less the origin; repeated: each times how often it counts, without it once."""
+        repeated = rows if repeated is None else repeated
+        self.total += repeated.sum(0)
+        _add_symmetric(self.products, repeated, rows)
+
+    def mean_and_covariance(self, count: int) -> tuple[Tensor, Tensor]:
+        """Return the mean (D,) and the covariance (D, D) of `count` rows, the latter in place of the products."""
+        offset = self.total / count
+        self.products.div_(count).addr_(offset, offset, alpha=-1)
+        mirror(self.products)
+        return self.origin + offset, self.products
+
+
 class PairSums:
-    """Sums of images and texts of pairs, and of their outer products.
+    """Sums of images and texts of pairs, and of their outer products within and between them.
 
-    Both are taken about a fixed point near the mean, which limits cancellation. Products are float32, of one part; the
-    sums are float64. Of a symmetric matrix only panels from the diagonal rightwards are summed.
-
-    images, texts: float32 rows (n, D_image) and (b, D_text) near whose mean that point is.
+    images, texts: float32 rows (n, D_image) and (b, D_text) near whose mean the point is that sums are taken about.
     """
 
     def __init__(self, images: Tensor, texts: Tensor) -> None:
-        self.origins = [_origin(rows) for rows in (images, texts)]
+        self.image, self.text = RowSums(_origin(images)), RowSums(_origin(texts))
+        self.cross = self.image.total.new_zeros(images.shape[1], texts.shape[1])
         self.count = 0
-        image, text = self.totals = [torch.zeros_like(origin, dtype=torch.float64) for origin in self.origins]
-        self.image, self.text, self.cross = (
-            image.new_zeros(len(left), len(right)) for left, right in ((image, image), (text, text), (image, text))
-        )
 
     def add(self, images: Tensor, texts: Tensor, text_image: Tensor | None = None) -> None:
         """Add the pairs of images (n, D_image) and texts (b, D_text).
 
         text_image: (b,) the index of each text's image; without it, row i of both is a pair.
         """
-        images, texts = images - self.origins[0], texts - self.origins[1]
+        images, texts = images - self.image.origin, texts - self.text.origin
         repeated, text_sums = (images, texts) if text_image is None else _by_image(images, texts, text_image)
         self.count += len(texts)
-        for total, rows in zip(self.totals, (repeated, texts), strict=True):
-            total += rows.sum(0)
-        _add_symmetric(self.text, texts, texts)
-        _add_symmetric(self.image, repeated, images)
+        self.image.add(images, repeated)
+        self.text.add(texts)
         _add_products(self.cross, images, text_sums)
 
     def moments(self) -> Moments:
         """Return means and covariances, computed in place of the sums."""
-        image, text = offsets = [total / self.count for total in self.totals]
-        for products, left, right in ((self.image, image, image), (self.text, text, text), (self.cross, image, text)):
-            products.div_(self.count).addr_(left, right, alpha=-1)
-        for products in (self.image, self.text):
-            mirror(products)
-        means = (origin + offset for origin, offset in zip(self.origins, offsets, strict=True))
-        return Moments(*means, self.image, self.text, self.cross)
+        offsets = [sums.total / self.count for sums in (self.image, self.text)]
+        cross = self.cross.div_(self.count).addr_(*offsets, alpha=-1)
+        (image_mean, image), (text_mean, text) = (
+            each.mean_and_covariance(self.count) for each in (self.image, self.text)
+        )
+        return Moments(image_mean, text_mean, image, text, cross)
+
+
+def standardized_covariances(chunks: Iterable[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """Return the covariances (D_image, D_image) and (D_text, D_text) of standardised pairs, in float64.
+
+    chunks: images (b, D_image) and texts (b, D_text), of any floating type. Products of rows in bf16 are the same in
+    every format that has its fraction, so that a device may take its fastest.
+    """
+    sums, count = None, 0
+    for chunk in chunks:
+        if sums is None:
+            _refuse_too_wide(*(rows.shape[1] for rows in chunk))
+            sums = [RowSums(torch.zeros_like(rows[0], dtype=torch.float32)) for rows in chunk]
+        count += len(chunk[0])
+        with reduced_precision(chunk[0]):
+            for each, rows in zip(sums, chunk, strict=True):
+                for part in rows.split(STANDARDIZED_AT_ONCE):
+                    each.add(part.float())
+    image, text = (each.mean_and_covariance(count)[1] for each in sums)
+    return image, text
 
 
 def _by_image(images: Tensor, texts: Tensor, text_image: Tensor) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.closed_forms.registry import Candidate, LinearPair
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.data.inputs import Inputs
-from frozenalign.data.moments import Moments
+from frozenalign.data.moments import Moments, standardized_covariances
 from frozenalign.data.pairs import ResidentPairs, TrainingPairs, pair_chunks
 from frozenalign.models.dual_encoder import DualEncoder, Standardize, TowerBesidePath, WhitenedTower, unit
 from frozenalign.models.heads import LinearTower
@@ -80,8 +80,8 @@ def whiten(model: DualEncoder, train: TrainingPairs) -> None:
     layers = [module for module in model.modules() if isinstance(module, WhitenedTower)]
     if not layers:
         return
-    moments = Moments.of(pair_chunks(_where_float64_is(train)))
-    for layer, covariance in zip(layers, (moments.image_covariance, moments.text_covariance), strict=True):
+    covariances = standardized_covariances(pair_chunks(_where_float64_is(train)))
+    for layer, covariance in zip(layers, covariances, strict=True):
         axes = PrincipalAxes.of(covariance)
         matrix = axes.whitening(model.settings["shrinkage"])[:, None] * axes.vectors.T
         layer.matrix.copy_(axes.vectors @ matrix if model.settings["whitening"] == "zca" else matrix)
