@@ -23,6 +23,7 @@ from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder, unit
 from frozenalign.models.model_file import load_heads, save_heads
 from frozenalign.system.errors import UserError
+from frozenalign.training import data as data_module
 from frozenalign.training.data import TrainingData
 from frozenalign.training.starts import fit_start, start_from, whiten
 from tests.conftest import related_embeddings
@@ -38,6 +39,11 @@ def pairs() -> tuple[ResidentPairs, ResidentPairs]:
         ResidentPairs(images[:120], texts[:360], owner[:360]),
         ResidentPairs(images[120:], texts[360:], owner[360:] - 120),
     )
+
+
+def standardized(pairs: tuple[ResidentPairs, ResidentPairs]) -> TrainingData:
+    """Return pairs that are standardised already as data of a training."""
+    return TrainingData(*pairs, *(Statistics(torch.zeros(width), torch.ones(width)) for width in pairs[0].widths))
 
 
 def rsum(images: Tensor, texts: Tensor, text_image: Tensor) -> float:
@@ -109,8 +115,7 @@ def test_a_baseline_as_a_model_computes_the_same_maps_of_raw_embeddings_also_fro
 def begin(model: DualEncoder, pairs: tuple[ResidentPairs, ResidentPairs]) -> None:
     """Let a model start from the CCA of standardised pairs, whose statistics it does not know."""
     output_dim = model.settings["output_dim"]
-    data = TrainingData(*pairs, *(Statistics(torch.zeros(width), torch.ones(width)) for width in (12, 9)))
-    start_from(model, fit_start(data, [output_dim]).of_width(output_dim).pair)
+    start_from(model, fit_start(standardized(pairs), [output_dim]).of_width(output_dim).pair)
 
 
 def started(output_dim: int, pairs: tuple[ResidentPairs, ResidentPairs], init: str = "cca", kind: str = "linear"):
@@ -253,11 +258,20 @@ def test_whitened_training_rows_vary_alike_in_every_direction(kind, pairs):
     train, _ = pairs
     settings = {"type": "mlp", "output_dim": 4, "hidden_dim": 6, "whitening": kind, "shrinkage": 0.0}
     model = DualEncoder(settings, 12, 9)
-    whiten(model, train)
+    whiten(model, standardized(pairs))
     rows = functional.linear(train.texts, model.text_tower.matrix)
     torch.testing.assert_close(torch.cov(rows.T, correction=0), torch.eye(9), atol=1e-3, rtol=1e-3)
     symmetric = torch.allclose(model.text_tower.matrix, model.text_tower.matrix.T, atol=1e-5)
     assert symmetric == (kind == "zca")
+
+
+def test_heads_of_the_same_pairs_share_the_axes_that_whiten_them(pairs, monkeypatch):
+    data, passes = standardized(pairs), []
+    monkeypatch.setattr(data_module, "pair_chunks", lambda train: (passes.append(train), pair_chunks(train))[1])
+    settings = {"type": "mlp", "output_dim": 4, "hidden_dim": 6, "shrinkage": 0.0}
+    for kind in ("pca", "zca", "none"):
+        whiten(DualEncoder(settings | {"whitening": kind}, 12, 9), data)
+    assert passes == [data.train]
 
 
 def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_path):
@@ -265,7 +279,7 @@ def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_pa
     settings = {"type": "clip", "output_dim": 4, "hidden_dim": 6, "whitening": "zca", "shrinkage": 0.1, "skip": "cca"}
     model = DualEncoder(settings, 12, 9).eval()
     begin(model, pairs)
-    whiten(model, train)
+    whiten(model, standardized(pairs))
     save_heads(tmp_path / "model.pt", model, {})
     again, _ = load_heads(tmp_path / "model.pt")
     assert torch.equal(again.encode_images(train.images), model.encode_images(train.images))
@@ -285,6 +299,6 @@ def test_a_single_weight_starts_from_the_closed_form():
     rows = torch.randn(40, 1, generator=torch.Generator().manual_seed(0))
     pairs = ResidentPairs(rows, 2 * rows, torch.arange(40))
     model = DualEncoder({"type": "linear", "output_dim": 1, "init": "cca"}, 1, 1)
-    maps = fit_start(TrainingData(pairs, pairs, *[Statistics(torch.zeros(1), torch.ones(1))] * 2))
+    maps = fit_start(standardized((pairs, pairs)))
     start_from(model, maps.widest.pair)
     assert all(parameter.isfinite().all() for parameter in model.parameters())

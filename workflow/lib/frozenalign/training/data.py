@@ -2,12 +2,23 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
+from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.data.batches import BlockOrder
 from frozenalign.data.copied_pairs import CopiedPairs
-from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, TrainingPairs, load_pairs, row_statistics
+from frozenalign.data.moments import standardized_covariances
+from frozenalign.data.pairs import (
+    PairFiles,
+    ResidentPairs,
+    Statistics,
+    TrainingPairs,
+    load_pairs,
+    pair_chunks,
+    row_statistics,
+)
 from frozenalign.data.shared_rows import shared_pairs
 from frozenalign.data.streamed_pairs import StreamedPairs
 
@@ -21,6 +32,12 @@ class TrainingData:
     image: Statistics
     text: Statistics
 
+    @cached_property
+    def principal_axes(self) -> tuple[PrincipalAxes, PrincipalAxes]:
+        """The axes of the training rows of both modalities, found once for all trials of a study."""
+        image, text = standardized_covariances(pair_chunks(where_float64_is(self.train)))
+        return PrincipalAxes.of(image), PrincipalAxes.of(text)
+
     def to(self, device: torch.device) -> "TrainingData":
         """Return the same data on a device."""
         return replace(self, train=self.train.to(device), val=self.val.to(device))
@@ -30,6 +47,11 @@ class TrainingData:
         held = self.val.images.dtype
         train = CopiedPairs(replace(self.train, compute=held), device, self.train.compute)
         return replace(self, train=train, val=self.val.to(device))
+
+
+def where_float64_is(pairs: TrainingPairs) -> TrainingPairs:
+    """Return pairs on their device, or on the CPU if the device has no float64."""
+    return pairs.to(torch.device("cpu")) if pairs.device.type == "mps" else pairs
 
 
 def held_format(compute: torch.dtype, precision: str = "auto") -> torch.dtype:

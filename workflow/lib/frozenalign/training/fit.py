@@ -115,7 +115,7 @@ def start(
         output_dim = experiment.model["output_dim"]
         maps = (canonical or fit_start(data, [output_dim])).of_width(output_dim)
         start_from(model, maps.pair)
-    whiten(model, data.train)
+    whiten(model, data)
     model.to(device)
     place_prototypes(model, data.train)
     loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)

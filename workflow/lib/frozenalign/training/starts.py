@@ -15,17 +15,16 @@ from frozenalign.closed_forms.canonical_maps import (
     load_canonical_maps,
 )
 from frozenalign.closed_forms.choice import refuse_too_wide
-from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.closed_forms.registry import Candidate, LinearPair
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.data.inputs import Inputs
-from frozenalign.data.moments import Moments, standardized_covariances
+from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import ResidentPairs, TrainingPairs, pair_chunks
 from frozenalign.models.dual_encoder import DualEncoder, Standardize, TowerBesidePath, WhitenedTower, unit
 from frozenalign.models.heads import LinearTower
 from frozenalign.models.hub_penalty import PenalizedTower, without_penalty
 from frozenalign.system.errors import UserError
-from frozenalign.training.data import TrainingData
+from frozenalign.training.data import TrainingData, where_float64_is
 
 
 def read_start(path: Path, inputs: Inputs, train: Collection[str]) -> CanonicalMaps:
@@ -45,7 +44,7 @@ def fit_start(data: TrainingData, output_dims: Sequence[int] = OUTPUT_DIMS) -> C
 
     It is fitted in the encoders' own scales, like the baseline: standardising would amplify directions of pure noise.
     """
-    train, val = _where_float64_is(data.train), _where_float64_is(data.val)
+    train, val = where_float64_is(data.train), where_float64_is(data.val)
     refuse_too_wide(*train.widths, len(val.images), len(val.texts))
     image, text = data.image.to(train.device), data.text.to(train.device)
     chunks = ((images * image.scale, texts * text.scale) for images, texts in pair_chunks(train))
@@ -72,7 +71,7 @@ def start_from(model: DualEncoder, pair: LinearPair) -> None:
     _fill(layers[1], pair.text_map, pair.text_mean, model.text_statistics)
 
 
-def whiten(model: DualEncoder, train: TrainingPairs) -> None:
+def whiten(model: DualEncoder, data: TrainingData) -> None:
     """Fill the whitening matrices of both towers, if they have one, from the standardised training pairs.
 
     Kessy et al. 2018, Optimal Whitening and Decorrelation: (V λ^(-1/2))ᵀ for PCA, V λ^(-1/2) Vᵀ for ZCA.
@@ -80,9 +79,7 @@ def whiten(model: DualEncoder, train: TrainingPairs) -> None:
     layers = [module for module in model.modules() if isinstance(module, WhitenedTower)]
     if not layers:
         return
-    covariances = standardized_covariances(pair_chunks(_where_float64_is(train)))
-    for layer, covariance in zip(layers, covariances, strict=True):
-        axes = PrincipalAxes.of(covariance)
+    for layer, axes in zip(layers, data.principal_axes, strict=True):
         matrix = axes.whitening(model.settings["shrinkage"])[:, None] * axes.vectors.T
         layer.matrix.copy_(axes.vectors @ matrix if model.settings["whitening"] == "zca" else matrix)
 
@@ -104,11 +101,6 @@ def place_prototypes(model: DualEncoder, train: TrainingPairs) -> None:
     for tower, own, others in zip(towers, vectors, reversed(vectors), strict=True):
         tower.prototypes.copy_(others)
         tower.offset.copy_(tower.closeness(own).mean())
-
-
-def _where_float64_is(pairs: TrainingPairs) -> TrainingPairs:
-    """Return pairs on their device, or on the CPU if the device has no float64."""
-    return pairs.to(torch.device("cpu")) if pairs.device.type == "mps" else pairs
 
 
 @torch.no_grad()
