@@ -91,7 +91,7 @@ def test_a_mistake_ends_a_script_with_one_sentence_and_no_output(name, tmp_path,
     monkeypatch.delitem(sys.modules, f"workflow.scripts.{name}", raising=False)
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(f"workflow.scripts.{name}", run_name="__main__", alter_sys=True)
-    assert re.fullmatch(r"error: [^\n]*(absent|--images)[^\n]*", ended.value.code)
+    assert re.fullmatch(r"error: [^\n]*(absent|--images|make demo-photos)[^\n]*", ended.value.code)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,6 +4,7 @@ import functools
 import json
 
 from frozenalign.configuration import runs
+from frozenalign.configuration.search_space import largest_experiments
 from frozenalign.configuration.variants import variants_of
 
 TUNED = "tuned-"
@@ -75,27 +76,33 @@ def training_devices(wildcards):
     return experiment.training.devices if experiment else 1
 
 
-def model_settings(wildcards):
-    """Return the `model` section of an experiment, of a study's base for what it tunes."""
-    name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)
+@functools.cache
+def model_sections(name):
+    """Return the `model` sections that an experiment or a study trains, of a study the largest of its search space."""
     if name in RUN.studies:
-        return RUN.studies[name].base["model"]
-    return RUN.experiments[name].model if name in RUN.experiments else {}
+        return [experiment.model for experiment in largest_experiments(RUN.studies[name])]
+    return [RUN.experiments[name].model] if name in RUN.experiments else []
 
 
 def weights_mb(wildcards):
-    """Return the most MB that a head's weights take while it learns, estimated from widths: of each twelve copies.
+    """Return the most MB that a head's weights take while it learns, estimated from widths.
 
-    They are gradients, running means, the best epoch's and so on, as `training/memory_plan.py` counts them, which knows
-    the layers. Where no `hidden_dim` is given, a layer is at most four times as wide as the data.
+    They are twelve copies: gradients, running means, the best epoch's and so on; of whitening matrices five. So
+    `training/memory_plan.py` counts them, which knows the layers. Where no `hidden_dim` is given, a layer is at most
+    four times as wide as the data.
     """
-    model, copies = model_settings(wildcards), 12
-    output, layers = model.get("output_dim", 0), model.get("num_layers", 0)
-    weights = 0
-    for width in embedding_widths(wildcards.dataset):
-        hidden = model.get("hidden_dim") or 4 * width
-        weights += hidden * (2 * width + output) + 12 * layers * hidden**2
-    return 4 * copies * weights // 10**6
+    name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)
+    widths = embedding_widths(wildcards.dataset)
+    numbers = [sum(held_numbers(model, width) for width in widths) for model in model_sections(name)]
+    return 4 * max(numbers, default=0) // 10**6
+
+
+def held_numbers(model, width):
+    """Return how many numbers a tower of this width holds while it learns, all copies together."""
+    hidden = model.get("hidden_dim") or 4 * width
+    layers = model.get("num_layers", 0) * (hidden // model.get("num_tokens", 1)) ** 2
+    weights = hidden * (2 * width + model["output_dim"]) + 12 * layers
+    return 12 * weights + 5 * width**2 * (model["whitening"] != "none")
 
 
 def training_mb(wildcards, devices):

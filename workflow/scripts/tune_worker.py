@@ -7,8 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from frozenalign.configuration.arguments import add_options
-from frozenalign.configuration.experiments import TrainingSettings, experiment_from
-from frozenalign.configuration.studies import Study
+from frozenalign.configuration.search_space import largest_experiments
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json
 from frozenalign.tuning.opening import StudyRun, asked_study, open_study
@@ -51,12 +50,11 @@ def _work(asked: StudyRun, given: argparse.Namespace) -> None:
     device = torch.device("cpu") if settings.n_jobs > 1 else choose_device(given.device)
     opened = open_split(given.data_dir, given.split_dir, [settings.data, "val"])
     precision = choose_precision(given.precision, torch.device(device_type(given.device)))
-    base = experiment_from(settings.base, "base")
-    largest = replace(base, training=_with_largest_batches(settings, base.training))
-    demand = Demand.of(largest, opened.pairs[settings.data], opened.pairs["val"], precision, given.precision)
-    demand = replace(demand, processes=settings.n_jobs)
+    files = opened.pairs[settings.data], opened.pairs["val"]
+    largest = Demand.of_largest(largest_experiments(settings), *files, precision, given.precision)
+    demand = replace(largest, processes=settings.n_jobs)
     data = load_within(demand, choose_order(demand, given.memory), device)
-    for text in batch_warnings(data.train, largest.training):
+    for text in batch_warnings(data.train, demand.settings):
         logger.warning("warning: %s", text)
     canonical = None
     if settings.starts_from_cca and given.start:
@@ -64,13 +62,6 @@ def _work(asked: StudyRun, given: argparse.Namespace) -> None:
     elif settings.starts_from_cca:
         canonical = fit_start(data)
     run_study(asked, data, canonical, given.worker - 1, given.device)
-
-
-def _with_largest_batches(study: Study, training: TrainingSettings) -> TrainingSettings:
-    """Return the training settings of a study's base with the largest batch size of its search space."""
-    entries = [entry for entry in study.search_space if entry.key == "training.batch_size"]
-    sizes = [int(size) for entry in entries for size in (*entry.choices, entry.high) if size is not None]
-    return replace(training, batch_size=max([training.batch_size, *sizes]))
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FixedTrial
 
 from frozenalign.configuration.experiments import Experiment
-from frozenalign.configuration.search_space import propose, space_difference, space_text
+from frozenalign.configuration.search_space import largest_experiments, propose, space_difference, space_text
 from frozenalign.configuration.studies import Study, load_study
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
@@ -179,6 +179,34 @@ def test_when_sees_the_default_of_a_value_that_the_base_leaves_out(study):
 def test_an_experiment_that_nobody_could_train_is_refused_by_the_name_of_its_trial(study):
     with pytest.raises(UserError, match=r"^study s, trial 3: the head 'blip' keeps momentum copies"):
         propose(FixedTrial({"model.type": "blip"}), study({**TYPES, "choices": ["mlp", "blip"]}), "study s, trial 3")
+
+
+def test_the_largest_experiments_are_the_base_and_one_of_each_head_and_loss_that_go_together(study):
+    space = study(
+        {**TYPES, "choices": ["linear", "mlp", "blip"]},
+        {"key": "loss.type", "type": "categorical", "choices": ["queue", "siglip"]},
+        {"key": "loss.queue_size", "type": "categorical", "choices": [2000, 500]},
+        {"key": "model.hidden_dim", "type": "int", "low": 16, "high": 64, "step": 16},
+        {"key": "model.whitening", "type": "categorical", "choices": ["none", "zca"]},
+        {"key": "training.noise", "type": "categorical", "choices": ["auto", 0.1]},
+        {"key": "training.batch_size", "type": "int", "low": 16, "high": 512, "log": True},
+        DROPOUT,
+    )
+    base, *others = largest_experiments(space)
+    assert (base.model["type"], base.model["hidden_dim"], base.training.batch_size) == ("mlp", 32, 512)
+    assert [(each.model["type"], each.loss["type"], each.model.get("hidden_dim")) for each in others] == [
+        ("linear", "queue", None),
+        ("linear", "siglip", None),
+        ("mlp", "queue", 64),
+        ("mlp", "siglip", 64),
+        ("blip", "queue", 64),
+        ("mlp", "queue", 16),
+        ("mlp", "siglip", 16),
+        ("blip", "queue", 16),
+    ]
+    assert {(each.model["whitening"], each.training.batch_size) for each in others} == {("zca", 512)}
+    assert {each.training.noise for each in others} == {0.1}
+    assert {each.loss.get("queue_size") for each in others} == {2000, None}
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)

@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 import torch
 
 from frozenalign.configuration.experiments import Experiment
+from frozenalign.configuration.search_space import largest_experiments, propose
+from frozenalign.configuration.studies import load_study
 from frozenalign.data.batches import BlockOrder
 from frozenalign.data.pairs import ResidentPairs
 from frozenalign.data.streamed_pairs import StreamedPairs
@@ -22,6 +26,7 @@ from tests.held_memory import most_held
 from tests.small_training import NAMED, REGULARISED, STATEFUL, assert_same, experiment
 
 CPU = torch.device("cpu")
+SHIPPED = Path(__file__).parents[3] / "config" / "tuning"
 ORDER = BlockOrder(block=2, together=48)
 
 
@@ -206,6 +211,25 @@ def test_a_training_with_a_longer_queue_is_expected_to_take_what_it_takes_more(h
         taken.append(most_held(partial(fit_one_step, settings, data)))
     assert taken[1] - taken[0] > 4 * 20000 * (2 * 8 + 60)
     assert taken[1] - taken[0] <= expected[1] - expected[0] < 2 * (taken[1] - taken[0])
+
+
+def test_whitening_is_expected_to_take_its_matrices(files):
+    plain, whitened = (
+        Demand.of(experiment(model={"whitening": kind}), files["train"], files["val"], torch.float32).steps
+        for kind in ("none", "pca")
+    )
+    assert whitened - plain == 4 * memory_plan.COPIES_OF_BUFFERS * (12**2 + 9**2)
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_trial_of_a_study_is_expected_to_take_more_than_its_largest(path, files):
+    study, draws = load_study(path), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    pairs = files["train"], files["val"], torch.float32
+    most = Demand.of_largest(largest_experiments(study), *pairs)
+    for _ in range(40):
+        drawn = propose(draws.ask(), study, path.stem)
+        assert Demand.of(drawn, *pairs).steps <= most.steps
+        assert drawn.training.batch_size <= most.settings.batch_size
 
 
 def fit_one_step(settings: Experiment, data: TrainingData) -> None:

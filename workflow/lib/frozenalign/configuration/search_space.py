@@ -1,13 +1,16 @@
 """Search spaces: from the entries of a study's YAML file to the experiment of one trial."""
 
+import contextlib
 import copy
+import itertools
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from frozenalign.configuration.experiments import Experiment, experiment_from, parameters
 from frozenalign.configuration.studies import SearchEntry, Study
-from frozenalign.system.errors import one_line
+from frozenalign.system.errors import UserError, one_line
 
 if TYPE_CHECKING:
     from optuna.trial import BaseTrial
@@ -45,6 +48,48 @@ def _drawn(trial: "BaseTrial", entry: SearchEntry) -> Any:
     if entry.type == "int":
         return trial.suggest_int(entry.name, int(entry.low), int(entry.high), step=int(entry.step or 1), log=entry.log)
     return trial.suggest_float(entry.name, entry.low, entry.high, step=entry.step, log=entry.log)
+
+
+def largest_experiments(study: Study) -> list[Experiment]:
+    """Return the base and the experiments among which is the largest of a search space, for every head and loss.
+
+    Numbers are the largest that can be drawn, and each whole number of the head once the smallest: fewer tokens, for
+    example, are wider. Other choices are the first that is not `none`. What no trial can be is left out.
+    """
+    types = [entry for entry in study.search_space if entry.key.endswith(".type")]
+    sizes = [entry.name for entry in study.search_space if entry.key.startswith("model.") and _is_whole(entry)]
+    found = {}
+    for smallest, *drawn in itertools.product([None, *sizes], *(entry.choices for entry in types)):
+        trial = _LargestTrial({entry.name: choice for entry, choice in zip(types, drawn, strict=True)}, smallest)
+        with contextlib.suppress(UserError):
+            largest = propose(trial, study, "the largest trial")
+            found[json.dumps(largest.as_document(), sort_keys=True)] = largest
+    return [experiment_from(copy.deepcopy(study.base), "base"), *found.values()]
+
+
+def _is_whole(entry: SearchEntry) -> bool:
+    return entry.type == "int" or any(type(choice) is int for choice in entry.choices)
+
+
+@dataclass(frozen=True)
+class _LargestTrial:
+    """Draws the largest values, the smallest for the entry `smallest`; types: the heads and losses to draw, by name."""
+
+    types: dict[str, str]
+    smallest: str | None
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        if name in self.types:
+            return self.types[name]
+        if numbers := [choice for choice in choices if type(choice) in (int, float)]:
+            return min(numbers) if name == self.smallest else max(numbers)
+        return next((choice for choice in choices if choice not in (False, "none")), choices[0])
+
+    def suggest_int(self, name: str, low: int, high: int, **how: Any) -> int:
+        return low if name == self.smallest else high
+
+    def suggest_float(self, name: str, low: float, high: float, **how: Any) -> float:
+        return high
 
 
 def space_text(study: Study) -> str:

@@ -1,12 +1,14 @@
 """How training rows are held: all in memory where they fit, else streamed, as many at a time as there is room for."""
 
+import functools
 import logging
 import math
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 SHARED_MEMORY = Path("/dev/shm")
 # Weights, gradients, two running means, an average or momentum copy, those of the best epoch, a checkpoint of all.
 COPIES_OF_WEIGHTS = 12
+# Whitening matrices of the weights now, of the best epoch and of a checkpoint; their principal axes are in float64.
+COPIES_OF_BUFFERS = 5
 # Float32 copies of a batch with its gradients, and of the outputs of its layers.
 COPIES_OF_ROWS, COPIES_OF_OUTPUTS = 4, 6
 # A queue, and its random vectors before they are of length one.
@@ -64,17 +68,27 @@ class Demand:
     ) -> "Demand":
         """Return what one process takes, estimated from shapes."""
         widths = train.image_file.width, train.texts.width
-        # The weights are not kept, nor do they change what a training draws: it seeds the generator itself.
-        model = DualEncoder(experiment.model, *widths)
-        weights = sum(value.numel() for value in model.parameters())
-        outputs = sum(layer.out_features for layer in model.modules() if isinstance(layer, nn.Linear))
-        outputs += 2 * experiment.model["hub_prototypes"]
+        weights, buffers, outputs = _sizes(tuple(experiment.model.items()), *widths)
         batch = experiment.training.batch_size
         projected = (len(val.split.image_rows) + len(val.split.text_rows)) * experiment.model["output_dim"]
-        floats = COPIES_OF_WEIGHTS * weights + 2 * projected
+        floats = COPIES_OF_WEIGHTS * weights + COPIES_OF_BUFFERS * buffers + 2 * projected
         floats += batch * (COPIES_OF_ROWS * sum(widths) + COPIES_OF_OUTPUTS * outputs) + _queue_floats(experiment)
         steps = 4 * floats + INDEX_BYTES * len(train.split.text_rows) + FURTHER_BYTES
         return cls(train, val, experiment.training, compute, steps, precision=precision)
+
+    @classmethod
+    def of_largest(
+        cls,
+        experiments: Iterable[Experiment],
+        train: PairFiles,
+        val: PairFiles,
+        compute: torch.dtype,
+        precision: str = "auto",
+    ) -> "Demand":
+        """Return what one process takes for whichever of these experiments takes most, and has the largest batches."""
+        demands = [cls.of(each, train, val, compute, precision) for each in experiments]
+        settings = max((demand.settings for demand in demands), key=lambda settings: settings.batch_size)
+        return replace(max(demands, key=lambda demand: demand.steps), settings=settings)
 
     @property
     def held(self) -> torch.dtype:
@@ -119,6 +133,17 @@ class Demand:
 
     def _bytes_of(self, files: PairFiles) -> int:
         return files.values * self.held.itemsize
+
+
+@functools.cache
+def _sizes(model: tuple[tuple[str, Any], ...], image_dim: int, text_dim: int) -> tuple[int, int, int]:
+    """Return the numbers that weights and buffers of a model have, and the outputs that its layers give for a pair."""
+    settings = dict(model)
+    # The weights are not kept, nor do they change what a training draws: it seeds the generator itself.
+    built = DualEncoder(settings, image_dim, text_dim)
+    outputs = sum(layer.out_features for layer in built.modules() if isinstance(layer, nn.Linear))
+    weights, buffers = (sum(value.numel() for value in values) for values in (built.parameters(), built.buffers()))
+    return weights, buffers, outputs + 2 * settings["hub_prototypes"]
 
 
 def _queue_floats(experiment: Experiment) -> int:
