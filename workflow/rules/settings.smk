@@ -123,7 +123,8 @@ def training_mb(wildcards, devices):
 def closed_forms_mb(wildcards):
     """Return the MB of the matrices of closed forms, from widths: what `closed_forms/choice.py` counts, without rows."""
     narrow, wide = sorted(embedding_widths(wildcards.dataset))
-    return 8 * (2 * wide**2 + 11 * narrow**2 + 7 * narrow * wide) // 10**6
+    of_most = max(5 * wide**2, 10 * narrow**2 + 6 * narrow * wide)
+    return 8 * (wide**2 + narrow**2 + narrow * wide + of_most) // 10**6
 
 
 def start_file(wildcards):

@@ -1,6 +1,7 @@
 """Fit closed-form baselines, all from one pass over the training pairs; validation chooses their regularisers.
 
-Each is saved like a head, as two linear maps. The file of the CCA is what heads start from.
+Each is saved like a head, as two linear maps. The file of the CCA is what heads start from; it also has the
+axes that whiten their rows.
 """
 
 import argparse
@@ -16,12 +17,13 @@ import torch
 
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps, choose_canonical_maps, save_canonical_maps
 from frozenalign.closed_forms.choice import ChosenMaps, choose_maps, model_of, refuse_too_wide
+from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.closed_forms.registry import BASELINES
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.data.manifests import SplitFiles, open_split
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import RAW, caption_chunks, load_pairs
+from frozenalign.data.pairs import RAW, PairFiles, caption_chunks, load_pairs, pair_statistics
 from frozenalign.models.model_file import save_heads
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json, write_yaml
@@ -76,6 +78,7 @@ def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Fin
         began = time.perf_counter()
         # The CCA has further maps, for narrower outputs.
         chosen = choose_canonical_maps(moments, val) if name == "cca" else {None: choose_maps(name, moments, val)}
+        axes = _axes(moments, opened.pairs["train"]) if name == "cca" else None
         seconds = shared + time.perf_counter() - began
         best = chosen[None]
         for text in best.warnings:
@@ -89,18 +92,33 @@ def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Fin
             "inputs": asdict(opened.manifest.inputs()),
             "warnings": best.warnings,
         }
-        _save(step.folder, facts, chosen, seconds)
+        _save(step.folder, facts, chosen, axes, seconds)
         found[name] = f"{best.rsum:.1f}"
         step.keep(found[name])
         logger.info("%s: val RSUM %s with %s", name, found[name], best.candidate.chosen)
     return found
 
 
-def _save(folder: Path, facts: dict[str, Any], chosen: dict[int | None, ChosenMaps], seconds: float) -> None:
+def _axes(moments: Moments, train: PairFiles) -> tuple[PrincipalAxes, PrincipalAxes]:
+    """Return the axes of the standardised images and texts, by which heads whiten their rows."""
+    image, text = pair_statistics(train)
+    return (
+        PrincipalAxes.of_standardized(moments.image_covariance, image.scale),
+        PrincipalAxes.of_standardized(moments.text_covariance, text.scale),
+    )
+
+
+def _save(
+    folder: Path,
+    facts: dict[str, Any],
+    chosen: dict[int | None, ChosenMaps],
+    axes: tuple[PrincipalAxes, PrincipalAxes] | None,
+    seconds: float,
+) -> None:
     best, name, model_file = chosen[None].candidate, facts["experiment"], folder / "best_model.pt"
     model = model_of(best.pair)
     if name == "cca":
-        save_canonical_maps(model_file, CanonicalMaps.of(chosen), facts)
+        save_canonical_maps(model_file, CanonicalMaps.of(chosen, axes), facts)
     else:
         save_heads(model_file, model, facts)
     described = {key: facts[key] for key in ("experiment", "kind", "seed")}

@@ -57,7 +57,7 @@ def _work(asked: StudyRun, given: argparse.Namespace) -> None:
     for text in batch_warnings(data.train, demand.settings):
         logger.warning("warning: %s", text)
     canonical = None
-    if settings.starts_from_cca and given.start:
+    if settings.takes_a_start and given.start:
         canonical = read_start(given.start, opened.manifest.inputs(settings.data), opened.manifest.rows.values())
     elif settings.starts_from_cca:
         canonical = fit_start(data)

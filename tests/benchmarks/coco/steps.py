@@ -112,7 +112,7 @@ class Run:
         return Step("train", f"train {name}", arguments, [output], floor)
 
     def _start(self, experiment: Experiment) -> list[object]:
-        return ["--start", self.results_of("cca") / "best_model.pt"] if experiment.starts_from_cca else []
+        return ["--start", self.results_of("cca") / "best_model.pt"] if experiment.takes_a_start else []
 
     def _evaluation(self, name: str) -> Step:
         model = self.results_of(name) / "best_model.pt"

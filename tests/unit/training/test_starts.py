@@ -14,6 +14,7 @@ from frozenalign.closed_forms.canonical_maps import (
     save_canonical_maps,
 )
 from frozenalign.closed_forms.choice import choose_maps, model_of
+from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.closed_forms.registry import BASELINES, Candidate, LinearPair
 from frozenalign.data import pairs as pairs_module
 from frozenalign.data.moments import Moments
@@ -27,6 +28,7 @@ from frozenalign.training import data as data_module
 from frozenalign.training.data import TrainingData
 from frozenalign.training.starts import fit_start, start_from, whiten
 from tests.conftest import related_embeddings
+from workflow.scripts import baselines
 
 
 @pytest.fixture(scope="module")
@@ -185,9 +187,11 @@ def test_maps_of_a_file_are_those_that_were_fitted(pairs, tmp_path):
     train, val = pairs
     moments = Moments.of(pair_chunks(train))
     chosen = choose_canonical_maps(moments, val, [2, 5, 9, 20])
-    maps = CanonicalMaps.of(chosen)
-    save_canonical_maps(tmp_path / "best_model.pt", maps, {})
+    axes = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
+    save_canonical_maps(tmp_path / "best_model.pt", CanonicalMaps.of(chosen, axes), {})
     again, _ = load_canonical_maps(tmp_path / "best_model.pt")
+    assert all(torch.equal(mine.vectors, saved.vectors) for mine, saved in zip(axes, again.axes, strict=True))
+    assert all(torch.equal(mine.values, saved.values) for mine, saved in zip(axes, again.axes, strict=True))
     assert set(again.narrower) == {2, 5}
     for output_dim in (2, 5, 9, 20):
         expected = choose_maps("cca", moments, val, output_dim).candidate
@@ -217,13 +221,20 @@ def test_a_width_that_nothing_was_chosen_for_takes_the_first_dimensions_of_the_n
         lambda maps: maps["narrower"][5]["text_map"].fill_(torch.nan),
         lambda maps: maps["narrower"][5].update(text_map="of text"),
         lambda maps: maps.update(narrower=[1, 2]),
+        lambda maps: maps.pop("axes"),
+        lambda maps: maps["axes"].pop("text"),
+        lambda maps: maps["axes"]["text"].update(vectors=torch.eye(8)),
+        lambda maps: maps["axes"]["image"].pop("values"),
+        lambda maps: maps["axes"]["image"]["values"].fill_(torch.nan),
+        lambda maps: maps["axes"]["image"].update(values=[1.0] * 12),
     ],
 )
 def test_a_damaged_file_of_maps_is_refused_in_one_sentence(pairs, tmp_path, damage):
     train, val = pairs
     path = tmp_path / "best_model.pt"
-    maps = CanonicalMaps.of(choose_canonical_maps(Moments.of(pair_chunks(train)), val, [5]))
-    save_canonical_maps(path, maps, {})
+    moments = Moments.of(pair_chunks(train))
+    axes = PrincipalAxes.of(moments.image_covariance), PrincipalAxes.of(moments.text_covariance)
+    save_canonical_maps(path, CanonicalMaps.of(choose_canonical_maps(moments, val, [5]), axes), {})
     content = torch.load(path, weights_only=True)
     damage(content["canonical_maps"])
     torch.save(content, path)
@@ -272,6 +283,21 @@ def test_heads_of_the_same_pairs_share_the_axes_that_whiten_them(pairs, monkeypa
     for kind in ("pca", "zca", "none"):
         whiten(DualEncoder(settings | {"whitening": kind}, 12, 9), data)
     assert passes == [data.train]
+    again = standardized(pairs)
+    whiten(DualEncoder(settings | {"whitening": "pca"}, 12, 9), again, data.principal_axes)
+    assert passes == [data.train]
+
+
+def test_axes_of_the_file_that_heads_start_from_whiten_as_those_of_their_pairs(data, data_dir, split_dir, tmp_path):
+    folders = ["--data-dir", str(data_dir), "--split-dir", str(split_dir), "--output-dir", str(tmp_path)]
+    baselines.main(["--baselines", "cca", *folders])
+    maps, _ = load_canonical_maps(tmp_path / "cca/seed0/best_model.pt")
+    matrices = []
+    for known in (None, maps.axes):
+        model = DualEncoder({"type": "mlp", "output_dim": 4, "whitening": "zca", "shrinkage": 0.1}, *data.train.widths)
+        whiten(model, data, known)
+        matrices.append(model.text_tower.matrix)
+    torch.testing.assert_close(*matrices, atol=5e-3, rtol=5e-3)
 
 
 def test_a_whitened_tower_keeps_its_linear_path_and_is_saved_whole(pairs, tmp_path):

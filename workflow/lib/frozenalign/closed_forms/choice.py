@@ -110,9 +110,11 @@ def needed_bytes(image_dim: int, text_dim: int, val_images: int, val_texts: int)
     canonical = 6 * narrow * wide + 10 * narrow**2
     # The identity that ridge regression maps texts with, in float32: in the model and in its file.
     ridge = text_dim**2 + 2 * narrow * wide
+    # The axes of standardised rows: a scaled covariance, LAPACK's copy and work, and the vectors of both in float32.
+    axes = 5 * wide**2
     rows = val_images * image_dim + val_texts * text_dim
     projections = (val_images + val_texts) * max(text_dim, 3 * narrow)
-    matrices = torch.float64.itemsize * max(canonical, ridge)
+    matrices = torch.float64.itemsize * max(canonical, ridge, axes)
     return moment_bytes(image_dim, text_dim) + matrices + torch.float32.itemsize * (rows + projections) + FURTHER_BYTES
 
 

@@ -19,7 +19,7 @@ from frozenalign.data.moments import mirror
 
 @dataclass(frozen=True)
 class PrincipalAxes:
-    """Eigenvalues (D,), largest first and none negative, and eigenvectors as columns (D, D) of a covariance."""
+    """Eigenvalues (D,), largest first and none negative, and eigenvectors as float32 columns (D, D) of a covariance."""
 
     values: Tensor
     vectors: Tensor
@@ -28,7 +28,12 @@ class PrincipalAxes:
     def of(cls, covariance: Tensor) -> "PrincipalAxes":
         """Decompose a covariance (D, D)."""
         values, vectors = torch.linalg.eigh(covariance)
-        return cls(values.flip(0).clamp(min=0), vectors.flip(1))
+        return cls(values.flip(0).clamp(min=0), vectors.float().flip(1))
+
+    @classmethod
+    def of_standardized(cls, covariance: Tensor, scale: Tensor) -> "PrincipalAxes":
+        """Decompose the covariance that rows have when their dimensions are divided by a scale (D,)."""
+        return cls.of(covariance / scale / scale[:, None])
 
     def whitening(self, regularizer: float) -> Tensor:
         """Return (value + regularizer · mean value)^(-1/2) by axis, (D,); zero where nothing varies at all."""

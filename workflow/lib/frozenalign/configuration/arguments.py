@@ -61,7 +61,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": CAPTION_RULES,
         "help": "captions of an image that count: all, or the first five (all)",
     },
-    "--start": {"type": Path, "help": "best_model.pt of the baseline cca, for heads that start from it (fitted here)"},
+    "--start": {
+        "type": Path,
+        "help": "best_model.pt of the baseline cca, for heads that start from it or whiten their rows (found here)",
+    },
     "--parts": {
         "nargs": "+",
         "default": [],

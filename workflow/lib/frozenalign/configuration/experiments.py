@@ -50,6 +50,11 @@ class Experiment:
         """Return whether the head or its noise is derived from the CCA of the training pairs."""
         return "cca" in (self.model.get("skip"), self.model.get("init")) or self.training.noise == "auto"
 
+    @property
+    def takes_a_start(self) -> bool:
+        """Return whether the head is derived from what the closed forms find: the CCA, or the axes that whiten rows."""
+        return self.starts_from_cca or self.model["whitening"] != "none"
+
     def as_document(self) -> dict[str, Any]:
         """Return the experiment as the content of its YAML file."""
         return asdict(self)

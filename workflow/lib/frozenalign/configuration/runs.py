@@ -143,11 +143,11 @@ class RunFiles:
     studies: dict[str, Study]
 
     def takes_a_start(self, name: str) -> bool:
-        """Return whether an experiment or study of the run needs the run's CCA; a control computes its own."""
+        """Return whether an experiment or study of the run needs the file of the run's CCA; a control finds its own."""
         if name in self.studies:
-            return self.studies[name].starts_from_cca
+            return self.studies[name].takes_a_start
         experiment = self.experiments.get(name)
-        return bool(experiment and experiment.starts_from_cca and experiment.training.control == "none")
+        return bool(experiment and experiment.takes_a_start and experiment.training.control == "none")
 
 
 def settings_file(kind: str, name: str, folders: Sequence[Path]) -> Path:

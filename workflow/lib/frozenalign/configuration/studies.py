@@ -64,6 +64,12 @@ class Study:
         searched = any(asked.get(entry.key) in entry.choices for entry in self.search_space)
         return searched or experiment_from(copy.deepcopy(self.base), "base").starts_from_cca
 
+    @property
+    def takes_a_start(self) -> bool:
+        """Return whether a trial's head may be derived from what the job of the closed forms finds."""
+        whitens = any(entry.key == "model.whitening" for entry in self.search_space)
+        return whitens or self.starts_from_cca or experiment_from(copy.deepcopy(self.base), "base").takes_a_start
+
 
 def load_study(path: str | Path) -> Study:
     """Read and check one file of config/tuning/: its keys, its base experiment and every entry of the search space."""

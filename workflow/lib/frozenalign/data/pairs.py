@@ -208,6 +208,14 @@ def row_statistics(file: Rows, rows: np.ndarray) -> Statistics:
     return Statistics((shift + mean).float(), torch.where(constant, 1.0, scale).float())
 
 
+def pair_statistics(files: PairFiles) -> tuple[Statistics, Statistics]:
+    """Return the statistics of the images and of the texts of a split, each row counted once."""
+    modalities = (files.images, files.texts), (files.split.image_rows, files.split.text_rows)
+    with ThreadPoolExecutor(min(2, torch.get_num_threads())) as pool:
+        image, text = pool.map(row_statistics, *modalities)
+    return image, text
+
+
 def spread(rows: np.ndarray, count: int) -> np.ndarray:
     """Return at most `count` of the ascending rows, in equally spaced blocks of neighbours, one read each."""
     if len(rows) <= count:

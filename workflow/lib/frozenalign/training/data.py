@@ -1,6 +1,5 @@
 """The pairs of a training."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,7 +16,7 @@ from frozenalign.data.pairs import (
     TrainingPairs,
     load_pairs,
     pair_chunks,
-    row_statistics,
+    pair_statistics,
 )
 from frozenalign.data.shared_rows import shared_pairs
 from frozenalign.data.streamed_pairs import StreamedPairs
@@ -76,9 +75,7 @@ def load_training_data(
     order: the order in which training pairs are streamed, read by so many threads; without it, memory holds them, once
     for all processes that hold the same. precision: what `precision:` says, for the format of the rows.
     """
-    modalities = (train.images, train.texts), (train.split.image_rows, train.split.text_rows)
-    with ThreadPoolExecutor(min(2, torch.get_num_threads())) as pool:
-        image, text = pool.map(row_statistics, *modalities)
+    image, text = pair_statistics(train)
     formats = held_format(compute, precision), compute
     if order is None:
         train_pairs = shared_pairs(train, image, text, *formats)

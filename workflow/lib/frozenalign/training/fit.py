@@ -54,9 +54,9 @@ def fit(
 
     data: on the device that computes. on_epoch: gets the record of every epoch and may raise to stop. checkpoint: the
     file that training goes on from and that an interruption writes; the KeyboardInterrupt then has a message about the
-    progress. canonical: the CCA of the pairs that a head may start from; without it, and for a control, it is fitted.
-    processes: those that call this function together; the first one alone validates, has the checkpoint and is
-    interrupted.
+    progress. canonical: the CCA of the pairs that a head may start from, and the axes that whiten them; without it, and
+    for a control, they are found here. processes: those that call this function together; the first one alone
+    validates, has the checkpoint and is interrupted.
     """
     settings = experiment.training
     if settings.control != "none":
@@ -115,7 +115,7 @@ def start(
         output_dim = experiment.model["output_dim"]
         maps = (canonical or fit_start(data, [output_dim])).of_width(output_dim)
         start_from(model, maps.pair)
-    whiten(model, data)
+    whiten(model, data, canonical and canonical.axes)
     model.to(device)
     place_prototypes(model, data.train)
     loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)

@@ -15,6 +15,7 @@ from frozenalign.closed_forms.canonical_maps import (
     load_canonical_maps,
 )
 from frozenalign.closed_forms.choice import refuse_too_wide
+from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.closed_forms.registry import Candidate, LinearPair
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.data.inputs import Inputs
@@ -28,7 +29,7 @@ from frozenalign.training.data import TrainingData, where_float64_is
 
 
 def read_start(path: Path, inputs: Inputs, train: Collection[str]) -> CanonicalMaps:
-    """Read the CCA that heads start from; one that was fitted to other inputs is a UserError.
+    """Read what heads start from; what was fitted to other inputs is a UserError.
 
     train: the digests of the training rows that it may be fitted to.
     """
@@ -71,17 +72,18 @@ def start_from(model: DualEncoder, pair: LinearPair) -> None:
     _fill(layers[1], pair.text_map, pair.text_mean, model.text_statistics)
 
 
-def whiten(model: DualEncoder, data: TrainingData) -> None:
-    """Fill the whitening matrices of both towers, if they have one, from the standardised training pairs.
+def whiten(model: DualEncoder, data: TrainingData, axes: tuple[PrincipalAxes, PrincipalAxes] | None = None) -> None:
+    """Fill the whitening matrices of both towers, if they have one, by the axes of the standardised training pairs.
 
+    axes: of images and texts, where they are known.
     Kessy et al. 2018, Optimal Whitening and Decorrelation: (V λ^(-1/2))ᵀ for PCA, V λ^(-1/2) Vᵀ for ZCA.
     """
     layers = [module for module in model.modules() if isinstance(module, WhitenedTower)]
     if not layers:
         return
-    for layer, axes in zip(layers, data.principal_axes, strict=True):
-        matrix = axes.whitening(model.settings["shrinkage"])[:, None] * axes.vectors.T
-        layer.matrix.copy_(axes.vectors @ matrix if model.settings["whitening"] == "zca" else matrix)
+    for layer, each in zip(layers, axes or data.principal_axes, strict=True):
+        matrix = each.whitening(model.settings["shrinkage"])[:, None].float() * each.vectors.T
+        layer.matrix.copy_(each.vectors @ matrix if model.settings["whitening"] == "zca" else matrix)
 
 
 @torch.no_grad()
