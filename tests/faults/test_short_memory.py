@@ -298,6 +298,7 @@ import scipy.linalg
 from pathlib import Path
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps, choose_canonical_maps, save_canonical_maps
 from frozenalign.closed_forms.choice import choose_maps, model_of, needed_bytes
+from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.data.moments import Moments
 from frozenalign.data.pairs import CAPTION_BYTES, ResidentPairs
 from frozenalign.models.model_file import save_heads
@@ -317,7 +318,12 @@ chunks = ((rows(pairs, image_dim), rows(pairs, text_dim), torch.arange(pairs)) f
 moments = Moments.of_captions(chunks)
 for name in ("ridge", "procrustes"):
     save_heads(Path(sys.argv[3]), model_of(choose_maps(name, moments, val).candidate.pair), {})
-save_canonical_maps(Path(sys.argv[3]), CanonicalMaps.of(choose_canonical_maps(moments, val)), {})
+chosen = choose_canonical_maps(moments, val)
+axes = [
+    PrincipalAxes.of_standardized(covariance, torch.ones(len(covariance)))
+    for covariance in (moments.image_covariance, moments.text_covariance)
+]
+save_canonical_maps(Path(sys.argv[3]), CanonicalMaps.of(chosen, axes), {})
 """
     command = [sys.executable, "-c", program, str(image_dim), str(text_dim), str(tmp_path / "model.pt")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
