@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from frozenalign.reporting.page import _environment
+
 VOID = {"meta", "img", "input", "br", "link", "hr"}
 
 
@@ -178,3 +180,9 @@ def test_what_is_beside_the_page_is_on_it(report_folder):
         "costs.svg",
     }
     assert (report_folder / "leaderboard.svg").read_text().startswith("<?xml")
+
+
+def test_a_difference_of_nothing_has_no_minus():
+    macros = _environment().get_template("macros.html.jinja").module
+    assert [macros.signed(value) for value in (-0.04, 0.0, 1.26, -1.26)] == ["+0.0", "+0.0", "+1.3", "−1.3"]
+    assert [macros.number(value) for value in (-0.04, -1.26, None, float("nan"))] == ["0.0", "−1.3", "–", "–"]
