@@ -17,12 +17,12 @@ from typing import Any
 import optuna
 import pytest
 import sqlalchemy
+import torch
 from optuna.trial import TrialState
 
 from frozenalign.configuration.experiments import Experiment
 from frozenalign.configuration.studies import load_study
 from frozenalign.system.errors import UserError
-from frozenalign.training.data import TrainingData
 from frozenalign.tuning import storage as study_storage
 from frozenalign.tuning import study as tuning
 from frozenalign.tuning.opening import StudyRun
@@ -256,7 +256,7 @@ def test_a_database_on_a_read_only_disk_is_named(run, trained, small_disk):
         database.open().set_study_user_attr(1, "key", "value")
 
 
-def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, canonical: Any, threads: int) -> None:
+def slow_and_busy_worker(worker: int, run: StudyRun, data: Any, canonical: Any, device: str, threads: int) -> None:
     """Replace a worker process: a slow disk, an SQLite that refuses at once, trainings of 0.1 s."""
     study_storage.ASKING_SECONDS, study_storage.LONGEST_WAIT_SECONDS = 0.0, 0.5
 
@@ -267,10 +267,17 @@ def slow_and_busy_worker(worker: int, run: StudyRun, data: TrainingData, canonic
 
     tuning.fit = pretend
     with slow_disk(0.01):
-        WORKER(worker, run, data, canonical, threads)
+        WORKER(worker, run, data, canonical, device, threads)
 
 
 WORKER = tuning._worker_process
+
+
+class NoData:
+    """Data of a training that does not look at them."""
+
+    def to(self, device: torch.device) -> "NoData":
+        return self
 
 
 @pytest.mark.soak
@@ -281,7 +288,7 @@ def test_several_workers_share_a_busy_database_on_a_slow_disk(held, between, run
     monkeypatch.setattr(tuning, "_worker_process", slow_and_busy_worker)
     several = dataclasses.replace(run, study=dataclasses.replace(run.study, trials=8, n_jobs=3))
     with locked(run.folder / "study.db", held, between):
-        study = run_study(several, None)
+        study = run_study(several, NoData())
     counted = counted_trials(study)
     assert [trial.state for trial in counted] == [TrialState.COMPLETE] * 8
     assert not study.get_trials(states=(TrialState.RUNNING, TrialState.WAITING))

@@ -46,4 +46,5 @@ def test_a_disk_that_jobs_filled_is_said_though_their_logs_are_empty(project, sm
     assert "cannot write results (at least 65,536 bytes needed, 0 bytes free)" in done.stdout + done.stderr
     small_disk.make_room()
     project.write("workflow/rules/data.smk", rule)
+    small_disk.remount("size=8m")
     project.snakemake("splits")
