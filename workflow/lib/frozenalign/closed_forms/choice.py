@@ -98,7 +98,7 @@ def refuse_too_wide(image_dim: int, text_dim: int, val_images: int, val_texts: i
         needed_bytes(image_dim, text_dim, val_images, val_texts),
         f"fitting closed forms of {image_dim} image and {text_dim} text dimensions",
         "give the job more, reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
-        "`skip: none`, `init: random` and a number for `noise`)",
+        "`skip: none`, `init: random`, `whitening: none` and a number for `noise`)",
     )
 
 

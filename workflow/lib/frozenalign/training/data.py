@@ -33,7 +33,7 @@ class TrainingData:
 
     @cached_property
     def principal_axes(self) -> tuple[PrincipalAxes, PrincipalAxes]:
-        """The axes of the training rows of both modalities, found once for all trials of a study."""
+        """Return the axes of the training rows of both modalities, found once for all trials of a study."""
         image, text = standardized_covariances(pair_chunks(where_float64_is(self.train)))
         return PrincipalAxes.of(image), PrincipalAxes.of(text)
 

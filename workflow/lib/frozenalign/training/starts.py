@@ -75,7 +75,8 @@ def start_from(model: DualEncoder, pair: LinearPair) -> None:
 def whiten(model: DualEncoder, data: TrainingData, axes: tuple[PrincipalAxes, PrincipalAxes] | None = None) -> None:
     """Fill the whitening matrices of both towers, if they have one, by the axes of the standardised training pairs.
 
-    axes: of images and texts, where they are known.
+    axes: of images and texts, where they are known; else they are found from the pairs.
+
     Kessy et al. 2018, Optimal Whitening and Decorrelation: (V λ^(-1/2))ᵀ for PCA, V λ^(-1/2) Vᵀ for ZCA.
     """
     layers = [module for module in model.modules() if isinstance(module, WhitenedTower)]
