@@ -9,6 +9,7 @@ from torch.nn import functional
 from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.losses.queue import QueueLoss
 from frozenalign.losses.registry import LOSSES, build_loss
+from frozenalign.system.products import reduced_precision
 from frozenalign.training.fit import start
 from frozenalign.training.steps import train_step
 from tests.benchmarks.retrieval_speed import projections
@@ -18,8 +19,8 @@ from tests.small_training import SMALL, experiment, raw, rotated_pairs
 
 CPU = torch.device("cpu")
 PAIRS, WIDTH = 96, 32
-# Float32 sums in another order.
-TOLERANCE = 1e-4
+# Float32 sums in another order, and of factors in bf16 as training takes them.
+TOLERANCE, TOLERANCE_OF_BF16 = 1e-4, 3e-2
 # Gradients that are zero but for rounding, as of a bias before a batch norm, are compared with this share of the
 # largest of all.
 NEGLIGIBLE = 1e-3
@@ -29,8 +30,13 @@ LOSS_OF_HEAD = {"siglip": "siglip", "align": "align", "blip": "blip", "cross_mod
 
 
 def losses(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
-    """Compare the value and the gradients of every registered loss, with captions of one image masked and not."""
+    """Compare the value and the gradients of every registered loss, with captions of one image masked and not.
+
+    In float32, and on the device with factors in bf16.
+    """
     for name in LOSSES:
+        exact, rounded = _gradients_of_loss(name, False, CPU), _gradients_of_loss(name, False, device, torch.bfloat16)
+        yield at_most("agreement", f"loss {name}, factors in bf16", _difference(rounded, exact), TOLERANCE_OF_BF16)
         for masked in (False, True):
             expected, found = (_gradients_of_loss(name, masked, each) for each in (CPU, device))
             case = f"loss {name}" + (", same image masked" if masked else "")
@@ -60,7 +66,9 @@ def ranks(device: torch.device, sizes: Sizes) -> Iterator[Finding]:
     yield at_most("agreement", f"{count:,} ranks that differ, as a share", differing / count, SHARE_OF_RANKS)
 
 
-def _gradients_of_loss(name: str, masked: bool, device: torch.device) -> list[Tensor]:
+def _gradients_of_loss(
+    name: str, masked: bool, device: torch.device, format: torch.dtype = torch.float32
+) -> list[Tensor]:
     generator = torch.Generator().manual_seed(0)
     loss = build_loss({"type": name}, PAIRS, masked)
     vectors = [functional.normalize(torch.randn(PAIRS, WIDTH, generator=generator), dim=1) for _ in range(4)]
@@ -71,7 +79,8 @@ def _gradients_of_loss(name: str, masked: bool, device: torch.device) -> list[Te
     loss.to(device)
     x, y = (each.to(device).requires_grad_() for each in vectors[:2])
     owner = (torch.arange(PAIRS) // 2).to(device)
-    value = loss(x, y, owner, *(each.to(device) for each in keys))
+    with reduced_precision(x.to(format)):
+        value = loss(x, y, owner, *(each.to(device) for each in keys))
     learned = [each for each in loss.parameters() if each.requires_grad]
     return [value.detach(), *torch.autograd.grad(value, [x, y, *learned])]
 

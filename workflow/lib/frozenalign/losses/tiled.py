@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from frozenalign.losses.registry import ContrastiveLoss
 from frozenalign.system.memory import FittingSize
-from frozenalign.system.products import SMALLEST_TILE, add_product, blocks, product, tile_size
+from frozenalign.system.products import SMALLEST_TILE, add_product, blocks, factor, product, tile_size
 
 
 class TiledLoss(ContrastiveLoss):
@@ -131,7 +131,8 @@ class _ScaledPairs:
     def __init__(
         self, size: int, own: slice, opposite: slice, image_index: Tensor | None, x: Tensor, y: Tensor, scale: Tensor
     ) -> None:
-        self.x, self.y, self.scale = x * scale, y, scale
+        self.scaled, self.scale = x * scale, scale
+        self.x, self.y = factor(self.scaled), factor(y)
         self.images = None if image_index is None else (image_index[own, None], image_index[None, opposite])
         self.diagonal = own.start - opposite.start
         self.tiles = list(itertools.product(blocks(len(x), size), blocks(len(y), size)))
@@ -152,10 +153,11 @@ class _ScaledPairs:
 
     def add_slopes(self, rows: slice, columns: slice, slopes: Tensor) -> None:
         """Add the derivatives of the sum by the logits of a tile."""
+        slopes = factor(slopes)
         add_product(self.x_gradient[rows], slopes, self.y[columns])
         add_product(self.y_gradient[columns], slopes.T, self.x[rows])
 
     def gradients(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return the gradients of x, y and scale, after all tiles were added."""
-        by_scale = (self.x_gradient * self.x).sum() / self.scale
+        by_scale = (self.x_gradient * self.scaled).sum() / self.scale
         return self.x_gradient.mul_(self.scale), self.y_gradient, by_scale

@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from frozenalign.configuration.parameters import PositiveInt, Probability
 from frozenalign.models.dropout import Dropout
+from frozenalign.models.linear import Linear
 from frozenalign.models.pair_scorer import CrossModalScorer
 from frozenalign.models.registry import register_head
 from frozenalign.system.errors import UserError
@@ -34,7 +35,7 @@ class Head:
 
 
 @register_head("linear")
-class LinearTower(nn.Linear):
+class LinearTower(Linear):
     """One linear map.
 
     init: start from random weights, or from the regularised CCA of the training pairs.
@@ -57,11 +58,11 @@ class MLPTower(nn.Sequential):
         self, input_dim: int, output_dim: int, *, hidden_dim: PositiveInt = 1024, dropout: Probability = 0.1
     ) -> None:
         super().__init__(
-            nn.Linear(input_dim, hidden_dim),
+            Linear(input_dim, hidden_dim),
             nn.LayerNorm(hidden_dim),
             nn.GELU(),
             Dropout(dropout),
-            nn.Linear(hidden_dim, output_dim),
+            Linear(hidden_dim, output_dim),
         )
 
 
@@ -104,10 +105,10 @@ class AttentionTower(nn.Module):
             )
         self.num_tokens = num_tokens
         self.token_dim = hidden_dim // num_tokens
-        self.to_tokens = nn.Linear(input_dim, hidden_dim)
+        self.to_tokens = Linear(input_dim, hidden_dim)
         self.positions = nn.Parameter(0.02 * torch.randn(num_tokens, self.token_dim))
         self.layers = nn.ModuleList(_transformer_layer(self.token_dim, num_heads, dropout) for _ in range(num_layers))
-        self.to_output = nn.Linear(self.token_dim, output_dim)
+        self.to_output = Linear(self.token_dim, output_dim)
 
     def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, input_dim) to the output (N, output_dim) and its tokens (N, num_tokens, token_dim)."""
@@ -165,12 +166,12 @@ class SigLIPTower(nn.Module):
         super().__init__()
         self.residual = nn.Sequential(
             nn.LayerNorm(input_dim),
-            nn.Linear(input_dim, 4 * input_dim),
+            Linear(input_dim, 4 * input_dim),
             nn.GELU(approximate="tanh"),
             Dropout(dropout),
-            nn.Linear(4 * input_dim, input_dim),
+            Linear(4 * input_dim, input_dim),
         )
-        self.to_output = nn.Linear(input_dim, output_dim)
+        self.to_output = Linear(input_dim, output_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, input_dim) to (N, output_dim)."""
@@ -196,7 +197,7 @@ class CLIPTower(Head, nn.Sequential):
         learnable_temp: bool = True,
     ) -> None:
         width = hidden_dim or max(1, input_dim // 2)
-        super().__init__(nn.Linear(input_dim, width), nn.GELU(), Dropout(dropout), nn.Linear(width, output_dim))
+        super().__init__(Linear(input_dim, width), nn.GELU(), Dropout(dropout), Linear(width, output_dim))
         self.learnable_temp = learnable_temp
 
 
@@ -219,11 +220,11 @@ class ALIGNTower(nn.Sequential):
         dropout: Probability = 0.1,
     ) -> None:
         super().__init__(
-            nn.Linear(input_dim, hidden_dim),
+            Linear(input_dim, hidden_dim),
             nn.BatchNorm1d(hidden_dim) if use_bn else nn.Identity(),
             nn.ReLU(),
             Dropout(dropout),
-            nn.Linear(hidden_dim, output_dim),
+            Linear(hidden_dim, output_dim),
         )
 
 
