@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from frozenalign.models import dual_encoder
-from frozenalign.models.dual_encoder import DualEncoder, Standardize, unit
+from frozenalign.models.dual_encoder import DualEncoder, Standardize, WhitenedTower, unit
 from frozenalign.models.model_file import FORMAT, load_heads, read_checkpoint, save_heads, write_checkpoint
 from frozenalign.system.errors import UserError
 from frozenalign.training.averaging import MomentumCopy
@@ -337,3 +337,25 @@ def test_a_momentum_copy_learns_nothing_by_itself():
     copy = MomentumCopy(used_model(), 0.9)
     assert not any(parameter.requires_grad for parameter in copy.parameters())
     assert not copy.image_tower(torch.randn(5, IMAGE_DIM)).requires_grad
+
+
+def test_a_whitening_matrix_that_has_changed_counts_in_every_format():
+    tower = WhitenedTower(torch.nn.Identity(), 3)
+    rows = torch.eye(3)
+    for scale in (2.0, 4.0):
+        tower.matrix.copy_(scale * torch.eye(3))
+        for format in (torch.float32, torch.bfloat16, torch.float16):
+            assert torch.equal(tower(rows.to(format)), (scale * rows).to(format))
+    loaded = copy.deepcopy(tower)
+    loaded.load_state_dict({"matrix": 8 * torch.eye(3)})
+    assert torch.equal(loaded(rows.bfloat16()), 8 * rows.bfloat16())
+    assert torch.equal(tower(rows.bfloat16()), 4 * rows.bfloat16())
+
+
+def test_the_matrix_is_cast_once_for_all_steps():
+    tower = WhitenedTower(torch.nn.Identity(), 3)
+    rows = torch.eye(3).bfloat16()
+    tower(rows)
+    cast = tower._cast[1]
+    tower(rows)
+    assert tower._cast[1] is cast

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from frozenalign.models.dual_encoder import DualEncoder
-from frozenalign.training.averaging import WeightAverage, exponential, renew_batch_norm, uniform
+from frozenalign.training.averaging import MomentumCopy, WeightAverage, exponential, renew_batch_norm, uniform
 
 
 def model(kind: str = "linear") -> DualEncoder:
@@ -34,6 +34,22 @@ def test_an_exponential_average_forgets_the_start_faster_than_its_decay():
     assert kept(0) == pytest.approx(0.1)
     assert kept(10_000) == 0.9
     assert averaged(kept, [5.0] * 60) == pytest.approx(5.0, rel=1e-3)
+
+
+def test_copies_have_the_whitening_matrices_of_the_model_itself_and_weights_of_their_own():
+    torch.manual_seed(0)
+    source = DualEncoder({"type": "mlp", "output_dim": 3, "hidden_dim": 6, "skip": "cca", "whitening": "pca"}, 5, 4)
+    matrix = source.image_tower.tower.matrix
+    for copied in (WeightAverage(source, lambda step: 0.5).model, MomentumCopy(source, 0.5)):
+        assert copied.image_tower.tower.matrix is matrix
+        weight, own = source.image_tower.path.weight, copied.image_tower.path.weight
+        assert torch.equal(own, weight)
+        assert own is not weight
+    copied, before = MomentumCopy(source, 0.5), weight.detach().clone()
+    weight.data.add_(2.0)
+    copied.update(source)
+    torch.testing.assert_close(copied.image_tower.path.weight, before + 1.0)
+    assert copied.image_tower.tower.matrix is matrix
 
 
 def test_renewed_statistics_are_those_of_the_rows_under_the_present_weights():

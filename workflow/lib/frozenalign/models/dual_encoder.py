@@ -11,6 +11,7 @@ from torch.nn import functional
 from frozenalign.configuration.parameters import HUB_PENALTY_DIMS
 from frozenalign.models.heads import Head
 from frozenalign.models.hub_penalty import PenalizedTower
+from frozenalign.models.linear import Linear
 from frozenalign.models.registry import HEADS
 from frozenalign.system.errors import UserError, one_line
 
@@ -156,7 +157,7 @@ class TowerBesidePath(nn.Module):
     def __init__(self, tower: nn.Module, input_dim: int, output_dim: int) -> None:
         super().__init__()
         self.tower = tower
-        self.path = nn.Linear(input_dim, output_dim)
+        self.path = Linear(input_dim, output_dim)
         self.gate = nn.Parameter(torch.zeros(output_dim))
 
     def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -179,11 +180,21 @@ class WhitenedTower(nn.Module):
         super().__init__()
         self.tower = tower
         self.register_buffer("matrix", torch.eye(input_dim))
+        self._cast: tuple[tuple[Any, ...], Tensor] | None = None
 
     def with_tokens(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Map (N, input_dim) to the output (N, output_dim) and the tower's tokens."""
-        return self.tower.with_tokens(functional.linear(x, self.matrix))
+        return self.tower.with_tokens(self._whitened(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, input_dim) to (N, output_dim)."""
-        return self.tower(functional.linear(x, self.matrix))
+        return self.tower(self._whitened(x))
+
+    def _whitened(self, x: Tensor) -> Tensor:
+        """Return x whitened; the matrix in the format of x is kept from step to step, for as long as it is the same."""
+        if x.dtype == self.matrix.dtype:
+            return functional.linear(x, self.matrix)
+        cast_of = (self.matrix.data_ptr(), self.matrix._version, x.dtype)
+        if self._cast is None or self._cast[0] != cast_of:
+            self._cast = cast_of, self.matrix.to(x.dtype)
+        return functional.linear(x, self._cast[1])

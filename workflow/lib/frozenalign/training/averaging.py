@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch import Tensor, nn
 
-from frozenalign.models.dual_encoder import DualEncoder
+from frozenalign.models.dual_encoder import DualEncoder, WhitenedTower
 
 Kept = Callable[[int], float]
 
@@ -36,7 +36,7 @@ class WeightAverage(nn.Module):
 
     def __init__(self, model: DualEncoder, kept: Kept, first_step: int = 0) -> None:
         super().__init__()
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model = _copied(model)
         self.kept, self.first_step = kept, first_step
 
     def update(self, model: DualEncoder, step: int) -> None:
@@ -86,8 +86,8 @@ class MomentumCopy(nn.Module):
     def __init__(self, model: DualEncoder, momentum: float) -> None:
         super().__init__()
         self.momentum = momentum
-        self.image_tower = copy.deepcopy(model.image_tower).requires_grad_(False)
-        self.text_tower = copy.deepcopy(model.text_tower).requires_grad_(False)
+        self.image_tower = _copied(model.image_tower)
+        self.text_tower = _copied(model.text_tower)
 
     def update(self, model: DualEncoder) -> None:
         """Move towards the model's present weights."""
@@ -95,10 +95,17 @@ class MomentumCopy(nn.Module):
         _follow(self.text_tower, model.text_tower, self.momentum)
 
 
+def _copied(model: nn.Module) -> nn.Module:
+    """Return a copy without gradients, which has the whitening matrices of the model itself: they never change."""
+    fixed = [module.matrix for module in model.modules() if isinstance(module, WhitenedTower)]
+    return copy.deepcopy(model, {id(matrix): matrix for matrix in fixed}).requires_grad_(False)
+
+
 @torch.no_grad()
 def _follow(copy: nn.Module, model: nn.Module, kept: float) -> None:
     """Set weights and floating-point buffers to kept · copy + (1 - kept) · model; counters are copied."""
-    own, other = copy.state_dict(), model.state_dict()
+    own, other = (dict([*each.named_parameters(), *each.named_buffers()]) for each in (copy, model))
+    own = {name: value for name, value in own.items() if value is not other[name]}
     floating = [name for name, value in own.items() if value.is_floating_point()]
     torch._foreach_lerp_([own[name] for name in floating], [other[name] for name in floating], 1.0 - kept)
     for name in own.keys() - set(floating):
