@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,9 @@ class ProjectedTokens:
 
     def rows(self, which: Tensor) -> "ProjectedTokens":
         """Return the rows `which`; an index of any shape (…,) gives (…, tokens, width)."""
-        return ProjectedTokens(self.queries[which], self.keys[which], self.values[which])
+        # Of an index in brackets, the way back takes twice as long.
+        parts = (part.index_select(0, which.flatten()) for part in (self.queries, self.keys, self.values))
+        return ProjectedTokens(*(part.unflatten(0, which.shape) for part in parts))
 
 
 class TokenProjection(nn.Module):
@@ -31,6 +32,15 @@ class TokenProjection(nn.Module):
     def forward(self, tokens: Tensor) -> ProjectedTokens:
         """Map tokens (N, tokens, width) to attention inputs."""
         return ProjectedTokens(*self.to_parts(self.norm(tokens)).chunk(3, dim=-1))
+
+
+def pooled_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """Return the mean (…, width) of what the queries (…, tokens, width) read from keys and values, scaled as ever.
+
+    The mean is taken of the weights, so that the values are multiplied once, not once a query.
+    """
+    weights = (queries @ keys.mT).float() * queries.shape[-1] ** -0.5
+    return (weights.softmax(-1).mean(-2, keepdim=True).to(values.dtype) @ values).squeeze(-2)
 
 
 class CrossModalScorer(nn.Module):
@@ -54,8 +64,8 @@ class CrossModalScorer(nn.Module):
 
     def forward(self, image: ProjectedTokens, text: ProjectedTokens, similarity: Tensor) -> Tensor:
         """Return the logits (…,) that pairs match, from tokens (…, tokens, width) and dual similarities (…,)."""
-        to_image = functional.scaled_dot_product_attention(text.queries, image.keys, image.values).mean(-2)
-        to_text = functional.scaled_dot_product_attention(image.queries, text.keys, text.values).mean(-2)
+        to_image = pooled_attention(text.queries, image.keys, image.values)
+        to_text = pooled_attention(image.queries, text.keys, text.values)
         own_image, own_text = image.values.mean(-2), text.values.mean(-2)
         compared = self.compare(torch.cat([to_image, to_text, own_image * own_text, to_image * to_text], dim=-1))
         return compared.squeeze(-1).float() + self.similarity_scale * similarity + self.bias

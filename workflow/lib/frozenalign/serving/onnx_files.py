@@ -52,9 +52,7 @@ class PairScores(nn.Module):
         image, image_tokens = self.image_tower.with_tokens(self.image_statistics(image_embeddings))
         text, text_tokens = self.text_tower.with_tokens(self.text_statistics(text_embeddings))
         similarity = (unit(image) * unit(text)).sum(-1)
-        # The exporter knows an attention of four dimensions only.
-        images, texts = self.scorer.image_parts(image_tokens[None]), self.scorer.text_parts(text_tokens[None])
-        return self.scorer(images, texts, similarity[None])[0]
+        return self.scorer(self.scorer.image_parts(image_tokens), self.scorer.text_parts(text_tokens), similarity)
 
 
 @dataclass(frozen=True)
