@@ -19,8 +19,10 @@ from frozenalign.system.products import blocks
 
 PAIRS_AT_ONCE = 4096
 CHUNK_BYTES = 16 << 20
-# Rows stay in the cache of a core while they are standardised.
+# Rows stay in the cache of a core while they are standardised. Between such pieces threads wait for each other, as one at
+# a time runs Python: several take pieces several times as large, up to a limit above which none gains.
 CACHED_BYTES = 1 << 20
+LARGEST_PIECE = 4
 CAPTION_BYTES = 24 << 20
 STATISTICS_ROWS = 16384
 BLOCK_ROWS = 128
@@ -243,17 +245,17 @@ def standardize_rows(
 
     Several threads do so, each for a part of the rows: a single one uses neither the memory nor the cores fully.
     """
-    largest = torch.finfo(dtype).max
+    largest, threads = torch.finfo(dtype).max, torch.get_num_threads()
+    piece_bytes = CACHED_BYTES * min(threads, LARGEST_PIECE)
 
     def read_part(part: slice) -> None:
         own, converted = rows[part], torch.empty(0, file.width, dtype=dtype)
-        for where, batch in file.batches(own, CACHED_BYTES):
+        for where, batch in file.batches(own, piece_bytes):
             values = batch.float().sub_(statistics.mean).div_(statistics.scale).clamp_(-largest, largest)
             if len(converted) < len(values):
                 converted = torch.empty(values.shape, dtype=dtype)
             keep(part.start + where.start, converted[: len(values)].copy_(values))
 
-    threads = torch.get_num_threads()
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         list(pool.map(read_part, blocks(len(rows), max(1, -(-len(rows) // threads)))))
     torch.set_num_threads(threads)
