@@ -8,20 +8,6 @@ from frozenalign.models.pair_scorer import CrossModalScorer
 from frozenalign.system.processes import ALONE, Processes
 
 
-def drawn(weights: Tensor) -> Tensor:
-    """Draw a column of each row of weights (N, M), which are not negative, by its share of them, as indices (N,).
-
-    PyTorch draws a random number for each weight. On a CPU they take a tenth of a training step, so that it draws one a
-    row there; a GPU's sums over a row may go down by a rounding, and would find a weight of zero.
-    """
-    if weights.device.type != "cpu":
-        return torch.multinomial(weights, 1).flatten()
-    sums = weights.cumsum(1)
-    total = sums[:, -1:]
-    below = torch.minimum(torch.rand_like(total) * total, total.nextafter(torch.zeros_like(total)))
-    return torch.searchsorted(sums, below, right=True).flatten()
-
-
 def matching_loss(
     scorer: CrossModalScorer,
     image_tokens: Tensor,
@@ -46,7 +32,7 @@ def matching_loss(
         )
         usable = to_text.sum(1) > 0
         anything = ~usable[:, None]
-        hard_text, hard_image = (drawn(weights + anything) for weights in (to_text, to_image))
+        hard_text, hard_image = (torch.multinomial(weights + anything, 1).flatten() for weights in (to_text, to_image))
         # How many are usable is not asked here: the CPU would wait for a GPU.
         count = 3 * usable.sum().clamp(min=1)
         pairs = torch.arange(len(usable), device=usable.device)
