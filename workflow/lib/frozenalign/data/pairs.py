@@ -19,10 +19,9 @@ from frozenalign.system.products import blocks
 
 PAIRS_AT_ONCE = 4096
 CHUNK_BYTES = 16 << 20
-# Rows stay in the cache of a core while they are standardised. Between such pieces threads wait for each other, as one at
-# a time runs Python: several take pieces several times as large, up to a limit above which none gains.
-CACHED_BYTES = 1 << 20
-LARGEST_PIECE = 4
+# Rows stay in the cache of a core while they are standardised. Between such pieces threads wait for each other, as one
+# at a time runs Python: several take pieces several times as large, up to so many times.
+CACHED_BYTES, MOST_TIMES = 1 << 20, 4
 CAPTION_BYTES = 24 << 20
 STATISTICS_ROWS = 16384
 BLOCK_ROWS = 128
@@ -246,7 +245,7 @@ def standardize_rows(
     Several threads do so, each for a part of the rows: a single one uses neither the memory nor the cores fully.
     """
     largest, threads = torch.finfo(dtype).max, torch.get_num_threads()
-    piece_bytes = CACHED_BYTES * min(threads, LARGEST_PIECE)
+    piece_bytes = CACHED_BYTES * min(threads, MOST_TIMES)
 
     def read_part(part: slice) -> None:
         own, converted = rows[part], torch.empty(0, file.width, dtype=dtype)
