@@ -35,9 +35,9 @@ class TokenProjection(nn.Module):
 
 
 def pooled_attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Return the mean (…, width) of what the queries (…, tokens, width) read from keys and values, scaled as ever.
+    """Return the mean over queries, (…, width), of scaled dot-product attention; all inputs are (…, tokens, width).
 
-    The mean is taken of the weights, so that the values are multiplied once, not once a query.
+    The weights are averaged before they meet the values, which are then multiplied once, not once a query.
     """
     weights = (queries @ keys.mT).float() * queries.shape[-1] ** -0.5
     return (weights.softmax(-1).mean(-2, keepdim=True).to(values.dtype) @ values).squeeze(-2)

@@ -39,7 +39,7 @@ def add_product(total: Tensor, x: Tensor, y: Tensor) -> None:
 
 
 def factor(x: Tensor) -> Tensor:
-    """Return a float32 matrix as `product` multiplies it at present; of one that is multiplied twice, once."""
+    """Return a float32 matrix in the format that `product` multiplies, so that one used twice is rounded only once."""
     return x.bfloat16() if _shortened_on_gpu(x.device) else x
 
 
