@@ -4,6 +4,7 @@ import functools
 import json
 
 from frozenalign.configuration import runs
+from frozenalign.configuration.held_weights import held_numbers
 from frozenalign.configuration.search_space import largest_experiments
 from frozenalign.configuration.variants import variants_of
 
@@ -85,24 +86,11 @@ def model_sections(name):
 
 
 def weights_mb(wildcards):
-    """Return the most MB that a head's weights take while it learns, estimated from widths.
-
-    They are twelve copies: gradients, running means, the best epoch's and so on; of whitening matrices five. So
-    `training/memory_plan.py` counts them, which knows the layers. Where no `hidden_dim` is given, a layer is at most
-    four times as wide as the data.
-    """
+    """Return the most MB that a head's weights take while it learns, estimated from widths."""
     name = wildcards.get("study") or wildcards.experiment.removeprefix(TUNED)
     widths = embedding_widths(wildcards.dataset)
     numbers = [sum(held_numbers(model, width) for width in widths) for model in model_sections(name)]
     return 4 * max(numbers, default=0) // 10**6
-
-
-def held_numbers(model, width):
-    """Return how many numbers a tower of this width holds while it learns, all copies together."""
-    hidden = model.get("hidden_dim") or 4 * width
-    layers = model.get("num_layers", 0) * (hidden // model.get("num_tokens", 1)) ** 2
-    weights = hidden * (2 * width + model["output_dim"]) + 12 * layers
-    return 12 * weights + 5 * width**2 * (model["whitening"] != "none")
 
 
 def training_mb(wildcards, devices):

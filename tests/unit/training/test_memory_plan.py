@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from frozenalign.configuration.experiments import Experiment
+from frozenalign.configuration.held_weights import COPIES_OF_BUFFERS
 from frozenalign.configuration.search_space import largest_experiments, propose
 from frozenalign.configuration.studies import load_study
 from frozenalign.data.batches import BlockOrder
@@ -218,7 +219,7 @@ def test_whitening_is_expected_to_take_its_matrices(files):
         Demand.of(experiment(model={"whitening": kind}), files["train"], files["val"], torch.float32).steps
         for kind in ("none", "pca")
     )
-    assert whitened - plain == 4 * memory_plan.COPIES_OF_BUFFERS * (12**2 + 9**2)
+    assert whitened - plain == 4 * COPIES_OF_BUFFERS * (12**2 + 9**2)
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)

@@ -41,6 +41,9 @@ class LinearTower(Linear):
     init: start from random weights, or from the regularised CCA of the training pairs.
     """
 
+    # None; `configuration/held_weights.py` reads it.
+    hidden_dim = 0
+
     def __init__(self, input_dim: int, output_dim: int, *, init: Literal["random", "cca"] = "random") -> None:
         super().__init__(input_dim, output_dim)
         self.init = init

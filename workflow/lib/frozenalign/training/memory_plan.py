@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from frozenalign.configuration.experiments import Experiment, TrainingSettings
+from frozenalign.configuration.held_weights import COPIES_OF_BUFFERS, COPIES_OF_WEIGHTS
 from frozenalign.data.batches import BlockOrder
 from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.data.shared_rows import bytes_to_hold
@@ -26,10 +27,6 @@ from frozenalign.training.data import TrainingData, held_format, load_training_d
 
 logger = logging.getLogger(__name__)
 SHARED_MEMORY = Path("/dev/shm")
-# Weights, gradients, two running means, an average or momentum copy, those of the best epoch, a checkpoint of all.
-COPIES_OF_WEIGHTS = 12
-# Whitening matrices of the weights now, of the best epoch and of a checkpoint; their principal axes are in float64.
-COPIES_OF_BUFFERS = 5
 # Float32 copies of a batch with its gradients, and of the outputs of its layers.
 COPIES_OF_ROWS, COPIES_OF_OUTPUTS = 4, 6
 # A queue, and its random vectors before they are of length one.
