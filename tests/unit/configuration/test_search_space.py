@@ -209,6 +209,20 @@ def test_the_largest_experiments_are_the_base_and_one_of_each_head_and_loss_that
     assert {each.loss.get("queue_size") for each in others} == {2000, None}
 
 
+def test_the_largest_experiments_meet_every_condition_of_what_is_drawn(study):
+    """The largest batch goes with one choice of the three, and the widest head with a number within a range."""
+    negative, fifth = {"training.same_image": ["negative"]}, {"training.warmup_steps": [5]}
+    space = study(
+        {"key": "training.same_image", "type": "categorical", "choices": ["apart", "masked", "negative"]},
+        {"key": "training.batch_size", "type": "int", "low": 64, "high": 4096, "when": negative},
+        {"key": "training.warmup_steps", "type": "int", "low": 0, "high": 9},
+        {"key": "model.hidden_dim", "type": "categorical", "choices": [64, 512], "when": fifth},
+    )
+    found = largest_experiments(space)
+    assert max(each.training.batch_size for each in found) == 4096
+    assert max(each.model["hidden_dim"] for each in found) == 512
+
+
 @pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
 def test_whatever_a_shipped_study_proposes_can_be_built(path):
     study, draws = load_study(path), optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))

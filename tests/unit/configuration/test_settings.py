@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from frozenalign.configuration.experiments import TrainingSettings, load_experiment
-from frozenalign.configuration.registrations import heads
 from frozenalign.configuration.runs import checked_files, checked_run
 from frozenalign.configuration.schemas import read_schema, with_plain_values
 from frozenalign.configuration.studies import load_study
@@ -40,20 +39,6 @@ def test_every_shipped_file_is_valid():
     for name in ("config", "coco", "ablation", "compare", "controls"):
         run = checked_run(read_yaml(ROOT / "config" / f"{name}.yaml"), name)
         checked_files(run, [ROOT / "config"])
-
-
-def test_the_studies_have_the_promised_budgets():
-    files = [path for path in (ROOT / "config" / "tuning").glob("*.yaml") if not path.stem.startswith("compare_")]
-    budgets = {path.stem: load_study(path).trials for path in files}
-    assert {**budgets, "quick": 0} == {
-        "default": 150,
-        "coco": 150,
-        "siglip": 50,
-        "clip": 50,
-        "attention": 75,
-        "mlp": 40,
-        "quick": 0,
-    }
 
 
 def test_scientific_notation_without_a_dot_is_a_number(tmp_path):
@@ -134,45 +119,6 @@ def test_a_linear_path_beside_a_linear_map_is_refused(tmp_path):
 def test_a_whitening_before_a_map_that_starts_from_the_cca_is_refused(tmp_path, whitening):
     with pytest.raises(UserError, match=r"model.whitening: the CCA that `init` asks for takes raw rows: set"):
         experiment(tmp_path, f"model: {{type: linear, init: cca, whitening: {whitening}}}\nloss: {{type: clip}}\n")
-
-
-STUDY = """
-trials: 5
-base: {model: {type: mlp}, loss: {type: clip}}
-search_space:
-  - {key: training.learning_rate, type: float, low: 1e-4, high: 1e-2, log: true}
-"""
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "said"),
-    [
-        ("training.learning_rate", "training.learning_speed", "unknown key 'training.learning_speed'"),
-        ("low: 1e-4", "low: -1.0", "`log` needs `low` above 0"),
-        ("high: 1e-2", "high: 1e-9", "needs `low` ≤ `high`"),
-        ("type: float, low: 1e-4, high: 1e-2, log: true", "type: categorical", "needs `choices`"),
-        ("training.learning_rate, type: float", "training.batch_size, type: int", "training.batch_size.*found 0.0001"),
-        ("type: float", "type: float, name: value", "'value' is a column of trials.csv"),
-        ("type: clip", "type: clap", "base: loss.type: found 'clap'"),
-        ("trials: 5", "trials: 0", "trials: found 0"),
-        ("clip}}", "clip}, training: {devices: 2}}", "base: training.devices: a trial has one device"),
-        (
-            "learning_rate, type: float, low: 1e-4, high: 1e-2, log: true",
-            "devices, type: int, low: 1, high: 2",
-            "unknown",
-        ),
-        (
-            "learning_rate, type: float, low: 1e-4, high: 1e-2, log: true",
-            "monitor, type: categorical, choices: [RSUM, t2i R@1]",
-            "trials are compared by training.monitor, so that it cannot vary: set it in `base`",
-        ),
-    ],
-)
-def test_mistakes_in_a_study(tmp_path, old, new, said):
-    path = tmp_path / "study.yaml"
-    path.write_text(STUDY.replace(old, new))
-    with pytest.raises(UserError, match=said):
-        load_study(path)
 
 
 RUN = {"dataset": "a", "datasets": {"a": {"dir": "data/a"}}}
@@ -308,12 +254,3 @@ def test_an_experiment_file_that_does_not_exist_is_named(tmp_path):
     run = checked_run(RUN | {"experiments": ["absent"]}, "configuration")
     with pytest.raises(UserError, match=r"absent.yaml not found"):
         checked_files(run, [tmp_path])
-
-
-def test_the_studies_of_a_comparison_have_one_budget():
-    run = checked_run(read_yaml(ROOT / "config" / "compare.yaml"), "compare")
-    studies = [load_study(ROOT / "config" / "tuning" / f"{name}.yaml") for name in run["tuning"]]
-    budgets = {(study.trials, study.seconds, study.data, str(study.base["training"])) for study in studies}
-    assert len(budgets) == 1
-    assert {study.base["model"]["type"] for study in studies} == set(heads())
-    assert len(run["seeds"]) >= 3

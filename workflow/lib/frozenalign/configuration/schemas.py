@@ -4,7 +4,7 @@ import contextlib
 import difflib
 import functools
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,9 +97,7 @@ def _sentence(error: ValidationError) -> str:
     if error.validator == "additionalProperties":
         allowed = list(error.schema.get("properties", {}))
         unknown = next(name for name in error.instance if name not in allowed)
-        near = difflib.get_close_matches(str(unknown), allowed, 1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        return f"{at}unknown key {quoted(unknown)}; {hint}allowed: {', '.join(sorted(allowed))}"
+        return f"{at}{unknown_key(unknown, allowed)}"
     if error.validator == "required":
         missing = next(name for name in error.validator_value if name not in error.instance)
         return f"{at}the key {missing!r} is missing: add it ({describe(error.schema['properties'].get(missing, {}))})"
@@ -107,6 +105,14 @@ def _sentence(error: ValidationError) -> str:
         twice = next(item for i, item in enumerate(error.instance) if item in error.instance[:i])
         return f"{at}{quoted(twice)} appears twice: remove one"
     return f"{at or 'the document: '}found {_found(error.instance)}; allowed: {describe(error.schema)}"
+
+
+def unknown_key(found: Any, allowed: Iterable[str]) -> str:
+    """Return in words that a key is unknown, with the one that was probably meant and all that are allowed."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(str(found), names, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown key {quoted(found)}; {hint}allowed: {', '.join(names)}"
 
 
 _TYPES = {

@@ -51,16 +51,18 @@ def _drawn(trial: "BaseTrial", entry: SearchEntry) -> Any:
 
 
 def largest_experiments(study: Study) -> list[Experiment]:
-    """Return the base and the experiments among which is the largest of a search space, for every head and loss.
+    """Return the base and the experiments among which is the largest of a search space, whatever others depend on.
 
-    Numbers are the largest that can be drawn, and each whole number of the head once the smallest: fewer tokens, for
-    example, are wider. Other choices are the first that is not `none`. What no trial can be is left out.
+    Others depend on heads, losses and what `when` names: they take every value. Of all else, numbers are the largest
+    that can be drawn, and each whole number of the head once the smallest: fewer tokens, for example, are wider.
+    Other choices are the first that is not `none`. What no trial can be is left out.
     """
-    types = [entry for entry in study.search_space if entry.key.endswith(".type")]
+    named = {key for entry in study.search_space for key in entry.when}
+    decisive = [entry for entry in study.search_space if entry.key.endswith(".type") or entry.key in named]
     sizes = [entry.name for entry in study.search_space if entry.key.startswith("model.") and _is_whole(entry)]
     found = {}
-    for smallest, *drawn in itertools.product([None, *sizes], *(entry.choices for entry in types)):
-        trial = _LargestTrial({entry.name: choice for entry, choice in zip(types, drawn, strict=True)}, smallest)
+    for smallest, *drawn in itertools.product([None, *sizes], *(_decisive_values(entry, study) for entry in decisive)):
+        trial = _LargestTrial({entry.name: value for entry, value in zip(decisive, drawn, strict=True)}, smallest)
         with contextlib.suppress(UserError):
             largest = propose(trial, study, "the largest trial")
             found[json.dumps(largest.as_document(), sort_keys=True)] = largest
@@ -71,25 +73,33 @@ def _is_whole(entry: SearchEntry) -> bool:
     return entry.type == "int" or any(type(choice) is int for choice in entry.choices)
 
 
+def _decisive_values(entry: SearchEntry, study: Study) -> list[Any]:
+    """Return what an entry may draw: its choices, or of a range both ends and the numbers in it that `when` names."""
+    if entry.type == "categorical":
+        return list(entry.choices)
+    named = (value for other in study.search_space for value in other.when.get(entry.key, ()))
+    return [entry.high, entry.low, *(value for value in named if entry.low < value < entry.high)]
+
+
 @dataclass(frozen=True)
 class _LargestTrial:
-    """Draws the largest values, the smallest for the entry `smallest`; types: the heads and losses to draw, by name."""
+    """Draws the largest values, the smallest for the entry `smallest`; decided: what is drawn for others, by name."""
 
-    types: dict[str, str]
+    decided: dict[str, Any]
     smallest: str | None
 
     def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
-        if name in self.types:
-            return self.types[name]
+        if name in self.decided:
+            return self.decided[name]
         if numbers := [choice for choice in choices if type(choice) in (int, float)]:
             return min(numbers) if name == self.smallest else max(numbers)
         return next((choice for choice in choices if choice not in (False, "none")), choices[0])
 
     def suggest_int(self, name: str, low: int, high: int, **how: Any) -> int:
-        return low if name == self.smallest else high
+        return int(self.decided.get(name, low if name == self.smallest else high))
 
     def suggest_float(self, name: str, low: float, high: float, **how: Any) -> float:
-        return high
+        return self.decided.get(name, high)
 
 
 def space_text(study: Study) -> str:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from frozenalign.configuration.experiments import experiment_from
 from frozenalign.configuration.registrations import heads, losses
-from frozenalign.configuration.schemas import describe, read_schema, validated
+from frozenalign.configuration.schemas import describe, read_schema, unknown_key, validated
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
@@ -123,28 +123,38 @@ def _search_entry(entry: dict[str, Any], where: str) -> SearchEntry:
             raise UserError(f"{where} ({entry['key']}): `log` needs `low` above 0 and no `step`")
         values = [entry["low"], entry["high"]]
     for value in values:
-        _check_value(entry["key"], value, where)
+        _check_varied(entry["key"], value, where)
+    for key, allowed in entry.get("when", {}).items():
+        for value in allowed:
+            _check_value(key, value, f"{where}.when")
     fields = {"name": entry["key"], "low": None, "high": None, "step": None, "when": {}} | entry
     return SearchEntry(**(fields | {"choices": tuple(entry.get("choices", ()))}))
 
 
-def _check_value(key: str, value: Any, where: str) -> None:
-    """Refuse a value that no head, loss or training section would take under `key`."""
+def _check_varied(key: str, value: Any, where: str) -> None:
+    """Refuse a key that trials may not differ in, and a value that no head, loss or training section would take."""
     if key == "training.monitor":
         raise UserError(f"{where}: trials are compared by {key}, so that it cannot vary: set it in `base`")
-    searchable = _searchable()
-    if key not in searchable:
-        raise UserError(f"{where}: unknown key {quoted(key)}; allowed: {', '.join(sorted(searchable))}")
-    for schema in searchable[key]:
+    if key == "training.devices":
+        raise UserError(f"{where}: a trial has one device, so that {key} cannot vary: leave it out")
+    _check_value(key, value, where)
+
+
+def _check_value(key: str, value: Any, where: str) -> None:
+    """Refuse a value that no head, loss or training section would take under `key`."""
+    schemas = _experiment_keys()
+    if key not in schemas:
+        raise UserError(f"{where}: {unknown_key(key, schemas)}")
+    for schema in schemas[key]:
         with contextlib.suppress(UserError):
             validated(value, schema, where)
             return
-    raise UserError(f"{where} ({key}): found {quoted(value)}; allowed: {' or '.join(map(describe, searchable[key]))}")
+    raise UserError(f"{where} ({key}): found {quoted(value)}; allowed: {' or '.join(map(describe, schemas[key]))}")
 
 
 @functools.cache
-def _searchable() -> dict[str, list[dict[str, Any]]]:
-    """Return the keys that a search space may vary, with their schemas in all registered types."""
+def _experiment_keys() -> dict[str, list[dict[str, Any]]]:
+    """Return the keys of an experiment that a study may name, with their schemas in all registered types."""
     found = collections.defaultdict(list)
     for section, registered in (("training", {}), ("model", heads()), ("loss", losses())):
         for item in registered.values():
@@ -152,6 +162,4 @@ def _searchable() -> dict[str, list[dict[str, Any]]]:
                 found[f"{section}.{name}"].append(schema)
         for name, schema in read_schema("experiment")["properties"][section]["properties"].items():
             found[f"{section}.{name}"].append({"enum": sorted(registered)} if name == "type" else schema)
-    # One changes how fast a training is, not what it finds; trials are compared by the other.
-    del found["training.devices"], found["training.monitor"]
     return found
