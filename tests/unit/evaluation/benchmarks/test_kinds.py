@@ -14,7 +14,7 @@ from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.benchmarks.hard_negatives import hard_negatives
 from frozenalign.evaluation.benchmarks.registry import AskedSet
 from frozenalign.evaluation.benchmarks.zero_shot import zero_shot_classification
-from frozenalign.evaluation.evaluated_sets import Protocol
+from frozenalign.evaluation.protocol import Protocol
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash
@@ -23,6 +23,7 @@ CPU = torch.device("cpu")
 ENCODED = {
     **{"encoder": "minilm-l6", "library": "transformers", "name": "MiniLM", "revision": "1", "pooling": "mean"},
     **{"prompt": None, "dtype": "float32", "device_name": "CPU", "rows": 1, "refused": 0, "truncated": 0, "facts": {}},
+    **{"layer": 2, "image_size": 224, "max_length": 64},
 }
 ENCODING = {"images": ENCODED, "texts": ENCODED, "dropped_pairs": 0}
 
@@ -40,6 +41,12 @@ def folder_of(tmp_path: Path, images: int, texts: int, meaning: dict) -> Path:
     torch.save(torch.randn(texts, 9, generator=generator), tmp_path / "train2017_text_embeddings.pt")
     (tmp_path / "rows.json").write_text(json.dumps({"format": 1} | meaning))
     return tmp_path
+
+
+def write_encoding(folder: Path) -> None:
+    names = ("train2017_image_embeddings.pt", "train2017_text_embeddings.pt", "rows.json")
+    record = {"format": 1, "refused_pictures": {}, "files": {name: file_hash(folder / name) for name in names}}
+    (folder / "encoding.json").write_text(json.dumps(record | ENCODING))
 
 
 def asked(folder: Path, kind: str, encoding: dict | None = None, widths: tuple[int, int] = (12, 9)) -> AskedSet:
@@ -170,12 +177,12 @@ def test_a_warning_counts_the_images_that_a_head_was_trained_on(model, tmp_path)
     assert found.startswith("3 of its 5 images are in train (identical, or different by rounding), so that it does not")
 
 
-@pytest.mark.parametrize("key", ["library", "name", "revision", "pooling", "prompt"])
+@pytest.mark.parametrize(
+    "key", ["library", "name", "revision", "pooling", "prompt", "layer", "image_size", "max_length"]
+)
 def test_a_set_of_another_encoder_is_refused_in_one_sentence(model, tmp_path, key):
     folder = folder_of(tmp_path, 2, 3, {"kind": "hard_negatives", "rows": [{"image": 0, "caption": 0, "negative": 1}]})
-    names = ("train2017_image_embeddings.pt", "train2017_text_embeddings.pt", "rows.json")
-    record = {"format": 1, "refused_pictures": {}, "files": {name: file_hash(folder / name) for name in names}}
-    (folder / "encoding.json").write_text(json.dumps(record | ENCODING))
+    write_encoding(folder)
     assert hard_negatives(asked(folder, "hard_negatives", ENCODING), model, CPU).warnings == []
     other = ENCODING | {"texts": ENCODED | {key: "other", "encoder": "e5"}}
     with pytest.raises(UserError) as refused:
@@ -185,6 +192,14 @@ def test_a_set_of_another_encoder_is_refused_in_one_sentence(model, tmp_path, ke
         f"{folder}: its texts were encoded with {key} {own!r}, those that the head was trained on with 'other': encode "
         "the set with e5"
     )
+
+
+def test_a_manifest_of_an_earlier_version_does_not_say_which_layer(model, tmp_path):
+    folder = folder_of(tmp_path, 2, 3, {"kind": "hard_negatives", "rows": [{"image": 0, "caption": 0, "negative": 1}]})
+    write_encoding(folder)
+    earlier = {key: value for key, value in ENCODED.items() if key not in ("layer", "image_size", "max_length")}
+    trained = ENCODING | {"images": earlier, "texts": earlier}
+    assert hard_negatives(asked(folder, "hard_negatives", trained), model, CPU).warnings == []
 
 
 def test_a_document_is_not_read_beyond_what_its_rows_need(tmp_path):

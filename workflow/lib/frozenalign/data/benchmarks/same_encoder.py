@@ -8,7 +8,7 @@ from frozenalign.data.encoding import read_encoding
 from frozenalign.system.errors import UserError, quoted
 
 # What decides rows; the number format and the device change only their last bits.
-DECISIVE = ("library", "name", "revision", "pooling", "prompt")
+DECISIVE = ("library", "name", "revision", "pooling", "prompt", "layer", "image_size", "max_length")
 
 
 def encoder_doubts(folder: Path, hashes: Mapping[str, str], trained: Mapping[str, Any] | None) -> list[str]:
@@ -23,7 +23,8 @@ def encoder_doubts(folder: Path, hashes: Mapping[str, str], trained: Mapping[str
             f"what encoded {whose} is unknown: the numbers hold only if it is the same encoders with the same settings"
         ]
     for modality in ("images", "texts"):
-        for key in DECISIVE:
+        # Manifests of earlier versions lack the last three.
+        for key in (key for key in DECISIVE if key in trained[modality]):
             if (found := own[modality][key]) != (expected := trained[modality][key]):
                 raise UserError(
                     f"{folder}: its {modality} were encoded with {key} {quoted(found)}, those that the head was "
