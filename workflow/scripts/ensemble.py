@@ -11,10 +11,10 @@ from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
 from frozenalign.configuration.result_files import read_result
 from frozenalign.configuration.variants import checked_name
-from frozenalign.evaluation.evaluated_sets import Protocol
 from frozenalign.evaluation.members import load_members
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import project_files
+from frozenalign.evaluation.protocol import Protocol
 from frozenalign.evaluation.results import write_evaluation
 from frozenalign.models.ensemble import Ensemble
 from frozenalign.system.devices import choose_device

@@ -8,8 +8,8 @@ from pathlib import Path
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import EVALUATION, refuse_foreign_results
 from frozenalign.configuration.result_files import checked_facts
-from frozenalign.evaluation.evaluated_sets import Protocol
 from frozenalign.evaluation.members import Member
+from frozenalign.evaluation.protocol import Protocol
 from frozenalign.evaluation.results import write_evaluation
 from frozenalign.models.model_file import load_heads
 from frozenalign.system.devices import choose_device

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from frozenalign.configuration.arguments import add_one_of, add_options
 from frozenalign.configuration.foreign_results import COUNTS_FILE, refuse_foreign_results
-from frozenalign.evaluation.evaluated_sets import Protocol
 from frozenalign.evaluation.members import load_members
+from frozenalign.evaluation.protocol import Protocol
 from frozenalign.evaluation.results import write_part
 from frozenalign.evaluation.shares import Share
 from frozenalign.models.ensemble import Ensemble

@@ -7,16 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frozenalign.configuration.arguments import add_options
-from frozenalign.encoders.libraries import imported
+from frozenalign.serving.aligned_model import open_model
 from frozenalign.serving.explore_app import INSTALL, LOOPBACK, explore_app
 from frozenalign.serving.explorer import Explorer, Head, heads_of
 from frozenalign.serving.galleries import IMAGES, SPLIT_CHOICES, SplitGallery
 from frozenalign.serving.opening import recorded_data_dir
-from frozenalign.serving.queries import open_model
 from frozenalign.serving.query_encoder import QueryEncoder
 from frozenalign.serving.searcher import Searcher
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError, run
+from frozenalign.system.optional_libraries import imported
 
 logger = logging.getLogger(__name__)
 

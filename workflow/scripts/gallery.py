@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from frozenalign.configuration.arguments import add_options
+from frozenalign.serving.aligned_model import open_model
 from frozenalign.serving.galleries import SPLIT_CHOICES, SplitGallery
 from frozenalign.serving.projected_rows import refuse_foreign_folder, write_projected
-from frozenalign.serving.queries import open_model
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import run
 from frozenalign.system.locks import only_writer

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from frozenalign.configuration.arguments import add_options
+from frozenalign.serving.aligned_model import open_model
 from frozenalign.serving.galleries import CAPTIONS, IMAGES, KINDS, SPLIT_CHOICES
 from frozenalign.serving.opening import GalleryChoice, open_gallery, open_index
-from frozenalign.serving.queries import open_model, picture_query, text_query
+from frozenalign.serving.queries import picture_query, text_query
 from frozenalign.serving.query_encoder import QueryEncoder
 from frozenalign.serving.result_page import result_page
 from frozenalign.serving.searcher import Query, Searcher

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from frozenalign.encoders import libraries
-from frozenalign.encoders.libraries import imported
 from frozenalign.encoders.model_files import find_folder, find_model
 from frozenalign.encoders.registry import ENCODERS, open_encoder
+from frozenalign.system import optional_libraries
 from frozenalign.system.errors import UserError
 from tests.unit.encoders.tiny_models import settings
 
@@ -171,21 +170,6 @@ def test_the_hash_of_several_files_is_that_of_their_hashes_and_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [ModuleNotFoundError("No module named 'x'"), RuntimeError("operator torchvision::nms does not exist\nand")]
-)
-def test_a_library_that_cannot_be_imported_is_one_sentence_with_the_command(monkeypatch, error):
-    def failing(_):
-        raise error
-
-    monkeypatch.setattr(libraries.importlib, "import_module", failing)
-    with pytest.raises(
-        UserError, match=r"x cannot be imported \(.*\): run `pip install -r envs/requirements-enc"
-    ) as caught:
-        imported("x")
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
     ("library", "modality", "command"),
     [
         ("transformers", "image", "pip install -r envs/requirements-encode.txt"),
@@ -201,7 +185,7 @@ def test_an_encoder_whose_library_is_missing_names_the_command(monkeypatch, libr
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     assert library in list(ENCODERS)
-    monkeypatch.setattr(libraries.importlib, "import_module", failing)
+    monkeypatch.setattr(optional_libraries.importlib, "import_module", failing)
     with pytest.raises(UserError, match=f"run `{command}`"):
         open_encoder(settings("owner/model", library=library), modality, CPU)
 
@@ -214,9 +198,9 @@ def test_a_torchvision_of_another_pytorch_is_named(tiny, monkeypatch):
             raise RuntimeError("operator torchvision::nms does not exist")
         return import_module(name)
 
-    import_module = libraries.importlib.import_module
+    import_module = optional_libraries.importlib.import_module
     monkeypatch.setattr(transformers.utils, "is_torchvision_available", lambda: True)
-    monkeypatch.setattr(libraries.importlib, "import_module", failing)
+    monkeypatch.setattr(optional_libraries.importlib, "import_module", failing)
     with pytest.raises(UserError, match=r"torchvision cannot be imported \(.*\): run `pip uninstall torchvision`"):
         open_encoder(settings(tiny("siglip")), "image", CPU)
 

@@ -22,7 +22,7 @@ from frozenalign.evaluation.diagnostics import (
 )
 from frozenalign.evaluation.hubness import choose_correction
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import Evaluation, Retrieval, evaluate
+from frozenalign.evaluation.retrieval import Evaluation, Retrieval, evaluate
 from frozenalign.models.dual_encoder import DualEncoder
 from tests.nearest_by_sorting import occurrences
 

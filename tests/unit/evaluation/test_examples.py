@@ -12,7 +12,7 @@ from frozenalign.data.embeddings import Metadata
 from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
 from frozenalign.evaluation.projections import Projections
-from frozenalign.evaluation.protocol import Evaluation
+from frozenalign.evaluation.retrieval import Evaluation
 
 IMAGES, CAPTIONS = 12, 30
 

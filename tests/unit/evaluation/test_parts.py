@@ -13,8 +13,8 @@ from frozenalign.evaluation import reranking
 from frozenalign.evaluation.hubness import choose_correction
 from frozenalign.evaluation.parts import checked, summed_counts, write_counts
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import Counts, Retrieval, evaluate, rank_arrays
 from frozenalign.evaluation.ranks import score_tiles
+from frozenalign.evaluation.retrieval import Counts, Retrieval, evaluate, rank_arrays
 from frozenalign.evaluation.shares import WHOLE, Share
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError

@@ -9,10 +9,11 @@ import torch
 
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.splits import SplitIndex
-from frozenalign.evaluation import protocol as evaluation
+from frozenalign.evaluation import retrieval as evaluation
 from frozenalign.evaluation.hubness import choose_correction
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import Evaluation, Retrieval, captions_by_rule, metrics_document, rank_arrays
+from frozenalign.evaluation.protocol import captions_by_rule
+from frozenalign.evaluation.retrieval import Evaluation, Retrieval, metrics_document, rank_arrays
 from frozenalign.models.dual_encoder import DualEncoder
 
 CPU = torch.device("cpu")

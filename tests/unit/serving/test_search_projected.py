@@ -12,9 +12,9 @@ from torch.nn import functional
 from frozenalign.data.embeddings import EmbeddingFiles, open_set
 from frozenalign.data.formats.default_form import write_default_form
 from frozenalign.data.formats.given_sets import SetSources
+from frozenalign.serving.aligned_model import open_model
 from frozenalign.serving.galleries import CAPTIONS, IMAGES
 from frozenalign.serving.projected_gallery import ProjectedGallery
-from frozenalign.serving.queries import open_model
 from frozenalign.system.errors import UserError
 from workflow.scripts import gallery, search
 

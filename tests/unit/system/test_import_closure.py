@@ -1,5 +1,6 @@
 """The import closure that makes code an input of the rules."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,11 @@ from frozenalign.system.fingerprints import import_closure
 
 ROOT = Path(__file__).parents[3]
 LIBRARY = ROOT / "workflow" / "lib" / "frozenalign"
+SCRIPTS = ROOT / "workflow" / "scripts"
 
 
 def closure(script: str) -> set[str]:
-    path = ROOT / "workflow" / "scripts" / f"{script}.py"
+    path = SCRIPTS / f"{script}.py"
     found = import_closure(path, ROOT / "workflow" / "lib")
     return {path.relative_to(LIBRARY).with_suffix("").as_posix() for path in found[:-1]}
 
@@ -49,7 +51,7 @@ def test_an_import_is_found_in_whatever_block_it_stands(tmp_path, block):
 def test_training_depends_on_heads_and_losses_but_not_on_tuning_or_the_report():
     found = closure("train")
     assert {"models/heads", "losses/softmax", "training/fit"} <= found
-    assert not found & {"tuning/study", "reporting/page", "evaluation/protocol", "demo/scenes"}
+    assert not found & {"tuning/study", "reporting/page", "evaluation/retrieval", "demo/scenes"}
 
 
 def test_evaluation_does_not_depend_on_training_nor_the_split_on_models():
@@ -63,9 +65,13 @@ def test_further_evaluation_sets_decide_no_training_and_no_evaluation_of_the_boa
         assert not [name for name in closure(script) if "benchmarks/" in name], script
 
 
-def test_the_library_knows_nothing_of_snakemake():
-    for path in LIBRARY.rglob("*.py"):
-        assert "import snakemake" not in path.read_text()
+def test_a_gallery_does_not_depend_on_what_encodes():
+    assert not [name for name in closure("gallery") if name.startswith("encoders/")]
+
+
+def test_neither_the_library_nor_a_script_imports_snakemake():
+    for path in [*LIBRARY.rglob("*.py"), *SCRIPTS.glob("*.py")]:
+        assert not re.search(r"^\s*(import|from) snakemake", path.read_text(), re.MULTILINE), path
 
 
 def test_a_registry_brings_the_modules_that_register(tmp_path):

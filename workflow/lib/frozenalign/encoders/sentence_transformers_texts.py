@@ -6,12 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozenalign.encoders.libraries import imported
-from frozenalign.encoders.model_files import find_folder, opening
+from frozenalign.encoders.model_files import INSTALL, find_folder, opening
 from frozenalign.encoders.registry import register_encoder
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.transformers_models import import_transformers, versions
 from frozenalign.system.errors import UserError
+from frozenalign.system.optional_libraries import imported
 
 
 @register_encoder("sentence-transformers")
@@ -29,7 +29,7 @@ class SentenceTransformersTexts:
                 "leave it out"
             )
         settings.refuse_layer()
-        library = imported("sentence_transformers")
+        library = imported("sentence_transformers", INSTALL)
         import_transformers()
         self.settings = settings
         self.files = find_folder(settings)

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from frozenalign.encoders.libraries import imported
+from frozenalign.encoders.model_files import INSTALL
+from frozenalign.system.optional_libraries import imported
 
 # Begins the type of both models.
 SIGLIP = "siglip"
@@ -16,7 +17,7 @@ def as_trained(tokenizer: Any) -> Any:
     """
     tokenizer.model_input_names = ["input_ids"]
     if type(tokenizer).__name__ != LOWERS:
-        normalizers = imported("tokenizers").normalizers
+        normalizers = imported("tokenizers", INSTALL).normalizers
         backend = tokenizer.backend_tokenizer
         steps = [normalizers.Lowercase(), *([backend.normalizer] if backend.normalizer else [])]
         backend.normalizer = normalizers.Sequence(steps)

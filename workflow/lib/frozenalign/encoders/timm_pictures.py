@@ -8,13 +8,13 @@ from PIL import Image
 from torch import Tensor
 
 from frozenalign.encoders.ahead import computed_ahead
-from frozenalign.encoders.libraries import imported
 from frozenalign.encoders.model_files import find_folder, opening
 from frozenalign.encoders.pooling import POOLINGS
 from frozenalign.encoders.registry import register_encoder
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.encoders.transformers_models import versions
 from frozenalign.system.errors import UserError
+from frozenalign.system.optional_libraries import imported
 
 # It needs the torchvision of the same release and build as PyTorch, which no pinned file can name for every machine.
 INSTALL = "pip install timm torchvision"

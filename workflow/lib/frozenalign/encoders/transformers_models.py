@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozenalign.encoders.libraries import imported
-from frozenalign.encoders.model_files import ModelFiles, opening
+from frozenalign.encoders.model_files import INSTALL, ModelFiles, opening
 from frozenalign.encoders.pooling import POOLINGS
 from frozenalign.encoders.settings import EncoderSettings
 from frozenalign.system.errors import UserError
+from frozenalign.system.optional_libraries import imported
 
 
 def import_transformers() -> ModuleType:
@@ -18,7 +18,7 @@ def import_transformers() -> ModuleType:
 
     Where torchvision is installed, transformers imports it, and fails to import models if it is of another PyTorch.
     """
-    transformers = imported("transformers")
+    transformers = imported("transformers", INSTALL)
     if transformers.utils.is_torchvision_available():
         imported("torchvision", "pip uninstall torchvision")
     transformers.logging.disable_progress_bar()
@@ -68,4 +68,4 @@ def pooled(output: Any, settings: EncoderSettings) -> Tensor:
 
 def versions(*libraries: str) -> dict[str, str]:
     """Return the versions of PyTorch and of libraries."""
-    return {"torch": torch.__version__, **{name: imported(name).__version__ for name in libraries}}
+    return {"torch": torch.__version__, **{name: imported(name, INSTALL).__version__ for name in libraries}}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from frozenalign.evaluation.metrics import RECALLS, recall
 from frozenalign.evaluation.projections import Projections
-from frozenalign.evaluation.protocol import Evaluation
+from frozenalign.evaluation.retrieval import Evaluation
 from frozenalign.system.products import product
 
 UNIFORMITY_ROWS = 2000

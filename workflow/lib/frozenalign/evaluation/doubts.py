@@ -8,8 +8,8 @@ from frozenalign.data.inputs import EXTRA_SET, Inputs, Manifest
 from frozenalign.data.manifests import SplitFiles
 from frozenalign.data.pair_index import PairIndex
 from frozenalign.data.split_findings import extra_doubts
-from frozenalign.evaluation.evaluated_sets import Protocol
 from frozenalign.evaluation.members import Member
+from frozenalign.evaluation.protocol import Protocol
 from frozenalign.system.errors import UserError
 
 logger = logging.getLogger(__name__)

@@ -2,22 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
-from frozenalign.data.embeddings import CheckedSet, EmbeddingFiles, check_extra_set
-from frozenalign.data.inputs import EXTRA_SET, TRAINING_SET
-from frozenalign.data.manifests import KNOWN_HASHES, SplitFiles, open_split
+from frozenalign.data.embeddings import CheckedSet, check_extra_set
+from frozenalign.data.inputs import EXTRA_SET
+from frozenalign.data.manifests import SplitFiles
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.splits import every_row
 from frozenalign.evaluation.hubness import HubnessCorrection, choose_correction, training_sample
 from frozenalign.evaluation.members import Member
 from frozenalign.evaluation.projections import project_files
-from frozenalign.evaluation.protocol import captions_by_rule
+from frozenalign.evaluation.protocol import Protocol, captions_by_rule
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.files import file_hash
-from frozenalign.system.fingerprints import content_hash
 from frozenalign.system.memory import refuse_beyond_memory
 
 # Projections that memory holds at the same time: plain ones, those without a penalty for hubs, distances of pairs,
@@ -25,29 +23,6 @@ from frozenalign.system.memory import refuse_beyond_memory
 COPIES_OF_TESTED, COPIES_OF_OTHERS = 5, 2
 # Scores against the training captions of the hubness correction, tiles of scores, the sample of the uniformity.
 FURTHER_BYTES = 192 << 20
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """What a model is evaluated on: folders of the embeddings and of their split, name of the split, captions rule."""
-
-    data_dir: Path
-    split_dir: Path
-    split: str
-    captions_rule: str
-
-    def open(self) -> SplitFiles:
-        """Open the splits that an evaluation reads: train, val and the evaluated one."""
-        return open_split(self.data_dir, self.split_dir, self._splits())
-
-    def content(self) -> str:
-        """Return one SHA-256 of all files that an evaluation reads besides the model, missing ones counted as such."""
-        sets = [path for name in (TRAINING_SET, EXTRA_SET) for path in EmbeddingFiles.of(self.data_dir, name)]
-        names = ["manifest.json", *(f"{name}.npz" for name in self._splits())]
-        return content_hash([*sets, *(self.split_dir / name for name in names)], self.split_dir / KNOWN_HASHES)
-
-    def _splits(self) -> list[str]:
-        return list(dict.fromkeys(["train", "val", self.split]))
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from frozenalign.data.embeddings import Metadata
 from frozenalign.data.splits import SplitIndex
-from frozenalign.evaluation.protocol import Evaluation
 from frozenalign.evaluation.ranks import top_candidates
+from frozenalign.evaluation.retrieval import Evaluation
 
 QUERIES = 6
 CANDIDATES = 5

@@ -14,7 +14,7 @@ import torch
 
 from frozenalign.configuration.foreign_results import COUNTS_FILE
 from frozenalign.configuration.result_files import RUN_AGAIN, checked_facts, refuse_wrong_numbers
-from frozenalign.evaluation.protocol import Counts, Retrieval
+from frozenalign.evaluation.retrieval import Counts, Retrieval
 from frozenalign.evaluation.shares import Share
 from frozenalign.system.devices import device_name
 from frozenalign.system.errors import UserError

@@ -14,14 +14,15 @@ from frozenalign.data.manifests import open_sets
 from frozenalign.evaluation.diagnostics import diagnostics
 from frozenalign.evaluation.doubts import log_doubts, log_doubts_about_extra, seen_by
 from frozenalign.evaluation.encoder_similarity import KNOWN_ALIGNMENTS, EncoderSimilarity, KnownAlignments
-from frozenalign.evaluation.evaluated_sets import EvaluatedSets, Protocol
+from frozenalign.evaluation.evaluated_sets import EvaluatedSets
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
 from frozenalign.evaluation.image_batches import ImageBatch
 from frozenalign.evaluation.members import Member
 from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
 from frozenalign.evaluation.parts import checked, summed_counts, write_counts
 from frozenalign.evaluation.projections import see_nothing
-from frozenalign.evaluation.protocol import Evaluation, Retrieval, evaluate, metrics_document, rank_arrays
+from frozenalign.evaluation.protocol import Protocol
+from frozenalign.evaluation.retrieval import Evaluation, Retrieval, evaluate, metrics_document, rank_arrays
 from frozenalign.evaluation.samples import drawn_samples
 from frozenalign.evaluation.shares import Share
 from frozenalign.models.dual_encoder import DualEncoder

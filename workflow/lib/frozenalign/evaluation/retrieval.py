@@ -1,7 +1,7 @@
-"""The evaluation protocol: from a model and a split to the content of metrics.json."""
+"""Retrieval on a split: from a model and its rows to the content of metrics.json."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from frozenalign.data.pairs import PairFiles
-from frozenalign.data.splits import SplitIndex
 from frozenalign.evaluation.counting import Penalties
 from frozenalign.evaluation.hubness import HubnessCorrection
 from frozenalign.evaluation.image_batches import ImageBatch
@@ -120,18 +119,6 @@ class Retrieval:
         if self.tokens is not None:
             bounds |= {"reranked_t2i": (captions, images + 1), "reranked_captions": (captions, captions + 1)}
         return bounds
-
-
-def captions_by_rule(split: SplitIndex, rule: str) -> SplitIndex:
-    """Return the split with the captions that the rule keeps: all, or each image's first five in file order."""
-    if rule == "all":
-        return split
-    order = np.argsort(split.text_image, kind="stable")
-    captions = np.bincount(split.text_image, minlength=len(split.image_rows))
-    place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order)) - np.repeat(np.cumsum(captions) - captions, captions)
-    kept = place < 5
-    return replace(split, text_rows=split.text_rows[kept], text_image=split.text_image[kept])
 
 
 def evaluate(retrieval: Retrieval, counts: Counts, name: str, rule: str) -> Evaluation:

@@ -77,3 +77,13 @@ class AlignedModel:
             return encode(rows)
         starts = range(0, len(rows), BATCH_ROWS)
         return torch.cat([encode(rows[start : start + BATCH_ROWS]) for start in starts])
+
+
+def open_model(path: Path, data_dir: Path | None, device: torch.device | str) -> AlignedModel:
+    """Return the model of a best_model.pt, or that of an exported folder.
+
+    data_dir: the folder of the data set, whose encoding.json says what encoded it.
+    """
+    if path.is_dir():
+        return AlignedModel.from_pretrained(path, device=device)
+    return AlignedModel.from_run(path, data_dir=data_dir, device=device)

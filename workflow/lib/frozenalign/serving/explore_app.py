@@ -7,10 +7,10 @@ from types import ModuleType
 from typing import Any
 
 from frozenalign.data.picture_files import UnreadablePicture
-from frozenalign.encoders.libraries import imported
 from frozenalign.serving.explorer import Explorer
 from frozenalign.serving.result_page import page_file
 from frozenalign.system.errors import UserError
+from frozenalign.system.optional_libraries import imported
 
 INSTALL = "pip install -r envs/requirements-explore.txt"
 LOOPBACK = ("127.0.0.1", "localhost")

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from frozenalign.configuration.result_files import read_result
-from frozenalign.encoders.libraries import imported
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.models.model_file import rebuilt_model
 from frozenalign.system.errors import UserError, one_line
 from frozenalign.system.files import file_hash, read_text, write_bytes, write_json, write_text
+from frozenalign.system.optional_libraries import imported
 
 CONFIG, WEIGHTS, SUMS = "config.json", "model.safetensors", "SHA256SUMS"
 FORMAT = 1

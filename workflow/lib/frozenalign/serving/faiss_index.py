@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from frozenalign.encoders.libraries import imported
 from frozenalign.system.errors import UserError, one_line
 from frozenalign.system.files import file_size
+from frozenalign.system.optional_libraries import imported
 
 INSTALL = "pip install -r envs/requirements-search.txt"
 # Several rows may show one image, and hubs among the first may be lowered.

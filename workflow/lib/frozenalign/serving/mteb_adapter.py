@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozenalign.encoders.libraries import imported
 from frozenalign.models.dual_encoder import unit
 from frozenalign.serving.encoded_model import EncodedModel
 from frozenalign.system.errors import UserError
+from frozenalign.system.optional_libraries import imported
 
 MODALITIES = ("image", "text")
 

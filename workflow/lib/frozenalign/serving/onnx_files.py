@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from frozenalign.encoders.libraries import imported
 from frozenalign.models.dual_encoder import DualEncoder, Standardize, unit
 from frozenalign.serving.folding import is_neutral, tried_rows
 from frozenalign.system.errors import UserError, one_line
 from frozenalign.system.files import write_bytes
+from frozenalign.system.optional_libraries import imported
 
 LEAVE_OUT = "leave the ONNX files out with `--without-onnx`"
 INSTALL = f"pip install -r envs/requirements-export.txt`, or {LEAVE_OUT.removesuffix('`')}"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from frozenalign.data.formats.registry import library
+from frozenalign.data.formats.registry import INSTALL
 from frozenalign.evaluation.hubness import method_of
 from frozenalign.serving.aligned_model import AlignedModel
 from frozenalign.serving.galleries import CAPTIONS, IMAGES, KINDS, SplitGallery
@@ -18,6 +18,7 @@ from frozenalign.serving.gallery_items import GalleryItems
 from frozenalign.serving.hub_correction import CORRECTED
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import replacing, write_arrays, write_json
+from frozenalign.system.optional_libraries import imported
 from frozenalign.system.products import blocks
 
 FORMAT = 1
@@ -81,7 +82,7 @@ def _write_rows(path: Path, vectors: Tensor, rows: np.ndarray) -> None:
 
 
 def _write_metadata(path: Path, items: GalleryItems) -> None:
-    arrow, parquet = library("pyarrow", path), library("pyarrow.parquet", path)
+    arrow, parquet = imported("pyarrow", INSTALL, path), imported("pyarrow.parquet", INSTALL, path)
     ids = [items.image_ids[image] for image in items.text_image]
     columns: dict[str, list[str]] = {"image_id": ids}
     if all(image_id in items.image_files for image_id in items.image_ids):

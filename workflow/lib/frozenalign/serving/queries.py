@@ -2,25 +2,13 @@
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
-from frozenalign.serving.aligned_model import AlignedModel
 from frozenalign.serving.query_encoder import QueryEncoder
 from frozenalign.serving.searcher import Query, Searcher
 from frozenalign.system.errors import UserError, quoted
 
 LONGEST_TEXT = 2000
-
-
-def open_model(path: Path, data_dir: Path | None, device: torch.device | str) -> AlignedModel:
-    """Return the model of a best_model.pt, or that of an exported folder.
-
-    data_dir: the folder of the data set, whose encoding.json says what encoded it.
-    """
-    if path.is_dir():
-        return AlignedModel.from_pretrained(path, device=device)
-    return AlignedModel.from_run(path, data_dir=data_dir, device=device)
 
 
 def text_query(searcher: Searcher, encoder: QueryEncoder, text: str) -> Query:

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from frozenalign.encoders.libraries import imported
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.serving.dense_layers import Dense, Layers, Normalize, applied, layers_of
 from frozenalign.serving.export_folder import INSTALL
 from frozenalign.serving.folding import is_neutral, tried_rows
 from frozenalign.system.files import write_bytes, write_json
+from frozenalign.system.optional_libraries import imported
 
 logger = logging.getLogger(__name__)
 FOLDER = "sentence_transformers"

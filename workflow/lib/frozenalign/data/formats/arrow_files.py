@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from frozenalign.data.formats.registry import library, register_row_format, register_table_format
+from frozenalign.data.formats.registry import INSTALL, register_row_format, register_table_format
 from frozenalign.data.formats.stored_rows import (
     StoredRows,
     as_stored,
@@ -20,6 +20,7 @@ from frozenalign.data.formats.stored_rows import (
     rows_at_once,
 )
 from frozenalign.system.errors import UserError
+from frozenalign.system.optional_libraries import imported
 
 # Of a variable list, only the first rows are looked at to know its width.
 FIRST_ROWS = 1
@@ -61,7 +62,7 @@ def read_arrow_columns(path: Path, limit: int) -> dict[str, list[Any]]:
 
 
 def _rows(path: Path, name: str | None, opened: Callable[[], _Table]) -> StoredRows:
-    arrow, table = library("pyarrow", path), opened()
+    arrow, table = imported("pyarrow", INSTALL, path), opened()
     lists = {field.name: field.type for field in table.schema if _is_list(arrow, _stored(field.type))}
     taken = chosen(dict.fromkeys(lists, (table.rows, 0)), name, path, "column")
     where, stored = f"{path}: {taken}", _stored(lists[taken])
@@ -110,7 +111,7 @@ def _ids(path: Path, opened: Callable[[], _Table], name: str) -> list[str]:
 
 
 def _columns(path: Path, table: _Table, limit: int) -> dict[str, list[Any]]:
-    arrow = library("pyarrow", path)
+    arrow = imported("pyarrow", INSTALL, path)
     simple = (arrow.types.is_string, arrow.types.is_large_string, arrow.types.is_integer, arrow.types.is_dictionary)
     names = [field.name for field in table.schema if any(test(field.type) for test in simple)]
     columns: dict[str, list[Any]] = {name: [] for name in names}
@@ -145,7 +146,7 @@ def _is_list(arrow: ModuleType, kind: Any) -> bool:
 
 
 def _parquet(path: Path) -> _Table:
-    parquet = library("pyarrow.parquet", path)
+    parquet = imported("pyarrow.parquet", INSTALL, path)
     file = parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False)
 
     def batches(names: Sequence[str], rows: int) -> Iterator[Any]:
@@ -156,7 +157,7 @@ def _parquet(path: Path) -> _Table:
 
 def _arrow(path: Path) -> _Table:
     """Open a file or a stream of record batches, which are mapped into memory, not read."""
-    arrow, ipc = library("pyarrow", path), library("pyarrow.ipc", path)
+    arrow, ipc = imported("pyarrow", INSTALL, path), imported("pyarrow.ipc", INSTALL, path)
 
     def opened() -> Iterator[Any]:
         source = arrow.memory_map(str(path))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from frozenalign.data.formats.registry import library, register_row_format
+from frozenalign.data.formats.registry import INSTALL, register_row_format
 from frozenalign.data.formats.stored_rows import (
     StoredRows,
     as_stored,
@@ -19,6 +19,7 @@ from frozenalign.data.formats.stored_rows import (
     rows_at_once,
 )
 from frozenalign.system.errors import UserError
+from frozenalign.system.optional_libraries import imported
 
 # So many data sets of a file are looked at to tell one for each image from others.
 LOOKED_AT = 16
@@ -118,7 +119,7 @@ def _vectors(members: Mapping[str, Any]) -> Iterator[str]:
 
 def _kind(group: Any, path: Path, name: str) -> str:
     """Return whether a name is a data set, a group or nothing; what leads to another file is refused."""
-    hdf5, member = library("h5py", path), group
+    hdf5, member = imported("h5py", INSTALL, path), group
     for step in name.strip("/").split("/"):
         if not isinstance(member, hdf5.Group) or step not in member:
             return "nothing"
@@ -133,4 +134,4 @@ def _kind(group: Any, path: Path, name: str) -> str:
 
 
 def _opened(path: Path) -> Any:
-    return library("h5py", path).File(path, "r")
+    return imported("h5py", INSTALL, path).File(path, "r")

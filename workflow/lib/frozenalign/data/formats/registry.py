@@ -6,25 +6,11 @@ name, of a file whose text has at most `limit` bytes. Neither runs anything that
 imports a library that the base installation lacks.
 """
 
-import importlib
-from pathlib import Path
-from types import ModuleType
-
 from frozenalign.configuration.registrations import row_formats, table_formats
 from frozenalign.configuration.registry import Registry
-from frozenalign.system.errors import UserError
 
 ROW_FORMATS = Registry("row format", row_formats)
 register_row_format = ROW_FORMATS.register
 TABLE_FORMATS = Registry("metadata format", table_formats)
 register_table_format = TABLE_FORMATS.register
 INSTALL = "pip install -r envs/requirements-formats.txt"
-
-
-def library(module: str, path: Path) -> ModuleType:
-    """Return a module of an optional library, which reads the file `path`."""
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        package = module.partition(".")[0]
-        raise UserError(f"{path} needs the package {package}, which is not installed: run {INSTALL}") from error

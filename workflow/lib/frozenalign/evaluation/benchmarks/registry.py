@@ -15,7 +15,7 @@ from frozenalign.data.benchmarks.same_encoder import encoder_doubts
 from frozenalign.data.pairs import PairFiles
 from frozenalign.data.rows import Rows
 from frozenalign.data.split_findings import seen_images
-from frozenalign.evaluation.results import Protocol
+from frozenalign.evaluation.protocol import Protocol
 from frozenalign.system.errors import UserError
 
 KINDS = Registry("kind of evaluation set", evaluation_sets)

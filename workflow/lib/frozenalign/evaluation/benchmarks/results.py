@@ -15,8 +15,8 @@ from frozenalign.data.encoding import ENCODING
 from frozenalign.data.made_files import ROW_FILES
 from frozenalign.evaluation.benchmarks.registry import KINDS, AskedSet
 from frozenalign.evaluation.doubts import seen_by
-from frozenalign.evaluation.evaluated_sets import Protocol
 from frozenalign.evaluation.members import Member
+from frozenalign.evaluation.protocol import Protocol
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError, quoted
 from frozenalign.system.files import file_hash, write_json
