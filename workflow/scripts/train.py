@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,10 @@ def _train(arguments: argparse.Namespace, processes: Processes) -> None:
     logger.info("%s: %d pairs on %s in %s", name, len(train.split.text_rows), device, precision)
     path = arguments.output_dir / CHECKPOINT
     kept = kept_fingerprint(path)
-    demand = Demand.of(experiment, train, opened.pairs["val"], precision, arguments.precision)
+    alone = Demand.of(experiment, train, opened.pairs["val"], precision, arguments.precision)
+    demand = replace(alone, processes=processes.count)
     is_kept = kept and (lambda order: fingerprint(decisive, order) == kept)
-    order = processes.from_first(lambda: choose_order(demand, arguments.memory, is_kept, processes.count))
+    order = processes.from_first(lambda: choose_order(demand, arguments.memory, is_kept))
     data = load_within(demand, order, device)
     warnings = batch_warnings(data.train, experiment.training)
     if arguments.train_split != "train":

@@ -52,7 +52,7 @@ def _work(asked: StudyRun, given: argparse.Namespace) -> None:
     precision = choose_precision(given.precision, torch.device(device_type(given.device)))
     files = opened.pairs[settings.data], opened.pairs["val"]
     largest = Demand.of_largest(largest_experiments(settings), *files, precision, given.precision)
-    demand = replace(largest, processes=settings.n_jobs)
+    demand = replace(largest, processes=settings.n_jobs, handed_over=settings.n_jobs > 1)
     data = load_within(demand, choose_order(demand, given.memory), device)
     for text in batch_warnings(data.train, demand.settings):
         logger.warning("warning: %s", text)

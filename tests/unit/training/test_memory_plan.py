@@ -113,8 +113,10 @@ def test_too_little_memory_is_one_sentence(demand, left):
     left(10**9)
     with pytest.raises(UserError, match=r"and `memory` allows .* of rows"):
         choose_order(demand, 100)
-    with pytest.raises(UserError, match=r"in 3 processes, where .*: lower `n_jobs`"):
+    with pytest.raises(UserError, match=r"in 3 processes, where .*: lower training.devices or training.batch_size"):
         choose_order(replace(demand, processes=3), 100)
+    with pytest.raises(UserError, match=r"in 3 processes, where .*: lower `n_jobs`"):
+        choose_order(replace(demand, processes=3, handed_over=True), 100)
 
 
 def test_an_interrupted_training_keeps_its_way_if_that_fits(demand, left):
@@ -124,12 +126,33 @@ def test_an_interrupted_training_keeps_its_way_if_that_fits(demand, left):
     assert choose_order(demand, None, lambda order: False) is None
 
 
-def test_processes_share_rows_only_where_the_machine_lets_them(demand, left, monkeypatch):
+def test_processes_of_a_training_hold_its_rows_once_and_each_its_own_steps(demand, left):
+    three = replace(demand, processes=3)
+    further = 2 * demand.steps
+    left(demand.resident + further)
+    assert choose_order(three, demand.resident) is None
+    left(demand.resident + further - 1)
+    with pytest.raises(UserError, match="in 3 processes"):
+        choose_order(three, None)
+
+
+def test_where_memory_cannot_be_shared_each_process_of_a_training_holds_the_rows(demand, left, monkeypatch):
+    monkeypatch.setattr(memory_plan, "can_share", lambda: False)
+    three = replace(demand, processes=3)
+    further = 2 * demand.steps
+    left(3 * demand.resident + further)
+    assert choose_order(three, None) is None
+    left(3 * demand.resident + further - 1)
+    assert choose_order(three, None) is not None
+
+
+def test_rows_are_handed_over_only_where_the_machine_has_the_shared_memory(demand, left, monkeypatch):
     left(10**9)
-    two = replace(demand, processes=2)
+    two = replace(demand, processes=2, handed_over=True)
     assert choose_order(two, None) is None
-    monkeypatch.setattr(memory_plan, "_shared_memory", lambda processes: demand.resident - 1)
+    monkeypatch.setattr(memory_plan, "_shared_memory", lambda: demand.resident - 1)
     assert choose_order(two, None) is not None
+    assert choose_order(replace(two, handed_over=False), None) is None
 
 
 def test_groups_have_a_batch_for_each_caption_of_an_image(demand):

@@ -26,7 +26,7 @@ def shared_bytes(name: str, size: int, write: Callable[[Put], None], folder: Pat
     name: stands for the content, for example a hash. write: called with a function that puts bytes at an offset; it may
     be used by several threads. Whoever asks meanwhile waits. Where memory cannot be shared so, outside Linux: OSError.
     """
-    if not hasattr(os, "memfd_create"):
+    if not can_share():
         raise OSError("no memory that has no name")
     make_folder(folder)
     holders = _holders(folder, name)
@@ -42,6 +42,11 @@ def shared_bytes(name: str, size: int, write: Callable[[Put], None], folder: Pat
         with holders.open("a", encoding="ascii") as stream:
             stream.write(f"{os.getpid()} {descriptor}\n")
     return pages
+
+
+def can_share() -> bool:
+    """Return whether this system has memory without a name, as Linux does."""
+    return hasattr(os, "memfd_create")
 
 
 def is_shared(beginning: str, folder: Path = FOLDER) -> bool:

@@ -23,6 +23,7 @@ from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.errors import UserError
 from frozenalign.system.memory_left import gigabytes, memory_left
 from frozenalign.system.products import CPU_TILE
+from frozenalign.system.shared_memory import can_share
 from frozenalign.training.data import TrainingData, held_format, load_training_data
 
 logger = logging.getLogger(__name__)
@@ -47,8 +48,8 @@ THREADS_A_READER = 4
 class Demand:
     """What a training takes: its pairs, and the steps of each of its processes.
 
-    settings: with the largest batches. steps: bytes of the steps of one process beside the training rows. precision:
-    what `precision:` says.
+    settings: with the largest batches. steps: bytes of the steps of one process beside the training rows. handed_over:
+    whether one process reads the rows and hands them to the others. precision: what `precision:` says.
     """
 
     train: PairFiles
@@ -57,6 +58,7 @@ class Demand:
     compute: torch.dtype
     steps: int
     processes: int = 1
+    handed_over: bool = False
     precision: str = "auto"
 
     @classmethod
@@ -104,8 +106,10 @@ class Demand:
 
     @property
     def to_hold(self) -> int:
-        """Return the bytes of all training rows that are not in memory yet; several processes get a copy to share."""
-        return self.resident if self.processes > 1 else bytes_to_hold(self.train, self.held)
+        """Return the bytes of all training rows that are not in memory yet; those handed over are a copy."""
+        if self.handed_over:
+            return self.resident
+        return bytes_to_hold(self.train, self.held) * (1 if can_share() else self.processes)
 
     def streamed(self, order: BlockOrder) -> int:
         """Return the most bytes of the training rows that all processes hold at a time."""
@@ -164,16 +168,13 @@ def choose_order(
     demand: Demand,
     limit: int | None,
     is_kept: Callable[[BlockOrder | None], bool] | None = None,
-    holders: int = 1,
 ) -> BlockOrder | None:
     """Return the order in which training rows are streamed, None if memory holds all; a UserError if there is no room.
 
     limit: the most bytes of training rows. is_kept: whether an interrupted training has taken this way, which is then
-    preferred to a better one. holders: how many processes hold training rows of their own; memory and
-    limit are for all of them.
+    preferred to a better one.
     """
-    left = memory_left() // holders
-    limit = limit and limit // holders
+    left = memory_left()
     room = int(SHARE_OF_REST * left) - demand.beside
     room = room if limit is None else min(room, limit)
     ways = _ways(demand, room, limit)
@@ -192,16 +193,16 @@ def choose_order(
 
 def _ways(demand: Demand, room: int, limit: int | None) -> Iterator[BlockOrder | None]:
     """Yield the ways to hold the training rows that fit, the best first."""
-    most = min(_shared_memory(demand.processes), math.inf if limit is None else limit)
+    most = min(_shared_memory() if demand.handed_over else math.inf, math.inf if limit is None else limit)
     if demand.to_hold <= room and demand.resident <= most:
         yield None
     yield from (order for order in demand.orders() if demand.streamed(order) <= room)
 
 
-def _shared_memory(processes: int) -> float:
-    """Return the bytes that processes can share."""
-    if processes == 1 or not SHARED_MEMORY.is_dir():
-        return float("inf")
+def _shared_memory() -> float:
+    """Return the bytes that one process can hand to others."""
+    if not SHARED_MEMORY.is_dir():
+        return math.inf
     found = os.statvfs(SHARED_MEMORY)
     return found.f_bavail * found.f_frsize
 
@@ -211,7 +212,8 @@ def _refusal(demand: Demand, left: int, limit: int | None) -> str:
     needed = f"training takes {gigabytes(int((smallest + demand.beside) / SHARE_OF_REST))} of memory at the least"
     there = f"{gigabytes(left)} are left" + (f" and `memory` allows {gigabytes(limit)} of rows" if limit else "")
     if demand.processes > 1:
-        return f"{needed} in {demand.processes} processes, where {there}: lower `n_jobs` or training.batch_size"
+        fewer = "`n_jobs`" if demand.handed_over else "training.devices"
+        return f"{needed} in {demand.processes} processes, where {there}: lower {fewer} or training.batch_size"
     apart = ", or set training.same_image: masked" if demand.settings.same_image == "apart" else ""
     return f"{needed}, where {there}: give the job more, lower training.batch_size{apart}"
 
@@ -227,8 +229,8 @@ def load_within(demand: Demand, order: BlockOrder | None, device: torch.device) 
 
 
 def _fits(demand: Demand, device: torch.device) -> bool:
-    """Return whether a device holds all rows beside the steps; only of CUDA it is known how much is left."""
+    """Return whether a device holds all rows beside one process's steps; only of CUDA it is known how much is left."""
     if device.type != "cuda":
         return True
     left, _ = torch.cuda.mem_get_info(device)
-    return demand.resident + demand.beside <= SHARE_OF_REST * left
+    return demand.resident + replace(demand, processes=1).beside <= SHARE_OF_REST * left
