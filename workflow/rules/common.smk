@@ -77,7 +77,7 @@ def step(script):
 
 
 def mistake(name, wildcards):
-    """Return the error with which the attempt before this one, of a rule, ended, if another would end alike, or nothing.
+    """Return the error that ended the rule's previous attempt, if another attempt would end the same way.
 
     A training that diverged would diverge again, after hours; what kills a job leaves no error.
     """

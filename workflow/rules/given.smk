@@ -196,9 +196,3 @@ def embedding_widths(dataset):
         return [rows.width for rows in read]
     found = [matrix_width(path) or 0 for path in set_files(dataset, "train2017")[:2]]
     return found if all(found) or not encoding() else [encoder("image").width, encoder("text").width]
-
-
-def equally_wide(dataset):
-    """Return whether the images and texts of a data set are equally wide."""
-    images, texts = embedding_widths(dataset)
-    return images == texts and images > 0

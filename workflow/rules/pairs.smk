@@ -3,6 +3,7 @@
 import functools
 
 from frozenalign.configuration import encodings
+from frozenalign.configuration.registrations import fitting_baselines
 from frozenalign.encoders.choice import checked_encoder
 
 
@@ -39,9 +40,9 @@ def compared_folders():
 
 
 def pair_baselines(pair):
-    """Return the baselines of a pair's leaderboard; raw_cosine counts only where both encodings are equally wide."""
-    images, texts = (encoding_width(getattr(pair, f"{modality}s"), modality) for modality in ("image", "text"))
-    return [name for name in config["baselines"] if name != "raw_cosine" or images == texts]
+    """Return the baselines of a pair's leaderboard, without those that its encodings do not fit."""
+    widths = (encoding_width(getattr(pair, f"{modality}s"), modality) for modality in ("image", "text"))
+    return fitting_baselines(config["baselines"], *widths)
 
 
 def encoding_width(encoding, modality):

@@ -1,6 +1,6 @@
 """What a run is made of: the folders of its heads, ensembles, baselines and studies, and the files read of them."""
 
-from frozenalign.configuration.registrations import baselines
+from frozenalign.configuration.registrations import baselines, fitting_baselines
 
 EVALUATED = [
     "run.json",
@@ -75,8 +75,8 @@ def worker_threads(wildcards):
 
 
 def evaluated_baselines(dataset):
-    """Return the baselines of the leaderboard; raw_cosine counts only where both embeddings are equally wide."""
-    return [name for name in config["baselines"] if name != "raw_cosine" or equally_wide(dataset)]
+    """Return the baselines of the leaderboard, without those that the embeddings do not fit."""
+    return fitting_baselines(config["baselines"], *embedding_widths(dataset))
 
 
 def fitted_baselines(dataset):
@@ -86,12 +86,12 @@ def fitted_baselines(dataset):
     """
     needed = "cca" in config["baselines"] or any(map(RUN.takes_a_start, [*RUN.experiments, *RUN.studies]))
     left_out = {"cca"} if not needed else set()
-    return [name for name in baselines() if name not in left_out and (name != "raw_cosine" or equally_wide(dataset))]
+    return fitting_baselines((name for name in baselines() if name not in left_out), *embedding_widths(dataset))
 
 
 def run_folders(dataset):
     """Return the folder of every row of the leaderboard: heads, ensembles and baselines."""
-    baseline_folders = [f"results/{dataset}/{name}/seed0" for name in evaluated_baselines(config["dataset"])]
+    baseline_folders = [f"results/{dataset}/{name}/seed0" for name in evaluated_baselines(dataset)]
     return [*head_folders(dataset), *ensemble_folders(dataset), *baseline_folders]
 
 

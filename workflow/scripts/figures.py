@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     draw_folder = functools.partial(_draw, code=code_hash(Path(__file__)))
     # Forked workers need not import anything again; no threads were started, which a fork would lose.
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("fork"), _prepare_worker) as pool:
-        drawn = sum(pool.map(draw_folder, folders))
-    logger.info("found: drew %d of %d pictures", drawn, 4 * len(folders))
+        drawn = [is_drawn for of_folder in pool.map(draw_folder, folders) for is_drawn in of_folder]
+    logger.info("found: drew %d of %d pictures", sum(drawn), len(drawn))
 
 
 def _prepare_worker() -> None:
@@ -42,8 +42,8 @@ def _prepare_worker() -> None:
     threadpool_limits(1)
 
 
-def _draw(folder: Path, code: str) -> int:
-    """Draw what is not up to date in a folder and return how many pictures that were."""
+def _draw(folder: Path, code: str) -> list[bool]:
+    """Draw what is not up to date in a folder and return of each picture whether it was drawn."""
     name = read_result(folder / "metrics.json")["experiment"]
     sources = [folder / "ranks.npz", folder / "samples.npz"]
     drawn_from = text_hash(f"{name} {code} {content_hash(sources)}")
@@ -56,7 +56,7 @@ def _draw(folder: Path, code: str) -> int:
         "embedding_pca": lambda: embedding_map(*pca_map(*pairs), name, "PCA"),
         "embedding_tsne": lambda: embedding_map(*tsne_map(*pairs), name, "t-SNE"),
     }
-    return sum(draw(folder / f"{file}.png", drawn_from, figure) for file, figure in figures.items())
+    return [draw(folder / f"{file}.png", drawn_from, figure) for file, figure in figures.items()]
 
 
 def _parser() -> argparse.ArgumentParser:

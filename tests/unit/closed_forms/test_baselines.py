@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from frozenalign.closed_forms.baselines import cca_by_width
 from frozenalign.closed_forms.canonical_directions import canonical_directions
 from frozenalign.closed_forms.registry import BASELINES, register_baseline
 from frozenalign.data.moments import Moments
@@ -175,17 +176,22 @@ def test_degenerate_input_gives_finite_maps(name, kind, generator):
 def test_widths_whose_moments_no_memory_holds_are_refused_before_they_are_summed():
     images, texts = torch.zeros(2, 400_000), torch.zeros(2, 300_000)
     with pytest.raises(
-        UserError, match=r"400000 image and 300000 text dimensions take 2960 GB where .*: reduce the dim"
+        UserError, match=r"400000 image and 300000 text dimensions takes 2960 GB of memory where .*, reduce the dim"
     ):
         moments_of(images, texts)
 
 
 @pytest.mark.parametrize("name", ["procrustes", "cca"])
-def test_no_more_dimensions_are_kept_than_asked_for(name, generator):
+def test_no_more_dimensions_are_kept_than_the_narrower_embeddings_have(name, generator):
     _, images, texts = related(100, 3, 9, 7, generator)
-    moments = moments_of(images, texts)
-    assert max(len(c.pair.image_map) for c in BASELINES[name](moments)) == 7
-    assert max(len(c.pair.image_map) for c in BASELINES[name](moments, 4)) == 4
+    assert max(len(candidate.pair.image_map) for candidate in BASELINES[name](moments_of(images, texts))) == 7
+
+
+def test_the_cca_of_a_narrower_output_keeps_no_more_dimensions_than_asked_for(generator):
+    _, images, texts = related(100, 3, 9, 7, generator)
+    found = list(cca_by_width(moments_of(images, texts), [None, 4]))
+    assert max(len(candidate.pair.image_map) for width, candidate in found if width == 4) == 4
+    assert max(len(candidate.pair.image_map) for width, candidate in found if width is None) == 7
 
 
 def test_candidates_are_few_differ_and_carry_plain_values(generator):

@@ -8,7 +8,14 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from frozenalign.closed_forms.registry import BASELINES
-from frozenalign.configuration.registrations import baselines, caption_formats, heads, losses, read_registrations
+from frozenalign.configuration.registrations import (
+    baselines,
+    caption_formats,
+    fitting_baselines,
+    heads,
+    losses,
+    read_registrations,
+)
 from frozenalign.data.captions.registry import CAPTION_FORMATS
 from frozenalign.losses.registry import LOSSES
 from frozenalign.models.registry import HEADS
@@ -60,6 +67,12 @@ def test_the_same_parameters_with_the_same_defaults(registration, registered):
 def test_a_loss_says_whether_it_learns_a_temperature(name):
     learned = {key for key, _ in LOSSES[name]().named_parameters()} & {"temperature", "logit_scale"}
     assert losses()[name].constants.get("learns_temperature", True) is LOSSES[name].learns_temperature is bool(learned)
+
+
+def test_only_a_baseline_of_raw_embeddings_needs_them_equally_wide():
+    assert fitting_baselines(["ridge", "raw_cosine", "cca"], 4, 4) == ["ridge", "raw_cosine", "cca"]
+    assert fitting_baselines(["ridge", "raw_cosine", "cca"], 4, 5) == ["ridge", "cca"]
+    assert fitting_baselines(["raw_cosine"], 0, 0) == []
 
 
 @pytest.mark.parametrize(("registration", "registered"), REGISTERED)

@@ -65,11 +65,6 @@ def test_a_set_without_a_record_is_refused(tmp_path):
         QueryEncoder.of_record(None, "text", CPU, "model")
 
 
-def test_a_record_of_other_files_is_refused(copied):
-    with pytest.raises(UserError, match=r"is of another train2017_text_embeddings\.pt than the one beside it"):
-        QueryEncoder.of_set(copied, "text", CPU, {"train2017_text_embeddings.pt": "0" * 64})
-
-
 def test_an_encoder_that_is_not_the_recorded_one_is_refused(copied):
     facts = json.loads((copied / "encoding.json").read_text())["texts"]["facts"]
     change(copied, "texts", facts=facts | {"fitted_on_scenes": 1201})

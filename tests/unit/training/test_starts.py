@@ -7,18 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from frozenalign.closed_forms.baselines import cca_by_width
 from frozenalign.closed_forms.canonical_maps import (
     CanonicalMaps,
     choose_canonical_maps,
     load_canonical_maps,
     save_canonical_maps,
 )
-from frozenalign.closed_forms.choice import choose_maps, model_of
+from frozenalign.closed_forms.choice import best_of_each, choose_maps, model_of
 from frozenalign.closed_forms.decompositions import PrincipalAxes
 from frozenalign.closed_forms.registry import BASELINES, Candidate, LinearPair
 from frozenalign.data import pairs as pairs_module
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import PairFiles, ResidentPairs, Statistics, file_chunks, pair_chunks
+from frozenalign.data.pairs import ResidentPairs, Statistics, pair_chunks
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.ranks import retrieval_ranks
 from frozenalign.models.dual_encoder import DualEncoder, unit
@@ -62,16 +63,6 @@ def test_chunks_of_resident_pairs_are_all_pairs_in_order(pairs, monkeypatch):
     assert torch.equal(images, train.images.repeat_interleave(3, 0))
 
 
-def test_chunks_of_files_are_the_raw_pairs_of_the_split(data_dir, split_dir, monkeypatch):
-    names = [data_dir / f"train2017_{modality}_embeddings.pt" for modality in ("image", "text")]
-    files = PairFiles.open(*names, split_dir / "train.npz")
-    monkeypatch.setattr(pairs_module, "CHUNK_BYTES", 20 * files.texts.row_bytes)
-    chunks = [(images, texts.clone()) for images, texts in file_chunks(files)]
-    assert len(chunks) > 3
-    for rows, name in zip(zip(*chunks, strict=True), names, strict=True):
-        assert torch.equal(torch.cat(rows), torch.load(name, weights_only=True)[files.split.text_rows])
-
-
 @pytest.mark.parametrize("name", ["ridge", "procrustes", "cca"])
 def test_validation_chooses_the_candidate(name, pairs):
     train, val = pairs
@@ -89,14 +80,12 @@ def test_validation_chooses_the_candidate(name, pairs):
 def test_of_equally_good_candidates_the_first_is_taken(pairs, monkeypatch):
     train, val = pairs
     maps = LinearPair(torch.zeros(12), torch.eye(9, 12), torch.zeros(9), torch.eye(9))
-    monkeypatch.setitem(
-        BASELINES, "twice", lambda moments, output_dim=None: iter([Candidate({"number": 1}, maps), Candidate({}, maps)])
-    )
+    monkeypatch.setitem(BASELINES, "twice", lambda moments: iter([Candidate({"number": 1}, maps), Candidate({}, maps)]))
     assert choose_maps("twice", Moments.of(pair_chunks(train)), val).candidate.chosen == {"number": 1}
 
 
 def test_a_baseline_without_candidates_is_a_fault_that_is_named(pairs, monkeypatch):
-    monkeypatch.setitem(BASELINES, "nothing", lambda moments, output_dim=None: iter([]))
+    monkeypatch.setitem(BASELINES, "nothing", lambda moments: iter([]))
     with pytest.raises(ValueError, match="'nothing' yields no candidate"):
         choose_maps("nothing", Moments.of(pair_chunks(pairs[0])), pairs[1])
 
@@ -153,7 +142,7 @@ def test_a_narrow_head_starts_from_the_best_maps_of_its_own_width(output_dim, pa
     model, _ = started(output_dim, pairs)
     best = max(
         rsum(*candidate.pair.project(val.images, val.texts), val.text_image)
-        for candidate in BASELINES["cca"](Moments.of(pair_chunks(train)), output_dim)
+        for _, candidate in cca_by_width(Moments.of(pair_chunks(train)), [output_dim])
     )
     found = rsum(model.encode_images(val.images), model.encode_texts(val.texts), val.text_image)
     assert found == pytest.approx(best)
@@ -194,7 +183,7 @@ def test_maps_of_a_file_are_those_that_were_fitted(pairs, tmp_path):
     assert all(torch.equal(mine.values, saved.values) for mine, saved in zip(axes, again.axes, strict=True))
     assert set(again.narrower) == {2, 5}
     for output_dim in (2, 5, 9, 20):
-        expected = choose_maps("cca", moments, val, output_dim).candidate
+        expected = best_of_each(cca_by_width(moments, [output_dim]), val)[output_dim].candidate
         found = again.of_width(output_dim)
         assert found.chosen == expected.chosen
         assert torch.equal(found.pair.image_map, expected.pair.image_map)

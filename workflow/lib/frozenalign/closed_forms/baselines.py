@@ -23,8 +23,8 @@ CORRELATION_WEIGHTINGS = ((0.5, 3), (0.5, 1), (1.0, 3))
 PROCRUSTES_PARTS = (8, 4, 2, 1)
 
 
-@register_baseline("raw_cosine")
-def raw_cosine(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
+@register_baseline("raw_cosine", needs_equal_widths=True)
+def raw_cosine(moments: Moments) -> Iterator[Candidate]:
     """Cosine of the raw embeddings, which must have one width."""
     image_dim, text_dim = len(moments.image_mean), len(moments.text_mean)
     if image_dim != text_dim:
@@ -38,7 +38,7 @@ def raw_cosine(moments: Moments, output_dim: int | None = None) -> Iterator[Cand
 
 
 @register_baseline("ridge")
-def ridge(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
+def ridge(moments: Moments) -> Iterator[Candidate]:
     """Ridge regression from image to text embeddings, compared in the centred text space (Hoerl and Kennard 1970)."""
     identity = torch.diag(torch.ones_like(moments.text_mean, dtype=torch.float32))
     for regularizer in RIDGE_REGULARIZERS:
@@ -49,9 +49,9 @@ def ridge(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate
 
 
 @register_baseline("procrustes")
-def procrustes(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
+def procrustes(moments: Moments) -> Iterator[Candidate]:
     """Orthogonal map between the principal components of both modalities, cut to one width (Schönemann 1966)."""
-    most = _most_dimensions(moments, output_dim)
+    most = _most_dimensions(moments)
     image, text = (leading_axes(each, most) for each in (moments.image_covariance, moments.text_covariance))
     rotated = image.T @ moments.cross_covariance @ text
     for width in sorted({max(1, most // part) for part in PROCRUSTES_PARTS}):
@@ -61,13 +61,13 @@ def procrustes(moments: Moments, output_dim: int | None = None) -> Iterator[Cand
 
 
 @register_baseline("cca")
-def cca(moments: Moments, output_dim: int | None = None) -> Iterator[Candidate]:
+def cca(moments: Moments) -> Iterator[Candidate]:
     """Regularised canonical correlation analysis, each direction weighted by a power of its correlation.
 
     Hotelling 1936, Relations Between Two Sets of Variates; ridge form: Vinod 1976, Canonical Ridge and Econometrics of
     Joint Production; weighting: Gong et al. 2014, A Multi-View Embedding Space for Modeling Internet Images.
     """
-    return (candidate for _, candidate in cca_by_width(moments, [output_dim]))
+    return (candidate for _, candidate in cca_by_width(moments, [None]))
 
 
 def cca_by_width(moments: Moments, output_dims: Sequence[int | None]) -> Iterator[tuple[int | None, Candidate]]:
@@ -81,7 +81,7 @@ def cca_by_width(moments: Moments, output_dims: Sequence[int | None]) -> Iterato
             yield output_dim, Candidate(regularizers | {"power": power, "width": width}, maps, weights)
 
 
-def _most_dimensions(moments: Moments, output_dim: int | None) -> int:
+def _most_dimensions(moments: Moments, output_dim: int | None = None) -> int:
     widest = min(len(moments.image_mean), len(moments.text_mean))
     return widest if output_dim is None else min(widest, output_dim)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from frozenalign.closed_forms.registry import BASELINES, Candidate, LinearPair, project
-from frozenalign.data.moments import Moments, moment_bytes
+from frozenalign.data.moments import WITHOUT_CLOSED_FORMS, Moments, moment_bytes
 from frozenalign.data.pairs import ResidentPairs
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.ranks import retrieval_ranks
@@ -30,12 +30,9 @@ class ChosenMaps:
     warnings: list[str]
 
 
-def choose_maps(name: str, moments: Moments, val: ResidentPairs, output_dim: int | None = None) -> ChosenMaps:
-    """Return the candidate of a baseline with the highest RSUM on the raw validation pairs.
-
-    output_dim: the most dimensions that the maps may keep, or None for all.
-    """
-    candidates = ((None, candidate) for candidate in BASELINES[name](moments, output_dim))
+def choose_maps(name: str, moments: Moments, val: ResidentPairs) -> ChosenMaps:
+    """Return the candidate of a baseline with the highest RSUM on the raw validation pairs."""
+    candidates = ((None, candidate) for candidate in BASELINES[name](moments))
     if not (chosen := best_of_each(candidates, val)):
         raise ValueError(f"the baseline {name!r} yields no candidate")
     return chosen[None]
@@ -97,8 +94,7 @@ def refuse_too_wide(image_dim: int, text_dim: int, val_images: int, val_texts: i
     refuse_beyond_memory(
         needed_bytes(image_dim, text_dim, val_images, val_texts),
         f"fitting closed forms of {image_dim} image and {text_dim} text dimensions",
-        "give the job more, reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
-        "`skip: none`, `init: random`, `whitening: none` and a number for `noise`)",
+        WITHOUT_CLOSED_FORMS,
     )
 
 

@@ -1,8 +1,7 @@
 """The registry of closed forms, and their results.
 
-A baseline is a function of the moments of the training pairs, called as baseline(moments) or
-baseline(moments, output_dim), that yields candidates over its hyperparameters. output_dim is the most dimensions K that
-may be kept; raw_cosine and ridge compare in the space of the texts, whatever its width.
+A baseline is a function of the moments of the training pairs that yields candidates over its hyperparameters. One that
+compares raw embeddings is registered with `needs_equal_widths=True`.
 """
 
 from dataclasses import dataclass, replace

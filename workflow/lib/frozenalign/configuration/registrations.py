@@ -6,6 +6,7 @@ Importing the sources would import torch: seconds, where the check of a configur
 import ast
 import functools
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ LIBRARY = Path(__file__).parents[1]
 class Registration:
     """A registered class or function: its name, its module, its docstring's first line, each parameter's schema.
 
-    constants: the attributes of the class's body that have plain values.
+    constants: the plain values that the decorator is given by name, and those of the attributes of the class's body.
     """
 
     name: str
@@ -42,6 +43,12 @@ def losses() -> dict[str, Registration]:
 def baselines() -> dict[str, Registration]:
     """Return the registered baselines by name."""
     return _of_wing("closed_forms", "register_baseline")
+
+
+def fitting_baselines(names: Iterable[str], image_dim: int, text_dim: int) -> list[str]:
+    """Return the baselines that can be fitted to embeddings of these widths; 0 stands for one that is not known."""
+    equal = image_dim == text_dim > 0
+    return [name for name in names if equal or not baselines()[name].constants.get("needs_equal_widths")]
 
 
 def encoders() -> dict[str, Registration]:
@@ -95,11 +102,14 @@ def read_registrations(path: Path, decorator: str, module: str) -> dict[str, Reg
         for call in getattr(node, "decorator_list", ()):
             if isinstance(call, ast.Call) and ast.unparse(call.func) == decorator:
                 name = ast.literal_eval(call.args[0])
-                found[name] = _registration(name, module, node)
+                given = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+                found[name] = _registration(name, module, node, given)
     return found
 
 
-def _registration(name: str, module: str, node: ast.ClassDef | ast.FunctionDef) -> Registration:
+def _registration(
+    name: str, module: str, node: ast.ClassDef | ast.FunctionDef, constants: dict[str, Any]
+) -> Registration:
     docstring = ast.get_docstring(node) or ""
     parameters = {}
     for function in [node] if isinstance(node, ast.FunctionDef) else node.body:
@@ -109,7 +119,7 @@ def _registration(name: str, module: str, node: ast.ClassDef | ast.FunctionDef) 
                 if default is not None:
                     parameters[argument.arg]["default"] = ast.literal_eval(default)
                 parameters[argument.arg]["description"] = _described(argument.arg, docstring)
-    return Registration(name, module, docstring.partition("\n")[0], parameters, _constants(node))
+    return Registration(name, module, docstring.partition("\n")[0], parameters, constants | _constants(node))
 
 
 def _constants(node: ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:

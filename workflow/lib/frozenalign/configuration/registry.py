@@ -20,8 +20,11 @@ class Registry(UserDict):
         super().__init__()
         self.kind, self.find = kind, find
 
-    def register(self, name: str) -> Callable[[Registered], Registered]:
-        """Return a decorator that registers a class or function under a name that is still free."""
+    def register(self, name: str, **constants: Any) -> Callable[[Registered], Registered]:
+        """Return a decorator that registers a class or function under a name that is still free.
+
+        constants: plain values that `Registration.constants` gives without importing the module.
+        """
 
         def registering(registered: Registered) -> Registered:
             if name in self.data:

@@ -139,7 +139,7 @@ def describe(schema: Mapping[str, Any]) -> str:
     if "const" in schema:
         return str(schema["const"])
     if "enum" in schema:
-        return ", ".join(str(value) for value in schema["enum"])
+        return ", ".join(_TYPES["null"] if value is None else str(value) for value in schema["enum"])
     if "anyOf" in schema:
         return " or ".join(describe(option) for option in schema["anyOf"])
     text = schema["title"] if "pattern" in schema else _TYPES.get(schema.get("type", ""), "any value")

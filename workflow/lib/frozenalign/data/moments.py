@@ -6,10 +6,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from frozenalign.system.errors import UserError
-from frozenalign.system.memory_left import gigabytes, memory_left
+from frozenalign.system.memory import refuse_beyond_memory
 from frozenalign.system.products import blocks, product, reduced_precision
 
+# The remedy where embeddings are too wide for what is left of memory.
+WITHOUT_CLOSED_FORMS = (
+    "give the job more, reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
+    "`skip: none`, `init: random`, `whitening: none` and a number for `noise`)"
+)
 PAIRS_AT_ONCE = 1024
 STANDARDIZED_AT_ONCE = 2048
 PANEL_ROWS = 256
@@ -62,24 +66,14 @@ class Moments:
         return cls.of_captions((images.index_select(0, own), part, place) for (own, place), part in parts)
 
 
-def moments_fit(image_dim: int, text_dim: int) -> bool:
-    """Return whether memory can hold the covariances of embeddings of these widths."""
-    return moment_bytes(image_dim, text_dim) <= memory_left()
-
-
 def moment_bytes(image_dim: int, text_dim: int) -> int:
     """Return the bytes of the covariances of both modalities and of the one between them."""
     return torch.float64.itemsize * (image_dim**2 + text_dim**2 + image_dim * text_dim)
 
 
 def _refuse_too_wide(image_dim: int, text_dim: int) -> None:
-    if not moments_fit(image_dim, text_dim):
-        needed, left = gigabytes(moment_bytes(image_dim, text_dim)), gigabytes(memory_left())
-        raise UserError(
-            f"second moments of {image_dim} image and {text_dim} text dimensions take {needed} where {left} are "
-            "left: reduce the dimensions, or do without closed forms (`baselines: []`, and in experiments "
-            "`skip: none`, `init: random`, `whitening: none` and a number for `noise`)"
-        )
+    what = f"summing the second moments of {image_dim} image and {text_dim} text dimensions"
+    refuse_beyond_memory(moment_bytes(image_dim, text_dim), what, WITHOUT_CLOSED_FORMS)
 
 
 def mirror(matrix: Tensor) -> None:

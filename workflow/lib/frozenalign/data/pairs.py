@@ -18,7 +18,6 @@ from frozenalign.system.errors import UserError
 from frozenalign.system.products import blocks
 
 PAIRS_AT_ONCE = 4096
-CHUNK_BYTES = 16 << 20
 # Rows stay in the cache of a core while they are standardised. Between such pieces threads wait for each other, as one
 # at a time runs Python: several take pieces several times as large, up to so many times.
 CACHED_BYTES, MOST_TIMES = 1 << 20, 4
@@ -288,13 +287,6 @@ def pair_chunks(pairs: "TrainingPairs") -> Iterator[tuple[Tensor, Tensor]]:
     for chunk in blocks(len(pairs), PAIRS_AT_ONCE):
         images, texts, _ = pairs.batch(torch.arange(chunk.start, chunk.stop, device=pairs.text_image.device))
         yield images, texts
-
-
-def file_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images (b, D_image) and texts (b, D_text) of consecutive pairs; the next texts reuse their memory."""
-    split = files.split
-    for where, texts in files.texts.select(split.text_rows, CHUNK_BYTES):
-        yield files.images.gather(split.image_rows[split.text_image[where]]), texts
 
 
 def caption_chunks(files: PairFiles) -> Iterator[tuple[Tensor, Tensor, Tensor]]:

@@ -42,7 +42,7 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class Shard:
-    """One shard of a modality: the folder that it lies in, its number, and the first and last item but one."""
+    """One shard of a modality: the folder that it lies in, its number, and which items it holds."""
 
     folder: Path
     number: int

@@ -47,7 +47,7 @@ class Captions:
 
 
 class Ranking:
-    """The counts of one ranking: by the scores, or by the scores without penalties."""
+    """The counts of one ranking: by the scores, or by the scores less penalties."""
 
     def __init__(self, captions: Captions, penalties: Penalties | None) -> None:
         self.captions, self.of_images, self.of_texts = captions, None, None

@@ -63,7 +63,7 @@ class EvaluatedSets:
         return max((_projection_bytes(model, files, *self._correcting()) for files in sets), default=0)
 
     def refuse_too_many(self, model: DualEncoder, device: torch.device) -> None:
-        """Refuse sets of whose projections the memory of the CPU, if it computes, holds no more than a part."""
+        """Refuse sets whose projections do not fit into memory, where the CPU computes."""
         pairs = max((files.split for files in self.evaluated.values()), key=lambda split: len(split.text_rows))
         refuse_beyond_memory(
             self.bytes_on_cpu(model, device),

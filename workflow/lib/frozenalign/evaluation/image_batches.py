@@ -21,9 +21,9 @@ BATCH_BYTES = 32 << 20
 class ImageBatch:
     """Texts (b, D_text), the images that they show and that no batch before had, and all images that they show.
 
-    new: (k,) indices of the new images, ascending; images that no text shows are among them. texts: (b,) indices of the
-    texts, ascending. image_rows: (i, D_image), which ends with the rows of `new`. owner: (b,) the row of each text's
-    image in `image_rows`.
+    new: the slice of the new images; those that no text shows are among them. texts: (b,) indices of the texts,
+    ascending. image_rows: (i, D_image), which ends with the rows of `new`. owner: (b,) the row of each text's image in
+    `image_rows`.
     """
 
     new: slice

@@ -39,7 +39,7 @@ class Projections:
         return self.all_ranks([None])[0]
 
     def all_ranks(self, penalties: Sequence[Penalties | None]) -> list[Ranks]:
-        """Return the exact retrieval ranks by the scores without each of the penalties; None: by the scores alone."""
+        """Return the exact retrieval ranks by the scores less each of the penalties; None: by the scores."""
         return all_ranks(self.images, self.texts, self.text_image, penalties)
 
     def texts_of(self, start: int, stop: int) -> Tensor:

@@ -32,7 +32,7 @@ def retrieval_ranks(images: Tensor, texts: Tensor, caption_image: Tensor) -> Ran
 def all_ranks(
     images: Tensor, texts: Tensor, caption_image: Tensor, penalties: Sequence[Penalties | None]
 ) -> list[Ranks]:
-    """Return what `retrieval_ranks` returns for the scores without each of the penalties; None: by the scores alone."""
+    """Return what `retrieval_ranks` returns, for the scores less each of the penalties; None: for the scores."""
     owner = caption_image.cpu().numpy()
     counts = rank_counts(images, texts, caption_image, penalties)
     return [Ranks(each.t2i, each.captions, owner) for each in counts]

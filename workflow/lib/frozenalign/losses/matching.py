@@ -7,6 +7,9 @@ from torch.nn import functional
 from frozenalign.models.pair_scorer import CrossModalScorer
 from frozenalign.system.processes import ALONE, Processes
 
+# At which hard negatives are drawn.
+TEMPERATURE = 0.07
+
 
 def matching_loss(
     scorer: CrossModalScorer,
@@ -14,7 +17,6 @@ def matching_loss(
     text_tokens: Tensor,
     similarity: Tensor,
     image_index: Tensor,
-    temperature: float = 0.07,
     processes: Processes = ALONE,
 ) -> Tensor:
     """Return the binary cross-entropy of each true pair, and of its image and text with one hard negative each.
@@ -24,7 +26,7 @@ def matching_loss(
     Negatives are drawn by the softmax of the similarities, never of the same image (ALBEF, Li et al. 2021, eq. 3).
     """
     with torch.no_grad():
-        logits = similarity.float() / temperature
+        logits = similarity.float() / TEMPERATURE
         same = image_index[:, None] == image_index[None, :]
         # A row without any other image becomes NaN, then zero; it draws anything, and is left out of the loss.
         to_text, to_image = (

@@ -160,5 +160,5 @@ class BLIPLoss(QueueLoss):
         return total / (2 * len(image_index))
 
     def after_step(self) -> None:
-        """Keep the temperature in [0.001, 0.5]."""
-        self.temperature.data.clamp_(0.001, 0.5)
+        """Keep the temperature within its bounds."""
+        self.temperature.data.clamp_(*self.bounds)

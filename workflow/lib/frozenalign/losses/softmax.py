@@ -81,8 +81,9 @@ class CLIPLoss(SoftmaxLoss):
         return self._cross_entropies(x, y, image_index, self.logit_scale.exp()) / 2
 
     def after_step(self) -> None:
-        """Keep the logarithm of the scale in [0, ln 100]."""
-        self.logit_scale.data.clamp_(0.0, math.log(100.0))
+        """Keep the temperature, 1 / s, within its bounds."""
+        low, high = self.bounds
+        self.logit_scale.data.clamp_(-math.log(high), -math.log(low))
 
 
 @register_loss("infonce")

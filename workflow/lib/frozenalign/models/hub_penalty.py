@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from frozenalign.configuration.parameters import HUB_PENALTY_DIMS
 
-# Length of that value beside the unit vector: longer ones distort cosines less and leave less of them.
+# The number a beside the unit vector: a larger one distorts cosines less and leaves less of them.
 CARRIER = 0.5
 
 

@@ -34,24 +34,15 @@ class QueryEncoder:
     opened: OpenedEncoder
 
     @classmethod
-    def of_set(
-        cls, data_dir: Path, modality: str, device: torch.device, hashes: Mapping[str, str] | None = None
-    ) -> "QueryEncoder":
-        """Open the encoder that encoding.json in the folder of a data set names.
-
-        hashes: SHA-256 of the set's files by name, to which the record must belong.
-        """
+    def of_set(cls, data_dir: Path, modality: str, device: torch.device) -> "QueryEncoder":
+        """Open the encoder that encoding.json in the folder of a data set names."""
         path = data_dir / ENCODING
         if not path.exists():
             raise UserError(
                 f"{path} not found, so what encoded this set is unknown and a query cannot be encoded alike: encode "
                 "the set with an `encode` section, or query with rows that it has"
             )
-        record = read_result(path)
-        for name, sha256 in (hashes or {}).items():
-            if record["files"].get(name) != sha256:
-                raise UserError(f"{path} is of another {name} than the one beside it: encode the set again")
-        return cls.of_record(record, modality, device, str(path))
+        return cls.of_record(read_result(path), modality, device, str(path))
 
     @classmethod
     def of_record(
