@@ -105,6 +105,19 @@ def test_a_temperature_cannot_be_kept_fixed_in_a_loss_that_learns_none(tmp_path,
     assert experiment(tmp_path, text % "siglip").model["learnable_temp"] is False
 
 
+@pytest.mark.parametrize(
+    ("loss", "temperature", "bounds"),
+    [("clip", 0.005, "0.01 to 1.0"), ("clip", 2.0, "0.01 to 1.0"), ("blip", 0.8, "0.001 to 0.5")],
+)
+def test_a_temperature_that_the_loss_would_change_at_once_is_refused(tmp_path, loss, temperature, bounds):
+    with pytest.raises(
+        UserError, match=rf"loss.temperature: found {temperature}; allowed in the loss '{loss}': {bounds}"
+    ):
+        experiment(tmp_path, f"model: {{type: mlp}}\nloss: {{type: {loss}, temperature: {temperature}}}\n")
+    for allowed in ("auto", *bounds.split(" to ")):
+        experiment(tmp_path, f"model: {{type: mlp}}\nloss: {{type: {loss}, temperature: {allowed}}}\n")
+
+
 def test_more_devices_than_pairs_in_a_batch_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"training.devices: found 3; allowed: at most `batch_size`, 2"):
         experiment(tmp_path, "model: {type: mlp}\nloss: {type: clip}\ntraining: {batch_size: 2, devices: 3}\n")

@@ -98,7 +98,7 @@ def test_a_hub_among_the_images_is_corrected(method):
 
 
 def test_a_candidates_penalty_does_not_depend_on_the_other_pairs(pairs, training):
-    correction = HubnessCorrection(partial(csls, k=10), training, validation_rsum=0.0)
+    correction = HubnessCorrection(partial(csls, k=10), training, plain={}, corrected={})
     half = pairs.of_images(0, 20)
     whole, alone = correction.penalties(pairs), correction.penalties(half)
     torch.testing.assert_close(whole.images[:20], alone.images)
@@ -108,11 +108,18 @@ def test_a_candidates_penalty_does_not_depend_on_the_other_pairs(pairs, training
 def test_validation_chooses_the_candidate_with_the_highest_rsum(training):
     validation = random_pairs(50, 150, seed=3)
     chosen = choose_correction(training, validation)
-    rsums = [summarize(brute_force(method, validation, training))["RSUM"] for method in CANDIDATES]
-    assert chosen.validation_rsum == pytest.approx(max(rsums))
-    assert chosen.method == CANDIDATES[int(np.argmax(rsums))]
+    summaries = [summarize(brute_force(method, validation, training)) for method in CANDIDATES]
+    best = int(np.argmax([summary["RSUM"] for summary in summaries]))
+    assert chosen.method == CANDIDATES[best]
     described = chosen.described()
-    assert described["validation_RSUM"] == chosen.validation_rsum
+    assert described["validation_RSUM"] == pytest.approx(summaries[best]["RSUM"])
+    for found, ranked in (
+        ("plain", validation.ranks()),
+        ("corrected", brute_force(chosen.method, validation, training)),
+    ):
+        for direction, of_direction in described["validation"][found].items():
+            recalls = summarize(ranked)[direction]
+            assert of_direction == pytest.approx(recalls["R@1"] + recalls["R@5"] + recalls["R@10"])
     assert (described["training_images"], described["training_captions"]) == (90, 300)
     assert described["type"] in ("csls", "inverted_softmax")
 

@@ -80,6 +80,7 @@ def experiment_from(document: Any, where: str) -> Experiment:
             raise UserError(f"{where}: {section}.type: found {quoted(name)}; allowed: {allowed}")
         own = {"properties": parameters(section, name), "additionalProperties": False}
         filled[section] = validated(filled[section], schema["properties"][section] | own, f"{where}: {section}")
+    _refuse_temperature(filled["loss"], where)
     _refuse_mismatch(filled["model"], filled["loss"]["type"], where)
     training = TrainingSettings(**filled["training"])
     if training.devices > training.batch_size:
@@ -94,6 +95,17 @@ def parameters(section: str, name: str | None) -> dict[str, dict[str, Any]]:
     common = read_schema("experiment")["properties"][section]["properties"]
     registered = {"model": heads, "loss": losses}
     return common | registered[section]()[name].parameters if section in registered else common
+
+
+def _refuse_temperature(loss: Mapping[str, Any], where: str) -> None:
+    """Refuse a temperature that the loss would change after the first step."""
+    bounds = losses()[loss["type"]].constants.get("bounds")
+    temperature = loss.get("temperature")
+    if bounds and temperature not in (None, "auto") and not bounds[0] <= temperature <= bounds[1]:
+        raise UserError(
+            f"{where}: loss.temperature: found {temperature}; allowed in the loss {quoted(loss['type'])}: {bounds[0]} "
+            f"to {bounds[1]}, or auto"
+        )
 
 
 def _refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:

@@ -4,6 +4,7 @@ Importing the sources would import torch: seconds, where the check of a configur
 """
 
 import ast
+import contextlib
 import functools
 import re
 from collections.abc import Iterable
@@ -126,8 +127,10 @@ def _constants(node: ast.ClassDef | ast.FunctionDef) -> dict[str, Any]:
     """Return the attributes that a class's own body sets to plain values."""
     found = {}
     for each in node.body if isinstance(node, ast.ClassDef) else ():
-        if isinstance(each, ast.Assign) and isinstance(each.value, ast.Constant):
-            found |= {target.id: each.value.value for target in each.targets if isinstance(target, ast.Name)}
+        if isinstance(each, ast.Assign):
+            with contextlib.suppress(ValueError):
+                value = ast.literal_eval(each.value)
+                found |= {target.id: value for target in each.targets if isinstance(target, ast.Name)}
     return found
 
 

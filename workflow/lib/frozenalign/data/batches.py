@@ -61,9 +61,9 @@ def _served_before(images: np.ndarray, keys: np.ndarray) -> tuple[list[int], lis
 
 
 def shuffle_pairs(pair_image: np.ndarray, batch_size: int, generator: np.random.Generator) -> Iterator[np.ndarray]:
-    """Yield the batches of an epoch: every pair once, in random order; a batch may hold captions of one image."""
+    """Yield the batches of an epoch: every pair once, sizes equal within one; one may hold captions of one image."""
     order = generator.permutation(len(pair_image))
-    yield from np.split(order, range(batch_size, len(order), batch_size))
+    yield from np.array_split(order, -(-len(order) // batch_size))
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from frozenalign.data.pairs import PairFiles, spread
+from frozenalign.data.pairs import PairFiles
 from frozenalign.system.errors import UserError
 from frozenalign.system.products import blocks
 
@@ -38,9 +38,13 @@ class RepresentationSimilarity:
 def representation_similarity(
     files: PairFiles, images: int = SAMPLED_IMAGES, k: int = NEIGHBOURS
 ) -> RepresentationSimilarity:
-    """Compare the two encoders on images spread over a split, each with its first text."""
+    """Compare the two encoders on equally spaced images of a split, each with its first text.
+
+    Neighbours in a file may be alike: blocks of them would hold few of its subjects.
+    """
     split = files.split
-    chosen = spread(np.arange(len(split.image_rows)), images)
+    count = len(split.image_rows)
+    chosen = np.linspace(0, count - 1, min(images, count)).astype(int)
     if len(chosen) < 4:
         raise UserError(f"{len(chosen)} images are too few to compare encoders: give the split 4 or more")
     _, first = np.unique(split.text_image, return_index=True)

@@ -21,7 +21,8 @@ class SigLIPLoss(TiledLoss):
     Zhai et al. 2023, Sigmoid Loss for Language Image Pre-Training. The scale has no upper bound.
 
     temperature: start of 1 / exp(t'); auto fits it to the validation features at the start, else 0.1.
-    bias_init: start of b; prior takes ln(p / (1 - p)) with p = 1 / B; auto fits it, else the prior.
+    bias_init: start of b; prior takes ln(p / (1 - p)) with p = 1 / `batch_size`; auto fits it, else the
+        prior.
     """
 
     published_temperature = 0.1

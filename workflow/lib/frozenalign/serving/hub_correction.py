@@ -6,7 +6,6 @@ from typing import Any
 
 from frozenalign.configuration.arguments import HUBNESS_WISHES
 from frozenalign.evaluation.hubness import Method, method_of
-from frozenalign.evaluation.metrics import RECALLS
 from frozenalign.serving.galleries import CAPTIONS, IMAGES
 from frozenalign.system.errors import UserError
 
@@ -33,7 +32,7 @@ def chosen_correction(metrics: Mapping[str, Any] | None, kind: str, wish: str) -
     """Return how a search for images or captions is corrected.
 
     metrics: those of the head. wish: on, off, or auto, which follows them: corrected where the sum of R@1, R@5 and R@10
-    of that direction is higher with the correction.
+    of that direction is higher with the correction on the validation split.
     """
     if wish == OFF:
         return HubCorrection(None, "it was asked to leave hubs as they are")
@@ -44,18 +43,15 @@ def chosen_correction(metrics: Mapping[str, Any] | None, kind: str, wish: str) -
                 "step, or leave out --hubness"
             )
         return HubCorrection(None, "the head has no evaluation that says whether it helps")
-    method = method_of(metrics[CORRECTED]["correction"])
+    correction = metrics[CORRECTED]["correction"]
+    method, validation = method_of(correction), correction.get("validation")
     if method is None:
         raise UserError("the evaluation of the head names an unknown correction of hubness: run the evaluation again")
-    plain, corrected = (_recalls(found, DIRECTIONS[kind]) for found in (metrics, metrics[CORRECTED]))
-    measured = (
-        f"R@1 + R@5 + R@10 of {kind} on the {metrics['protocol']['split']} split are {corrected:.1f} with the "
-        f"correction, {plain:.1f} without"
-    )
+    if validation is None:
+        unknown = "the evaluation of the head, of an earlier version, does not say what it does on the validation split"
+        return HubCorrection(method if wish == ON else None, unknown)
+    plain, corrected = (validation[which][DIRECTIONS[kind]] for which in ("plain", "corrected"))
+    measured = f"R@1 + R@5 + R@10 of {kind} on the validation split are {corrected:.1f} with the correction, {plain:.1f} without"
     if wish == ON:
         return HubCorrection(method, f"it was asked for; {measured}")
     return HubCorrection(method if corrected > plain else None, measured)
-
-
-def _recalls(found: Mapping[str, Any], direction: str) -> float:
-    return sum(found["full"][direction][name] for name in RECALLS)

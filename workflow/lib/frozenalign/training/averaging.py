@@ -56,26 +56,45 @@ class WeightAverage(nn.Module):
 
 @torch.no_grad()
 def renew_batch_norm(model: DualEncoder, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Replace running means and variances by those of standardised images (B, D_image) and texts (B, D_text).
+    """Replace running means and variances by those of all rows: standardised images (B, D_image), texts (B, D_text).
 
-    Averaged statistics do not fit the activations of averaged weights.
+    Averaged statistics do not fit the activations of averaged weights. Every row counts alike, whatever its batch.
     """
-    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+    norms = {module: InputMoments() for module in model.modules() if isinstance(module, nn.BatchNorm1d)}
     if not norms:
         return
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
     # Dropout stays off: it would draw random numbers and change the activations.
     model.eval()
-    for norm in norms:
-        norm.train()
+    hooks = [norm.train().register_forward_pre_hook(moments.add) for norm, moments in norms.items()]
     for images, texts in batches:
         model.image_tower(images)
         model.text_tower(texts)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    for hook in hooks:
+        hook.remove()
+    for norm, moments in norms.items():
+        norm.reset_running_stats()
+        norm.running_mean.copy_(moments.mean)
+        norm.running_var.copy_(moments.squares / (moments.count - 1))
+
+
+class InputMoments:
+    """Mean (C,) of the rows (B, C) that enter a layer, and the sum (C,) of their squared distances from it.
+
+    Chan, Golub and LeVeque 1983, Algorithms for Computing the Sample Variance.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.mean, self.squares = 0, torch.zeros(()), torch.zeros(())
+
+    def add(self, layer: nn.Module, entering: tuple[Tensor]) -> None:
+        """Add the rows of a batch, as a hook before the layer."""
+        rows = entering[0].float()
+        mean, own, count = rows.mean(0), len(rows), self.count + len(rows)
+        distance = mean - self.mean.to(mean.device)
+        self.squares = self.squares.to(mean.device) + (rows - mean).square().sum(0)
+        self.squares += distance.square() * (self.count * own / count)
+        self.mean = self.mean.to(mean.device) + distance * (own / count)
+        self.count = count
 
 
 class MomentumCopy(nn.Module):

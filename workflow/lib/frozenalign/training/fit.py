@@ -226,12 +226,11 @@ def choice_warnings(history: Sequence[dict[str, Any]], monitor: str) -> list[str
 
 
 def _renewal_batches(train: TrainingPairs, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield images and texts of batches spread over the training pairs, enough for batch-norm statistics."""
+    """Yield images and texts of equal batches spread over the training pairs, enough for batch-norm statistics."""
     chosen = torch.linspace(0, len(train) - 1, min(len(train), RENEWAL_PAIRS)).long().to(train.text_image.device)
-    for pairs in chosen.split(batch_size):
-        if len(pairs) > 1:
-            images, texts, _ = train.batch(pairs)
-            yield images.float(), texts.float()
+    for pairs in chosen.tensor_split(-(-len(chosen) // batch_size)):
+        images, texts, _ = train.batch(pairs)
+        yield images.float(), texts.float()
 
 
 def monitored(summary: dict[str, Any], monitor: str) -> float:
