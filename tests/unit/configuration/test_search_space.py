@@ -104,13 +104,13 @@ def test_the_type_is_drawn_first_wherever_it_stands_and_only_its_own_parameters_
 
 
 def test_parameters_of_the_base_that_the_drawn_head_does_not_take_are_dropped(study):
-    base = {**MLP, "model": {"type": "mlp", "output_dim": 64, "hidden_dim": 32, "dropout": 0.3}}
+    base = {**MLP, "model": {"type": "mlp", "output_dim": 64, "hidden_dim": 128, "dropout": 0.3}}
     space = study(TYPES, base=base)
     linear = proposed(space, model__type="linear")[0].model
     assert (linear["type"], linear["output_dim"]) == ("linear", 64)
     assert not {"hidden_dim", "dropout"} & linear.keys()
     kept = proposed(space, model__type="attention")[0].model
-    assert (kept["hidden_dim"], kept["dropout"], kept["output_dim"]) == (32, 0.3, 64)
+    assert (kept["hidden_dim"], kept["dropout"], kept["output_dim"]) == (128, 0.3, 64)
 
 
 def test_parameters_of_the_base_that_the_drawn_loss_does_not_take_are_dropped(study):
@@ -209,6 +209,12 @@ def test_the_largest_experiments_are_the_base_and_one_of_each_head_and_loss_that
     assert {each.loss.get("queue_size") for each in others} == {2000, None}
 
 
+def test_the_largest_experiments_leave_out_what_cannot_be_built(study):
+    base = {"model": {"type": "attention", "hidden_dim": 64, "num_heads": 2}, "loss": {"type": "infonce"}}
+    space = study({"key": "model.num_tokens", "type": "categorical", "choices": [4, 6]}, base=base)
+    assert [each.model["num_tokens"] for each in largest_experiments(space)] == [8, 4]
+
+
 def test_the_largest_experiments_meet_every_condition_of_what_is_drawn(study):
     """The largest batch goes with one choice of the three, and the widest head with a number within a range."""
     negative, fifth = {"training.same_image": ["negative"]}, {"training.warmup_steps": [5]}
@@ -274,6 +280,8 @@ def test_what_differs_between_two_spaces_is_said_in_words(study, after, words):
 
 def test_a_changed_base_is_said_before_and_after(study):
     old, new = study(RATE), study(RATE, base={**MLP, "loss": {"type": "clip"}})
-    words = space_difference(space_text(old), space_text(new))
-    assert words.startswith("base was {")
-    assert words.index('"infonce"') < words.index(" and is {") < words.index('"clip"')
+    assert space_difference(space_text(old), space_text(new)) == 'base.loss.type was "infonce" and is "clip"'
+    longer = study(RATE, base={**MLP, "training": {"num_epochs": 4, "patience": 2}})
+    assert space_difference(space_text(old), space_text(longer)) == (
+        "base.training.num_epochs was 3 and is 4; base.training.patience was null and is 2"
+    )

@@ -105,6 +105,15 @@ def test_a_temperature_cannot_be_kept_fixed_in_a_loss_that_learns_none(tmp_path,
     assert experiment(tmp_path, text % "siglip").model["learnable_temp"] is False
 
 
+@pytest.mark.parametrize("head", ["attention", "cross_modal"])
+def test_sizes_that_do_not_divide_are_refused(tmp_path, head):
+    sizes = "hidden_dim: 100, num_tokens: 8, num_heads: 4"
+    said = r"mine.yaml: model.hidden_dim: found 100; allowed: a multiple of num_tokens × num_heads, 8 × 4: change one"
+    with pytest.raises(UserError, match=said):
+        experiment(tmp_path, f"model: {{type: {head}, {sizes}}}\nloss: {{type: infonce}}\n")
+    assert experiment(tmp_path, f"model: {{type: {head}, {sizes.replace('100', '96')}}}\nloss: {{type: infonce}}\n")
+
+
 @pytest.mark.parametrize(
     ("loss", "temperature", "bounds"),
     [("clip", 0.005, "0.01 to 1.0"), ("clip", 2.0, "0.01 to 1.0"), ("blip", 0.8, "0.001 to 0.5")],

@@ -42,6 +42,21 @@ search_space:
             "trials are compared by training.monitor, so that it cannot vary: set it in `base`",
         ),
         (
+            "learning_rate, type: float, low: 1e-4, high: 1e-2, log: true",
+            "num_epochs, type: float, low: 2, high: 9",
+            r"\(training.num_epochs\): the key takes whole numbers: write `type: int`",
+        ),
+        (
+            "learning_rate, type: float, low: 1e-4, high: 1e-2, log: true",
+            "num_epochs, type: int, low: 2, high: 9, step: 1.5",
+            r"\(training.num_epochs\): step: found 1.5; allowed with `type: int`: whole numbers",
+        ),
+        (
+            "training.learning_rate, type: float, low: 1e-4, high: 1e-2, log: true",
+            "model.dropout, type: categorical, choices: [0.0, 1.2]",
+            r"\(model.dropout\): found 1.2; allowed: a number ≥ 0 < 1$",
+        ),
+        (
             "log: true",
             "log: true, when: {model.tipe: [mlp]}",
             r"when: unknown key 'model.tipe'; did you mean model.type\?",

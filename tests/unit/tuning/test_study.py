@@ -351,7 +351,7 @@ def test_failures_do_not_stop_a_study_that_has_one_success(run, trained, monkeyp
     ("old", "new", "changed"),
     [
         ("low: 1e-4", "low: 1e-3", "training.learning_rate had low 0.0001 and has low 0.001"),
-        ("output_dim: 8", "output_dim: 16", "base was .*8.* and is .*16"),
+        ("output_dim: 8", "output_dim: 16", "base.model.output_dim was 8 and is 16"),
         ("key: training.learning_rate", "key: training.weight_decay", "learning_rate was removed; .*decay is new"),
     ],
 )

@@ -1,5 +1,6 @@
 """Experiments as frozen dataclasses, read from validated YAML."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -81,6 +82,7 @@ def experiment_from(document: Any, where: str) -> Experiment:
         own = {"properties": parameters(section, name), "additionalProperties": False}
         filled[section] = validated(filled[section], schema["properties"][section] | own, f"{where}: {section}")
     _refuse_temperature(filled["loss"], where)
+    _refuse_uneven_parts(filled["model"], where)
     _refuse_mismatch(filled["model"], filled["loss"]["type"], where)
     training = TrainingSettings(**filled["training"])
     if training.devices > training.batch_size:
@@ -106,6 +108,15 @@ def _refuse_temperature(loss: Mapping[str, Any], where: str) -> None:
             f"{where}: loss.temperature: found {temperature}; allowed in the loss {quoted(loss['type'])}: {bounds[0]} "
             f"to {bounds[1]}, or auto"
         )
+
+
+def _refuse_uneven_parts(model: Mapping[str, Any], where: str) -> None:
+    """Refuse sizes of a head of which one is not a multiple of the product of the others, as it has to be."""
+    whole, *parts = heads()[model["type"]].constants.get("divided", (None,))
+    if whole and model[whole] % math.prod(model[part] for part in parts):
+        names, numbers = (" × ".join(words) for words in (parts, (str(model[part]) for part in parts)))
+        found = f"{where}: model.{whole}: found {model[whole]}"
+        raise UserError(f"{found}; allowed: a multiple of {names}, {numbers}: change one of them")
 
 
 def _refuse_mismatch(model: Mapping[str, Any], loss: str, where: str) -> None:

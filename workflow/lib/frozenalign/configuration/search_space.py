@@ -112,8 +112,10 @@ def space_difference(old: str, new: str) -> str:
     """Return in words what differs between two results of `space_text`."""
     before, after = json.loads(old), json.loads(new)
     changes = []
-    if before["base"] != after["base"]:
-        changes.append(f"base was {_short(before['base'])} and is {_short(after['base'])}")
+    was, now = (_leaves(of["base"], "base") for of in (before, after))
+    for key in dict.fromkeys([*was, *now]):
+        if was.get(key) != now.get(key):
+            changes.append(f"{key} was {_short(was.get(key))} and is {_short(now.get(key))}")
     first, second = before["search_space"], after["search_space"]
     changes += [f"{name} was removed" for name in first if name not in second]
     changes += [f"{name} is new" for name in second if name not in first]
@@ -123,6 +125,13 @@ def space_difference(old: str, new: str) -> str:
             was, now = (", ".join(f"{field} {_short(of[name][field])}" for field in fields) for of in (first, second))
             changes.append(f"{name} had {was} and has {now}")
     return "; ".join(changes)
+
+
+def _leaves(value: Any, key: str) -> dict[str, Any]:
+    """Return the plain values of nested mappings by dotted key."""
+    if not isinstance(value, dict):
+        return {key: value}
+    return {name: leaf for part, inner in value.items() for name, leaf in _leaves(inner, f"{key}.{part}").items()}
 
 
 def _short(value: Any) -> str:

@@ -122,6 +122,7 @@ def _search_entry(entry: dict[str, Any], where: str) -> SearchEntry:
         if entry["log"] and (entry["low"] <= 0 or entry.get("step")):
             raise UserError(f"{where} ({entry['key']}): `log` needs `low` above 0 and no `step`")
         values = [entry["low"], entry["high"]]
+        _check_numbers(entry, where)
     for value in values:
         _check_varied(entry["key"], value, where)
     for key, allowed in entry.get("when", {}).items():
@@ -129,6 +130,24 @@ def _search_entry(entry: dict[str, Any], where: str) -> SearchEntry:
             _check_value(key, value, f"{where}.when")
     fields = {"name": entry["key"], "low": None, "high": None, "step": None, "when": {}} | entry
     return SearchEntry(**(fields | {"choices": tuple(entry.get("choices", ()))}))
+
+
+def _check_numbers(entry: dict[str, Any], where: str) -> None:
+    """Refuse fractions in an entry of type int, and an entry of type float whose key takes whole numbers."""
+    given = {name: entry[name] for name in ("low", "high", "step") if entry.get(name) is not None}
+    if entry["type"] == "int" and (fractions := [name for name, value in given.items() if value % 1]):
+        name = fractions[0]
+        raise UserError(
+            f"{where} ({entry['key']}): {name}: found {given[name]}; allowed with `type: int`: whole numbers"
+        )
+    kinds = {kind for schema in _experiment_keys().get(entry["key"], ()) for kind in _kinds(schema)}
+    if entry["type"] == "float" and "integer" in kinds and "number" not in kinds:
+        raise UserError(f"{where} ({entry['key']}): the key takes whole numbers: write `type: int`")
+
+
+def _kinds(schema: dict[str, Any]) -> set[str | None]:
+    """Return the types of the values that a schema takes."""
+    return {schema.get("type")}.union(*map(_kinds, schema.get("anyOf", ())))
 
 
 def _check_varied(key: str, value: Any, where: str) -> None:
@@ -149,7 +168,9 @@ def _check_value(key: str, value: Any, where: str) -> None:
         with contextlib.suppress(UserError):
             validated(value, schema, where)
             return
-    raise UserError(f"{where} ({key}): found {quoted(value)}; allowed: {' or '.join(map(describe, schemas[key]))}")
+    raise UserError(
+        f"{where} ({key}): found {quoted(value)}; allowed: {' or '.join(dict.fromkeys(map(describe, schemas[key])))}"
+    )
 
 
 @functools.cache

@@ -2,6 +2,8 @@
 
 A tower maps standardised embeddings (N, input_dim) to (N, output_dim). Its parameters are keyword-only arguments
 annotated with the types of `configuration.parameters`; configuration, tuning and documentation read them from here.
+With a name, `register_head` may be given what is known before PyTorch is loaded: `hidden_dim`, the width of the hidden
+layer of a head without such a parameter, and `divided`, a parameter that is a multiple of the product of others.
 A tower that needs something of training, such as a momentum copy, is a `Head` as well.
 """
 
@@ -16,7 +18,6 @@ from frozenalign.models.dropout import Dropout
 from frozenalign.models.linear import Linear
 from frozenalign.models.pair_scorer import CrossModalScorer
 from frozenalign.models.registry import register_head
-from frozenalign.system.errors import UserError
 
 
 class Head:
@@ -34,15 +35,12 @@ class Head:
         return None
 
 
-@register_head("linear")
+@register_head("linear", hidden_dim=0)
 class LinearTower(Linear):
     """One linear map.
 
     init: start from random weights, or from the regularised CCA of the training pairs.
     """
-
-    # None; `configuration/held_weights.py` reads it.
-    hidden_dim = 0
 
     def __init__(self, input_dim: int, output_dim: int, *, init: Literal["random", "cca"] = "random") -> None:
         super().__init__(input_dim, output_dim)
@@ -78,13 +76,13 @@ def _transformer_layer(width: int, num_heads: int, dropout: float) -> nn.Transfo
     return layer
 
 
-@register_head("attention")
+@register_head("attention", divided=("hidden_dim", "num_tokens", "num_heads"))
 class AttentionTower(nn.Module):
     """Tokens made from one embedding by a linear map attend to each other; their mean is mapped to the output.
 
     hidden_dim: width of all tokens together.
-    num_tokens: tokens made from an embedding; divides hidden_dim.
-    num_heads: attention heads; divides hidden_dim / num_tokens.
+    num_tokens: tokens made from an embedding; num_tokens · num_heads divides hidden_dim.
+    num_heads: attention heads.
     num_layers: pre-norm transformer layers.
     dropout: share of values dropped in training.
     """
@@ -101,14 +99,9 @@ class AttentionTower(nn.Module):
         dropout: Probability = 0.1,
     ) -> None:
         super().__init__()
-        if hidden_dim % num_tokens or (hidden_dim // num_tokens) % num_heads:
-            raise UserError(
-                f"model.num_tokens {num_tokens} must divide hidden_dim {hidden_dim}, and num_heads {num_heads} the "
-                "token width hidden_dim / num_tokens: change one of the three"
-            )
         self.num_tokens = num_tokens
         self.token_dim = hidden_dim // num_tokens
-        self.to_tokens = Linear(input_dim, hidden_dim)
+        self.to_tokens = Linear(input_dim, num_tokens * self.token_dim)
         self.positions = nn.Parameter(0.02 * torch.randn(num_tokens, self.token_dim))
         self.layers = nn.ModuleList(_transformer_layer(self.token_dim, num_heads, dropout) for _ in range(num_layers))
         self.to_output = Linear(self.token_dim, output_dim)
@@ -125,13 +118,13 @@ class AttentionTower(nn.Module):
         return self.with_tokens(x)[0]
 
 
-@register_head("cross_modal")
+@register_head("cross_modal", divided=("hidden_dim", "num_tokens", "num_heads"))
 class CrossModalTower(Head, AttentionTower):
     """An `attention` tower whose tokens also feed a pair scorer that re-ranks the best candidates.
 
     hidden_dim: width of all tokens together.
-    num_tokens: tokens made from an embedding; divides hidden_dim.
-    num_heads: attention heads; divides hidden_dim / num_tokens.
+    num_tokens: tokens made from an embedding; num_tokens · num_heads divides hidden_dim.
+    num_heads: attention heads.
     num_layers: pre-norm transformer layers.
     dropout: share of values dropped in training.
     rerank_k: candidates of each query that the scorer puts in a new order.

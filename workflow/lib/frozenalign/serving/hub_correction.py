@@ -51,7 +51,8 @@ def chosen_correction(metrics: Mapping[str, Any] | None, kind: str, wish: str) -
         unknown = "the evaluation of the head, of an earlier version, does not say what it does on the validation split"
         return HubCorrection(method if wish == ON else None, unknown)
     plain, corrected = (validation[which][DIRECTIONS[kind]] for which in ("plain", "corrected"))
-    measured = f"R@1 + R@5 + R@10 of {kind} on the validation split are {corrected:.1f} with the correction, {plain:.1f} without"
+    sums = f"{corrected:.1f} with the correction, {plain:.1f} without"
+    measured = f"R@1 + R@5 + R@10 of {kind} on the validation split are {sums}"
     if wish == ON:
         return HubCorrection(method, f"it was asked for; {measured}")
     return HubCorrection(method if corrected > plain else None, measured)
