@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 
 from frozenalign.plots.costs import COSTS, costs_figure, front_names, pareto_front
 from frozenalign.plots.vector import svg
@@ -65,13 +66,41 @@ def test_no_name_covers_a_name_or_leaves_the_axes():
     figure = costs_figure(crowd)
     FigureCanvasAgg(figure).draw()
     for axes in figure.axes:
-        boxes = [text.get_window_extent() for text in axes.texts]
+        boxes = [Text.get_window_extent(text) for text in axes.texts]
         assert 0 < len(boxes) < 40
         frame = axes.get_window_extent().padded(1)
         for i, box in enumerate(boxes):
             assert not box.count_overlaps(boxes[i + 1 :])
             assert frame.contains(*box.p0)
             assert frame.contains(*box.p1)
+
+
+def test_a_name_is_nearest_to_its_own_point_or_has_a_line_to_it():
+    crowd = board(
+        *((f"head-{i}", "head", 430.0 + 3 * i, 5.0 + i, 1000 * 2**i) for i in range(6)),
+        ("wide", "head", 185.0, 20.0, 12_800),
+        ("raw_cosine", "baseline", 90.0, 0.1, 2_112),
+        ("narrow", "head", 120.0, 20.0, 2_600),
+    )
+    figure = costs_figure(crowd)
+    FigureCanvasAgg(figure).draw()
+    for axes, cost in zip(figure.axes, COSTS, strict=True):
+        edge = 0.85 * crowd["RSUM"].max()
+        points = crowd[[cost, "RSUM"]].to_numpy(float)
+        centers = axes.transData.transform(np.stack([points[:, 0], points[:, 1].clip(edge)], axis=1))
+        for text in axes.texts:
+            own = crowd["experiment"].tolist().index(text.get_text().partition(",")[0])
+            box = Text.get_window_extent(text)
+            away = np.hypot(*np.maximum(np.maximum(box.min - centers, centers - box.max), 0).T)
+            assert text.arrow_patch is not None or away[own] == away.min(), (cost, text.get_text())
+        named = {text.get_text().partition(",")[0] for text in axes.texts}
+        assert set(front_names(crowd, cost)) <= named
+
+
+def test_the_legend_names_a_kind_that_stands_at_the_edge_alone():
+    figure = costs_figure(board(("cca", "baseline", 440.0, 1.0, 100), ("mlp", "head", 120.0, 8.0, 1000)))
+    (legend,) = figure.legends
+    assert {text.get_text() for text in legend.get_texts()} == {"head", "baseline", "Pareto front"}
 
 
 @pytest.mark.parametrize("seconds", [0.0, 3.0])

@@ -198,6 +198,7 @@ def test_what_is_far_below_the_best_stands_at_the_edge_as_a_number():
     (axes,) = leaderboard_figure(table).axes
     assert axes.get_xlim()[0] == 240.0
     assert [text.get_text() for text in axes.texts] == ["◂ 3.5"]
+    assert {text.get_text() for text in axes.get_legend().get_texts()} == set(table["kind"])
 
 
 def trials(*rows: tuple[str, float | None]) -> pd.DataFrame:

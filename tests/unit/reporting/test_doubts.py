@@ -24,10 +24,13 @@ def test_what_all_runs_share_is_said_once_and_the_rest_by_row():
         warned(result("a", 200, 210), "val has few images"),
         warned(result("b", 300, 310, 0), "val has few images"),
         warned(result("b", 300, 310, 1), "val has few images", "small batches"),
+        warned(result("c", 300, 310), "small batches", "val has few images", "no average"),
     ]
     found = doubts(runs)
-    assert (found.of_all, found.of_rows) == (["val has few images"], {"b": ["small batches"]})
-    assert len(found) == 2
+    assert found.of_all == ["val has few images"]
+    assert found.of_rows == {"b": ["small batches"], "c": ["small batches", "no average"]}
+    assert found.of_some == {"small batches": ["b", "c"], "no average": ["c"]}
+    assert len(found) == 3
 
 
 def test_sound_runs_leave_no_doubt():

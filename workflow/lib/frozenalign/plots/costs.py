@@ -79,6 +79,7 @@ def _draw_panel(axes: Axes, table: pd.DataFrame, cost: str) -> None:
         [names[place] for place in order],
         [MARK if front[place] else NEUTRAL for place in order],
         around=steps,
+        led=int(front.sum()),
     )
 
 
@@ -93,7 +94,8 @@ def _draw_points(axes: Axes, table: pd.DataFrame, points: np.ndarray, edge: floa
             style = {"fmt": marker, "color": color, "ecolor": (color, 0.35), "ms": 5, "label": kind}
             axes.errorbar(points[these, 0], values, yerr=ends, **style)
         below = points[of_kind & ~above]
-        axes.plot(below[:, 0], below[:, 1], linestyle="", marker="v", color=color, ms=5)
+        name = "" if these.any() or not len(below) else kind
+        axes.plot(below[:, 0], below[:, 1], linestyle="", marker="v", color=color, ms=5, label=name)
 
 
 def _set_axes(axes: Axes, cost: str, paid: np.ndarray, edge: float, top: float) -> None:

@@ -19,14 +19,16 @@ def leaderboard_figure(table: pd.DataFrame) -> Figure:
     places = np.arange(len(table))[::-1]
     edge = SHOWN_SHARE * table["RSUM"].max()
     for kind, color, marker in KINDS:
-        these = (table["kind"] == kind).to_numpy() & (table["RSUM"] >= edge).to_numpy()
-        if these.any():
-            values = table["RSUM"][these]
-            reach = np.stack([values - table["RSUM_low"][these], table["RSUM_high"][these] - values]).clip(0)
-            axes.errorbar(values, places[these], xerr=reach, fmt=marker, color=color, label=kind, capsize=2, ms=5)
-    for place, value in zip(places, table["RSUM"], strict=True):
-        if value < edge:
-            axes.text(edge, place, f"◂ {value:.1f}", color=NEUTRAL, va="center", fontsize=9)
+        of_kind, above = (table["kind"] == kind).to_numpy(), (table["RSUM"] >= edge).to_numpy()
+        if not of_kind.any():
+            continue
+        values = table["RSUM"][of_kind & above]
+        lows, highs = (table[f"RSUM_{end}"][of_kind & above] for end in ("low", "high"))
+        reach = np.stack([values - lows, highs - values]).clip(0)
+        style = {"fmt": marker, "color": color, "capsize": 2, "ms": 5}
+        axes.errorbar(values, places[of_kind & above], xerr=reach, label=kind, **style)
+        for place, value in zip(places[of_kind & ~above], table["RSUM"][of_kind & ~above], strict=True):
+            axes.text(edge, place, f"◂ {value:.1f}", color=color, va="center", fontsize=9)
     axes.set_xlim(left=edge)
     axes.set_ylim(-0.7, len(table) - 0.3)
     axes.set_yticks(places, [literal(name) for name in table["experiment"]])

@@ -13,7 +13,7 @@ from frozenalign.reporting.encoded_sets import MEASURES, SIDES, EncodedSet, in_o
 from frozenalign.reporting.encodings import EncodingsBoard, agreement
 from frozenalign.reporting.leaderboard import RunResult, chance
 from frozenalign.reporting.pictures import embedded_figure
-from frozenalign.system.pages import content_hash, page_templates
+from frozenalign.system.pages import page_templates, policy_hash
 
 TEMPLATES = Path(__file__).parents[3] / "report"
 SHOWN_DPI = 82
@@ -49,9 +49,9 @@ def render_encodings(dataset: str, sets: Sequence[EncodedSet], runs: Sequence[Ru
         similarity_picture=_picture(similarity_figure(in_order_of(sets, similarity))),
         agreement_picture=_picture(agreement_figure(rows, MEASURES, trained)) if agreed else None,
         style=style,
-        style_hash=content_hash(style),
+        style_hash=policy_hash(style),
         script=script,
-        script_hash=content_hash(script),
+        script_hash=policy_hash(script),
     )
 
 

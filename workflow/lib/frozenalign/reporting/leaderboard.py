@@ -133,13 +133,19 @@ def warnings_of(runs: Sequence[RunResult], name: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Doubts:
-    """Warnings about all rows of a leaderboard, and about single rows by name."""
+    """Warnings about all rows of a leaderboard, and about some of them by their names."""
 
     of_all: list[str]
     of_rows: dict[str, list[str]]
 
+    @property
+    def of_some(self) -> dict[str, list[str]]:
+        """Return the names of the rows that each further warning is about."""
+        texts = dict.fromkeys(text for own in self.of_rows.values() for text in own)
+        return {text: [name for name, own in self.of_rows.items() if text in own] for text in texts}
+
     def __len__(self) -> int:
-        return len(self.of_all) + sum(map(len, self.of_rows.values()))
+        return len(self.of_all) + len(self.of_some)
 
 
 def doubts(runs: Sequence[RunResult]) -> Doubts:

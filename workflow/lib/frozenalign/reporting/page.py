@@ -21,7 +21,7 @@ from frozenalign.reporting.sections import (
     training,
     tuning,
 )
-from frozenalign.system.pages import content_hash, page_templates
+from frozenalign.system.pages import page_templates, policy_hash
 
 TEMPLATES = Path(__file__).parents[3] / "report"
 
@@ -65,9 +65,9 @@ def render(found: Findings) -> str:
         **headline(found),
         sections=_rendered(environment, found),
         style=style,
-        style_hash=content_hash(style),
+        style_hash=policy_hash(style),
         script=script,
-        script_hash=content_hash(script),
+        script_hash=policy_hash(script),
     )
 
 

@@ -10,7 +10,7 @@ from frozenalign.data.thumbnails import data_uri, small_version
 from frozenalign.serving.gallery_items import GalleryItems
 from frozenalign.system.errors import one_line
 from frozenalign.system.files import read_text
-from frozenalign.system.pages import content_hash, page_templates
+from frozenalign.system.pages import page_templates, policy_hash
 
 PAGES = Path(__file__).parents[3] / "search"
 PAGE_BYTES = 1 << 20
@@ -39,7 +39,7 @@ def result_page(answer: Mapping[str, Any], items: GalleryItems) -> str:
             pictures=shown,
             missing=not_shown(len(shown), reasons),
             style=style,
-            style_hash=content_hash(style),
+            style_hash=policy_hash(style),
         )
     )
 
