@@ -53,8 +53,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 def _write_baselines(arguments: argparse.Namespace, folders: dict[str, Path]) -> None:
     opened = open_split(arguments.data_dir, arguments.split_dir, ["train", "val"])
     inputs, code = opened.manifest.inputs(), code_hash(Path(__file__))
+    dataset = arguments.dataset or opened.manifest.dataset
     finished = {
-        name: Finished(folder, RESULTS, fingerprint(name, arguments.dataset, arguments.seed, inputs, code, versions()))
+        name: Finished(folder, RESULTS, fingerprint(name, dataset, arguments.seed, inputs, code, versions()))
         for name, folder in folders.items()
     }
     found = {name: step.again() for name, step in finished.items()}
@@ -87,7 +88,7 @@ def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Fin
             "experiment": name,
             "kind": "baseline",
             "seed": arguments.seed,
-            "dataset": arguments.dataset,
+            "dataset": arguments.dataset or opened.manifest.dataset,
             "selected": {"split": "val", "RSUM": best.rsum},
             "inputs": asdict(opened.manifest.inputs()),
             "warnings": best.warnings,

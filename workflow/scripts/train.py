@@ -79,7 +79,8 @@ def _train(arguments: argparse.Namespace, processes: Processes) -> None:
     formats = precision, held_format(precision, arguments.precision)
     decisive = (experiment, arguments.seed, inputs, arguments.train_split, start_hash, device.type, formats, code)
     changed = {"base": arguments.experiment.stem, "changes": changes} if changes else {}
-    made_by = fingerprint(decisive, arguments.dataset, name, changed, versions())
+    dataset = arguments.dataset or opened.manifest.dataset
+    made_by = fingerprint(decisive, dataset, name, changed, versions())
     finished = Finished(arguments.output_dir, RESULTS, made_by)
     if (found := finished.again()) is not None:
         logger.info("found: %s", found)
@@ -99,7 +100,7 @@ def _train(arguments: argparse.Namespace, processes: Processes) -> None:
     # A variant that was trained on wrong pairs is a control as well.
     kind = "control" if experiment.training.control != "none" else "variant" if changes else "head"
     described = {
-        "dataset": arguments.dataset,
+        "dataset": dataset,
         "experiment": name,
         "kind": kind,
         "seed": arguments.seed,

@@ -50,7 +50,7 @@ HUBNESS_WISHES = ("auto", "on", "off")
 OPTIONS: dict[str, dict[str, Any]] = {
     "--study": {"required": True, "type": Path, "help": "study file, config/tuning/NAME.yaml"},
     "--name": {"help": "name of the study (the file's name)"},
-    "--dataset": {"default": "", "help": "name of the data set, for the report"},
+    "--dataset": {"default": "", "help": "name of the data set, for the report (that of the split)"},
     "--data-dir": {"required": True, "type": Path, "help": "folder with the train2017_* files"},
     "--split-dir": {"required": True, "type": Path, "help": "folder with the split's index files"},
     "--model": {"type": Path, "help": "best_model.pt of a head or a baseline"},

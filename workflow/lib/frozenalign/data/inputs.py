@@ -30,10 +30,11 @@ class Inputs:
 class Manifest:
     """What a split was made from, and warnings about results on it.
 
-    hashes: SHA-256 of each file by name, and of the image ids of the rows. rows: SHA-256 of each split's row numbers.
+    dataset: name of the data set, empty if `split` was given none. hashes: SHA-256 of each file by name, and of the image ids of the rows. rows: SHA-256 of each split's row numbers.
     extra: description of each further evaluation set, by name.
     """
 
+    dataset: str
     hashes: dict[str, str]
     rows: dict[str, str]
     warnings: list[str]
@@ -47,7 +48,8 @@ class Manifest:
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> "Manifest":
         """Return what the checked content of a manifest says."""
-        return cls(**{name: content[name] for name in ("hashes", "rows", "warnings", "extra")})
+        named = {name: content[name] for name in ("hashes", "rows", "warnings", "extra")}
+        return cls(content.get("dataset", ""), **named)
 
     @property
     def sets(self) -> list[str]:

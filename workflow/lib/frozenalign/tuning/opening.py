@@ -60,9 +60,9 @@ def asked_study(path: Path, name: str | None, folder: Path, split_dir: Path, dat
     """Return the study of a file, by default under the file's name, on the data of a split."""
     study = load_study(path)
     name = checked_name(name or path.stem, "the study")
-    manifest = read_result(split_dir / "manifest.json")
-    pairs = manifest["splits"][study.data]["pairs"]
-    return StudyRun(name, study, folder, Manifest.of(manifest).inputs(study.data).digest(), pairs, dataset)
+    content = read_result(split_dir / "manifest.json")
+    manifest, pairs = Manifest.of(content), content["splits"][study.data]["pairs"]
+    return StudyRun(name, study, folder, manifest.inputs(study.data).digest(), pairs, dataset or manifest.dataset)
 
 
 def create_study(run: StudyRun) -> optuna.Study:
