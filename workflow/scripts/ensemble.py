@@ -59,7 +59,8 @@ def _write_ensemble(arguments: argparse.Namespace, name: str, protocol: Protocol
     model = Ensemble(models).eval()
     rsum = summarize(project_files(model, protocol.open().pairs["val"], device).ranks())["RSUM"]
     described = {"experiment": name, "kind": "ensemble", "seed": 0}
-    facts = described | {"dataset": arguments.dataset or trained[0].facts["dataset"], "selected": {"split": "val", "RSUM": rsum}}
+    dataset = arguments.dataset or trained[0].facts["dataset"]
+    facts = described | {"dataset": dataset, "selected": {"split": "val", "RSUM": rsum}}
     results = arguments.output_dir / "evaluation_results"
     found = write_evaluation(results, model, facts, trained, protocol, device, arguments.parts)
     members = [{key: member.facts[key] for key in ("experiment", "seed")} for member in trained]

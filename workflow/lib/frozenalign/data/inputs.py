@@ -30,7 +30,8 @@ class Inputs:
 class Manifest:
     """What a split was made from, and warnings about results on it.
 
-    dataset: name of the data set, empty if `split` was given none. hashes: SHA-256 of each file by name, and of the image ids of the rows. rows: SHA-256 of each split's row numbers.
+    dataset: name of the data set, empty if `split` was given none. hashes: SHA-256 of each file by name, and of the
+    image ids of the rows. rows: SHA-256 of each split's row numbers.
     extra: description of each further evaluation set, by name.
     """
 
