@@ -7,7 +7,7 @@ from snakemake.utils import min_version
 # Not `workflow.basedir`, which is the folder of the workflow that uses this one as a module.
 sys.path.insert(0, f"{workflow.current_basedir}/workflow/lib")
 
-from frozenalign.configuration.runs import RESERVED, checked_files, checked_run
+from frozenalign.configuration.runs import RESERVED, checked_files, checked_run, refuse_repeated_keys
 
 min_version("9.20")
 
@@ -29,6 +29,7 @@ include: "workflow/rules/pairs.smk"
 
 
 with told_by_snakemake():
+    refuse_repeated_keys(workflow.configfiles)
     config.update(checked_run(config, "configuration"))
     RUN = checked_files(config, CONFIGURATIONS)
 

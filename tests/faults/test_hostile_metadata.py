@@ -155,7 +155,7 @@ REFUSED = {
     "captions as text": (written(FULL | {"captions": "x" * 24}), "`captions` must be a list"),
     "captions in a mapping": (written(FULL | {"captions": {}}), "`captions` must be a list"),
     "captions false": (written(FULL | {"captions": False}), "`captions` must be a list"),
-    "too few captions": (written(FULL | {"captions": ["a"]}), "for each of the 24"),
+    "too few captions": (written(FULL | {"captions": ["a"]}), "has 1 entries, image_ids 24"),
     "caption of half a character": (written(FULL | {"captions": ["a"] * 23 + ["\udfff"]}), "captions[23]"),
     "image files in a list": (written(FULL | {"image_files": []}), "`image_files` must map"),
     "image files false": (written(FULL | {"image_files": False}), "`image_files` must map"),

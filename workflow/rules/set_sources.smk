@@ -1,9 +1,11 @@
 """The files of the evaluation sets: a user's, and those that the rule makes that encodes them."""
 
 import json
+from pathlib import Path
 
 from frozenalign.data.benchmarks.items import ROWS_FILE
-from frozenalign.data.benchmarks.registry import positive_files
+from frozenalign.data.benchmarks.registry import POSITIVE_SOURCES, positive_files
+from frozenalign.data.benchmarks.positives import read_positives
 from frozenalign.data.made_files import ROW_FILES
 
 
@@ -63,6 +65,9 @@ def refuse_missing_sets():
         for name, files in files_by_set().items():
             for path in files:
                 file_size(path, f"check `evaluation_sets.{name}`, or put the file there")
+            positives = config["evaluation_sets"][name].get("positives")
+            if positives and positives not in POSITIVE_SOURCES:
+                read_positives(Path(positives))
         for name in encoded_sets():
             each = config["evaluation_sets"][name]
             file_size(each["file"], f"check `evaluation_sets.{name}.file`, or put the file there")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from frozenalign.configuration.experiments import TrainingSettings, load_experiment
-from frozenalign.configuration.runs import checked_files, checked_run
+from frozenalign.configuration.runs import checked_files, checked_run, refuse_repeated_keys
 from frozenalign.configuration.schemas import read_schema, with_plain_values
 from frozenalign.configuration.studies import load_study
 from frozenalign.configuration.yaml_text import read_yaml
@@ -144,6 +144,21 @@ def test_a_whitening_before_a_map_that_starts_from_the_cca_is_refused(tmp_path, 
 
 
 RUN = {"dataset": "a", "datasets": {"a": {"dir": "data/a"}}}
+
+
+def test_the_home_folder_stands_for_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    data_set = {"images": "~/one.npy", "texts": "~/texts.npy", "split": {"assignments": "~/division.json"}}
+    found = checked_run({"dataset": "a", "datasets": {"a": data_set}}, "here")["datasets"]["a"]
+    assert (found["images"], found["texts"]) == ("/home/me/one.npy", "/home/me/texts.npy")
+    assert found["split"]["assignments"] == "/home/me/division.json"
+
+
+def test_a_key_that_stands_twice_in_a_configuration_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("seeds: [0]\nseeds: [1]\n")
+    with pytest.raises(UserError, match=r"mine.yaml is not valid YAML \(line 2: the key 'seeds' appears twice\)"):
+        refuse_repeated_keys([path])
 
 
 @pytest.mark.parametrize(

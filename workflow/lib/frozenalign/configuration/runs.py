@@ -1,6 +1,6 @@
 """The configuration of a run, checked with the files that it names."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from frozenalign.configuration.registrations import baselines
 from frozenalign.configuration.schemas import read_schema, refuse_single_values, validated, with_plain_values
 from frozenalign.configuration.studies import Study, load_study
 from frozenalign.configuration.variants import variants_of
+from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
 # Folders beside those of the experiments.
@@ -29,6 +30,7 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
     document = with_encoders_of_the_demo(with_plain_values(document, schema), where)
     refuse_single_values(document, schema, where)
     run = validated(document, schema, where)
+    run |= {section: _with_home(run[section]) for section in ("datasets", "evaluation_sets")}
     if run["dataset"] not in run["datasets"]:
         raise UserError(f"{where}: dataset: found {run['dataset']!r}; allowed: {', '.join(sorted(run['datasets']))}")
     for name in run["baselines"]:
@@ -54,6 +56,21 @@ def checked_run(document: Any, where: str) -> dict[str, Any]:
             encode["captions"] = [str(Path(path)) for path in captions]
     refuse_wrong_encodings(run, where)
     return run | {"evaluation_sets": checked_sets(run, where)}
+
+
+def refuse_repeated_keys(paths: Iterable[str | Path]) -> None:
+    """Refuse configuration files in which a key stands twice: Snakemake would take the last."""
+    for path in paths:
+        read_yaml(path)
+
+
+def _with_home(value: Any) -> Any:
+    """Return a section with the home folder in place of `~/` at the beginning of its paths."""
+    if isinstance(value, Mapping):
+        return {key: _with_home(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_with_home(inner) for inner in value]
+    return str(Path(value).expanduser()) if isinstance(value, str) and value.startswith("~/") else value
 
 
 def with_encoders_of_the_demo(document: Any, where: str) -> Any:
