@@ -25,10 +25,17 @@ exported = AlignedModel.from_pretrained("export", device="cpu")
 print(torch.allclose(exported.project_images(rows), model.encode_images(rows), atol=1e-5), exported.facts["kind"])
 from frozenalign.configuration.schemas import read_schema
 print(sorted(read_schema("encoder")["required"]))
+from pathlib import Path
+from frozenalign.reporting.page import TEMPLATES
+from frozenalign.serving.export import export
+from frozenalign.serving.result_page import PAGES
+export(Path("again"), Path("best_model.pt"), None, None, with_onnx=False)
+card, board = Path("again") / "README.md", TEMPLATES / "sections" / "board.html.jinja"
+print(card.exists(), board.exists(), any(PAGES.glob("*.jinja")))
 """
 
 
-def test_an_installed_library_loads_a_head_and_an_export(tmp_path):
+def test_an_installed_library_loads_a_head_and_exports_it(tmp_path):
     source, installed, elsewhere = (tmp_path / name for name in ("source", "installed", "elsewhere"))
     elsewhere.mkdir()
     shutil.copytree(ROOT / "workflow" / "lib", source / "workflow" / "lib")
@@ -40,4 +47,9 @@ def test_an_installed_library_loads_a_head_and_an_export(tmp_path):
     export(elsewhere / "export", path, None, None, with_onnx=False)
     command = [sys.executable, "-I", "-c", LOAD, installed]
     done = subprocess.run(command, cwd=elsewhere, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["True MLPTower tried", "True head", "['modality', 'name', 'width']"]
+    assert done.stdout.splitlines() == [
+        "True MLPTower tried",
+        "True head",
+        "['modality', 'name', 'width']",
+        "True True True",
+    ]

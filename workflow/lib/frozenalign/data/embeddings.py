@@ -199,7 +199,7 @@ def _refuse_wrong_captions(captions: Any, pairs: int, path: Path) -> None:
     if not isinstance(captions, list):
         raise UserError(f"{path}: `captions` must be a list with one text for each of the {pairs} image_ids")
     if len(captions) != pairs:
-        raise UserError(f"{path}: `captions` has {len(captions)} entries, image_ids {pairs}: write one of both for each pair")
+        raise UserError(f"{path}: `captions` has {len(captions)} entries, image_ids {pairs}: write one of each a pair")
     for i, caption in enumerate(captions):
         if not is_text(caption):
             raise UserError(f"{path}: captions[{i}] is not text: write every caption as a string of whole characters")

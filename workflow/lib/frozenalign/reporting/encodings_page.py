@@ -15,7 +15,7 @@ from frozenalign.reporting.leaderboard import RunResult, chance
 from frozenalign.reporting.pictures import embedded_figure
 from frozenalign.system.pages import page_templates, policy_hash
 
-TEMPLATES = Path(__file__).parents[3] / "report"
+TEMPLATES = Path(__file__).parents[1] / "report"
 SHOWN_DPI = 82
 # What an encoding is told by, beside its name; what all encodings of a side share is shown once.
 SETTINGS = ("pooling", "layer", "prompt", "image_size", "max_length", "dtype", "revision")

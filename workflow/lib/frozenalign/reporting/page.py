@@ -23,7 +23,7 @@ from frozenalign.reporting.sections import (
 )
 from frozenalign.system.pages import page_templates, policy_hash
 
-TEMPLATES = Path(__file__).parents[3] / "report"
+TEMPLATES = Path(__file__).parents[1] / "report"
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.serving.sentence_modules import FOLDER
 from frozenalign.system.errors import one_line
 
-TEMPLATE = Path(__file__).parents[3] / "report" / "model_card.md.jinja"
+TEMPLATE = Path(__file__).parents[1] / "report" / "model_card.md.jinja"
 DIRECTIONS = {"i2t": "image to text", "t2i": "text to image"}
 RECALLS = ("R@1", "R@5", "R@10")
 RANKINGS = {"reranked": "re-ranked by the pair scorer", "hubness_corrected": "hubness-corrected"}

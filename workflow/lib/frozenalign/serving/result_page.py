@@ -12,7 +12,7 @@ from frozenalign.system.errors import one_line
 from frozenalign.system.files import read_text
 from frozenalign.system.pages import page_templates, policy_hash
 
-PAGES = Path(__file__).parents[3] / "search"
+PAGES = Path(__file__).parents[1] / "search"
 PAGE_BYTES = 1 << 20
 PIXELS = 360
 
