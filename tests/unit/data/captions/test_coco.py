@@ -20,7 +20,6 @@ def test_pairs_are_in_the_order_of_image_id_then_annotation_id_by_value(tmp_path
         ("30", "000000000030.jpg"),
         ("200", "000000000200.jpg"),
     ]
-    assert found.splits == {}
 
 
 def test_train_and_val_together_are_one_set(tmp_path):

@@ -2,7 +2,6 @@
 
 import pytest
 
-from frozenalign.data.captions.karpathy import karpathy_images
 from frozenalign.data.captions.registry import read_captions
 from tests.unit.data.captions.writing import refusal, write
 
@@ -33,7 +32,6 @@ def test_images_of_coco_have_their_cocoid_and_a_path(tmp_path):
         "61": "train2014/COCO_train2014_000000000061.jpg",
         "522": "val2014/COCO_val2014_000000000522.jpg",
     }
-    assert found.splits == {"61": "test", "522": "train"}
 
 
 def test_images_of_flickr_have_their_imgid_and_a_file(tmp_path):
@@ -41,23 +39,11 @@ def test_images_of_flickr_have_their_imgid_and_a_file(tmp_path):
     found = read_captions([write(tmp_path / "dataset_flickr30k.json", {"images": images})])
     assert found.image_ids == ["9", "10"]
     assert found.image_files == {"9": "9.jpg", "10": "10.jpg"}
-    assert found.splits == {"9": "val", "10": "train"}
-
-
-def test_the_images_are_there_for_other_readers_of_the_split(tmp_path):
-    content = {"images": [of_coco(0, "restval", [(11, "b")], 522), of_coco(1, "val", [(12, "c")], 7)]}
-    found = karpathy_images(content, tmp_path / "k.json")
-    assert [(item.image_id, item.split, item.sentences) for item in found] == [
-        ("522", "train", [(11, "b")]),
-        ("7", "val", [(12, "c")]),
-    ]
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"split": "dev"}, "images[1] has the split 'dev' where train, val, test, restval are known"),
-        ({"split": None}, "images[1] has the split None"),
         ({"cocoid": None}, "images[1]: the cocoid is None"),
         ({"sentences": None}, "images[1]: `sentences` must list objects with `raw` and `sentid`"),
         ({"sentences": [{"raw": "a"}]}, "images[1]: `sentences` must list objects with `raw` and `sentid`"),
@@ -75,7 +61,5 @@ def test_a_mistake_is_named_with_its_place(tmp_path, change, said):
 
 def test_an_image_without_a_key_is_named(tmp_path):
     images = [of_coco(0, "restval", [(11, "b")], 522), {"cocoid": 3, "split": "val"}]
-    assert "images[1] needs the keys filename, split, sentences" in refusal(
-        write(tmp_path / "k.json", {"images": images})
-    )
+    assert "images[1] needs the keys filename, sentences" in refusal(write(tmp_path / "k.json", {"images": images}))
     assert "list `images` of objects" in refusal(write(tmp_path / "k.json", {"images": [images[0], 7]}))

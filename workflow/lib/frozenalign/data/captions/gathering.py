@@ -24,19 +24,11 @@ def gathered(parts: Sequence[ListedCaptions], pictures: Path | None = None) -> C
         logger.warning("%d of %d pictures have no caption and are left out", without, len(files))
     logger.info("%d captions of %d pictures", len(order), len(used))
     used_files = {image_id: files[image_id] for image_id in used}
-    splits = {
-        image_id: split
-        for part in parts
-        if part.splits is not None
-        for (image_id, _), split in zip(part.images, part.splits, strict=True)
-        if image_id in used
-    }
     return CaptionedPictures(
         [image_ids[i] for i in order],
         [caption_ids[i] for i in order],
         [captions[i] for i in order],
         used_files if pictures is None else located(pictures, used_files),
-        splits,
     )
 
 

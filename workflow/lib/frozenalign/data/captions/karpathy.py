@@ -1,4 +1,4 @@
-"""Karpathy's dataset_*.json: images with sentences and a split, for COCO and Flickr."""
+"""Karpathy's dataset_*.json: images with sentences, for COCO and Flickr; `split.assignments` reads their splits."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,17 +9,14 @@ from frozenalign.data.captions.registry import register_caption_format
 from frozenalign.data.captions.sources import CaptionSource
 from frozenalign.system.errors import UserError, quoted
 
-# His name of a split, and that of this project: the rest of COCO's validation images belongs to training.
-SPLIT_NAMES = {"train": "train", "val": "val", "test": "test", "restval": "train"}
-KEYS = ("filename", "split", "sentences")
+KEYS = ("filename", "sentences")
 
 
 class KarpathyImage(NamedTuple):
-    """An image with the id and the path of its picture, its split, and (id, caption) of each sentence."""
+    """An image with the id and the path of its picture, and (id, caption) of each sentence."""
 
     image_id: str
     file: str
-    split: str
     sentences: list[tuple[Any, Any]]
 
 
@@ -41,7 +38,7 @@ class KarpathyCaptions:
     @staticmethod
     def read(source: CaptionSource) -> ListedCaptions:
         """Return what the file lists."""
-        images = karpathy_images(source.document, source.path)
+        images = _karpathy_images(source.document, source.path)
         rows = [
             (i, number, sentence) for i, image in enumerate(images) for number, sentence in enumerate(image.sentences)
         ]
@@ -53,11 +50,10 @@ class KarpathyCaptions:
             [caption for _, _, (_, caption) in rows],
             lambda row: f"images[{rows[row][0]}].sentences[{rows[row][1]}] (sentid {quoted(rows[row][2][0])})",
             lambda i: f"images[{i}]",
-            [image.split for image in images],
         )
 
 
-def karpathy_images(content: Any, path: Path) -> list[KarpathyImage]:
+def _karpathy_images(content: Any, path: Path) -> list[KarpathyImage]:
     """Return the images of Karpathy's JSON.
 
     path: the file, for messages. The id of an image is its `cocoid`, or its `imgid` where the first image has none.
@@ -73,13 +69,10 @@ def karpathy_images(content: Any, path: Path) -> list[KarpathyImage]:
 def _image(image_id: str, image: dict[str, Any], where: str) -> KarpathyImage:
     if not image.keys() >= set(KEYS):
         raise UserError(f"{where} needs the keys {', '.join(KEYS)}: download Karpathy's file again")
-    split, folder, file = image["split"], image.get("filepath"), image["filename"]
-    if not isinstance(split, str) or split not in SPLIT_NAMES:
-        raise UserError(f"{where} has the split {quoted(split)} where {', '.join(SPLIT_NAMES)} are known: correct it")
+    folder, file = image.get("filepath"), image["filename"]
     return KarpathyImage(
         image_id,
         f"{folder}/{file}" if isinstance(folder, str) and folder and isinstance(file, str) else file,
-        SPLIT_NAMES[split],
         _sentences(image["sentences"], where),
     )
 

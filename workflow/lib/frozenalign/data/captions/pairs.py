@@ -10,7 +10,7 @@ from typing import Any
 class ListedCaptions:
     """What one file or folder lists, unchecked: any value of it may be of any type.
 
-    images: (n,) id and file of each image; splits: (n,) its split, or None if the file has none.
+    images: (n,) id and file of each image.
     image_ids, caption_ids, captions: (N,) of each caption. caption_ids may be None: captions are then numbered within
     their image. where: place in the file, for messages, of caption i; where_image: the same of image i.
     """
@@ -22,7 +22,6 @@ class ListedCaptions:
     captions: Sequence[Any]
     where: Callable[[int], str]
     where_image: Callable[[int], str]
-    splits: Sequence[str] | None = None
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,10 @@ class CaptionedPictures:
     """Pictures with their captions, pairs in the order of image id, then caption id: numbers by value, text by text.
 
     image_ids, caption_ids, captions: (N,) of each pair. image_files: path of each image from the folder of pictures, by
-    image id, in the order of the pairs. splits: split of each image (train, val, test or unused) by image id, empty
-    where the files name none.
+    image id, in the order of the pairs.
     """
 
     image_ids: list[str]
     caption_ids: list[str]
     captions: list[str]
     image_files: dict[str, str]
-    splits: dict[str, str]
