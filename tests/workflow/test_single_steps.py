@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from frozenalign.evaluation.encoder_similarity import KNOWN_ALIGNMENTS, EncoderSimilarity
+from frozenalign.evaluation.encoder_similarity import KNOWN_CKA, EncoderSimilarity
 from frozenalign.models.model_file import load_heads
 from frozenalign.system.errors import UserError
 from tests.conftest import related_embeddings, write_set
@@ -145,7 +145,7 @@ def test_parts_by_hand_give_the_files_of_one_evaluation_also_of_an_extra_set(
 
 def test_the_encoders_are_compared_once_for_all_models(data_dir, split_dir, tmp_path, monkeypatch):
     own_split = shutil.copytree(split_dir, tmp_path / "split")
-    (own_split / KNOWN_ALIGNMENTS).unlink(missing_ok=True)
+    (own_split / KNOWN_CKA).unlink(missing_ok=True)
     folders = arguments("--data-dir", data_dir, "--split-dir", own_split)
     baselines([*folders, *arguments("--baselines", "ridge", "cca", "--output-dir", tmp_path)])
     found = []

@@ -43,7 +43,7 @@ READ = {
     "encoder_similarity": ["schemas/results.schema.yaml"],
     "encodings": [
         "schemas/results.schema.yaml",
-        *(f"report/{name}" for name in ("encodings.html.jinja", "encodings.css", "sorting.js")),
+        *(f"report/{name}" for name in ("encodings.html.jinja", "macros.html.jinja", "encodings.css", "sorting.js")),
     ],
     "report": [
         "schemas/results.schema.yaml",

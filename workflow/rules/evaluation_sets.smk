@@ -2,7 +2,6 @@
 
 SETS = config["evaluation_sets"]
 SET_FOLDER = f"results/{config['dataset']}/evaluation_sets"
-SETS_FILE = "evaluation_sets/sets.json"
 
 if SETS:
     refuse_missing_sets()

@@ -8,6 +8,9 @@ from frozenalign.data.benchmarks.registry import POSITIVE_SOURCES, positive_file
 from frozenalign.data.benchmarks.positives import read_positives
 from frozenalign.data.made_files import ROW_FILES
 
+# In the folder of each model.
+SETS_FILE = "evaluation_sets/sets.json"
+
 
 def encoded_sets():
     """Return the names of the evaluation sets whose pictures and texts a rule encodes."""
@@ -91,4 +94,4 @@ def set_encoding_code():
 
 def set_results(dataset):
     """Return the results of every model of the run on the evaluation sets, none without sets."""
-    return run_files("evaluation_sets/sets.json", run_folders) if config["evaluation_sets"] else []
+    return run_files(SETS_FILE, run_folders) if config["evaluation_sets"] else []

@@ -4,11 +4,10 @@ import functools
 import json
 
 from frozenalign.configuration import runs
+from frozenalign.configuration.runs import TUNED
 from frozenalign.configuration.held_weights import held_numbers
 from frozenalign.configuration.search_space import largest_experiments
 from frozenalign.configuration.variants import variants_of
-
-TUNED = "tuned-"
 
 
 def split_settings(wildcards):

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from frozenalign.configuration.arguments import add_one_of, add_options
 from frozenalign.configuration.foreign_results import COUNTS_FILE, refuse_foreign_results
-from frozenalign.evaluation.members import load_members
+from frozenalign.evaluation.members import evaluated_model
 from frozenalign.evaluation.protocol import Protocol
 from frozenalign.evaluation.results import write_part
 from frozenalign.evaluation.shares import Share
-from frozenalign.models.ensemble import Ensemble
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError, run
 from frozenalign.system.locks import only_writer
@@ -24,9 +23,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not 1 <= arguments.part <= arguments.of:
         raise UserError(f"--part {arguments.part}: give a number from 1 to {arguments.of}, the value of --of")
     device = choose_device(arguments.device)
-    paths = arguments.models or [arguments.model]
-    models, members = load_members(paths)
-    model = Ensemble(models).eval() if arguments.models else models[0]
+    model, members = evaluated_model(arguments.model, arguments.models)
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, [COUNTS_FILE])

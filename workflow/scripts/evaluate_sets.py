@@ -10,9 +10,8 @@ from typing import Any
 from frozenalign.configuration.arguments import add_one_of, add_options
 from frozenalign.configuration.foreign_results import SETS_FILE, refuse_foreign_results
 from frozenalign.evaluation.benchmarks.results import files_of_sets, refuse_wrong_sets, write_sets
-from frozenalign.evaluation.members import load_members
+from frozenalign.evaluation.members import evaluated_model
 from frozenalign.evaluation.protocol import Protocol
-from frozenalign.models.ensemble import Ensemble
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError, quoted, run
 from frozenalign.system.fingerprints import code_hash, content_hash, fingerprint
@@ -29,13 +28,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     sets = refuse_wrong_sets(_parsed(arguments.sets))
     device = choose_device(arguments.device)
-    paths = arguments.models or [arguments.model]
-    models, members = load_members(paths)
-    model = Ensemble(models).eval() if arguments.models else models[0]
+    model, members = evaluated_model(arguments.model, arguments.models)
     protocol = Protocol(arguments.data_dir, arguments.split_dir, arguments.split, arguments.captions_rule)
     with only_writer(arguments.output_dir):
         refuse_foreign_results(arguments.output_dir, [SETS_FILE])
-        decisive = (json.dumps(sets), content_hash([*paths, *files_of_sets(sets)]), protocol.content())
+        files = [*(member.path for member in members), *files_of_sets(sets)]
+        decisive = (json.dumps(sets), content_hash(files), protocol.content())
         how = (protocol.split, protocol.captions_rule, device.type, code_hash(Path(__file__)), versions())
         finished = Finished(arguments.output_dir, (SETS_FILE,), fingerprint(decisive, how))
         if (found := finished.again()) is None:

@@ -1,4 +1,4 @@
-"""The alignment of two encoders, summed by batches, is that of the centred kernels of all pairs in float64."""
+"""The CKA of two encoders, summed by batches, is that of the centred kernels of all pairs in float64."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from frozenalign.data import moments as moments_module
 from frozenalign.data.pairs import PairFiles
 from frozenalign.evaluation import encoder_similarity as module
 from frozenalign.evaluation import image_batches as batches_module
-from frozenalign.evaluation.encoder_similarity import EncoderSimilarity, KnownAlignments
+from frozenalign.evaluation.encoder_similarity import EncoderSimilarity, KnownCKA
 from frozenalign.evaluation.image_batches import ImageBatch, image_batches
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ def similarity(images: Tensor, texts: Tensor, owner: Tensor, size: int = 1000) -
     sums = EncoderSimilarity(len(texts), CPU)
     for part in torch.arange(len(texts)).split(size):
         sums.add(ImageBatch(slice(0, 0), part.numpy(), images, texts[part], owner[part]))
-    return sums.alignment
+    return sums.cka
 
 
 @pytest.mark.parametrize(("size", "panel"), [(1000, 1024), (7, 3)])
@@ -73,7 +73,7 @@ def test_the_encoders_are_compared_on_the_raw_pairs_of_a_split(files, monkeypatc
     sums = EncoderSimilarity.where_it_fits(files, CPU, 0)
     for batch in image_batches(files):
         sums.add(batch)
-    assert sums.alignment == pytest.approx(brute_force(images[files.split.text_image], texts), rel=1e-5)
+    assert sums.cka == pytest.approx(brute_force(images[files.split.text_image], texts), rel=1e-5)
 
 
 def test_encoders_too_wide_to_be_compared_are_left_uncompared(files, monkeypatch, caplog):
@@ -83,27 +83,27 @@ def test_encoders_too_wide_to_be_compared_are_left_uncompared(files, monkeypatch
     assert "no CKA of the encoders" in caplog.text
 
 
-def test_an_alignment_is_known_for_the_pairs_it_was_found_on(tmp_path):
-    known = KnownAlignments(tmp_path / "known.json")
+def test_a_cka_is_known_for_the_pairs_it_was_found_on(tmp_path):
+    known = KnownCKA(tmp_path / "known.json")
     assert known.of("a") is None
     known.add("a", 0.25)
     known.add("b", 1.0)
-    assert [KnownAlignments(tmp_path / "known.json").of(pairs) for pairs in "abc"] == [0.25, 1.0, None]
+    assert [KnownCKA(tmp_path / "known.json").of(pairs) for pairs in "abc"] == [0.25, 1.0, None]
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", '{"a": "0.5"}', '{"a": -1.0}', '{"a": 2.0}', '{"a": NaN}', '{"a": null}']
 )
-def test_what_is_no_alignment_is_computed_again(tmp_path, content):
+def test_what_is_no_cka_is_computed_again(tmp_path, content):
     (tmp_path / "known.json").write_text(content)
-    known = KnownAlignments(tmp_path / "known.json")
+    known = KnownCKA(tmp_path / "known.json")
     assert known.of("a") is None
     known.add("a", 0.5)
     assert known.of("a") == 0.5
 
 
-def test_alignments_that_cannot_be_written_are_not_remembered(tmp_path):
-    known = KnownAlignments(tmp_path / "missing" / "file" / "known.json")
+def test_a_cka_that_cannot_be_written_is_not_remembered(tmp_path):
+    known = KnownCKA(tmp_path / "missing" / "file" / "known.json")
     (tmp_path / "missing").write_text("")
     known.add("a", 0.5)
     assert known.of("a") is None

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from frozenalign.plots.drawing import draw
-from frozenalign.plots.figures import IMAGE, TEXT, embedding_map, recall_at_k, similarity_histogram, training_curves
+from frozenalign.plots.figures import embedding_map, recall_at_k, similarity_histogram, training_curves
 from frozenalign.plots.leaderboard import leaderboard_figure
+from frozenalign.plots.style import IMAGE, TEXT
 from frozenalign.plots.tuning import optimization_history, parameter_importance
 from frozenalign.system.errors import UserError
 

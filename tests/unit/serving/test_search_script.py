@@ -14,7 +14,7 @@ from workflow.scripts import search
 
 
 @pytest.fixture(scope="module")
-def test_captions(encoded, explored) -> list[str]:
+def captions_of_test(encoded, explored) -> list[str]:
     captions = json.loads((encoded / "train2017_metadata.json").read_text())["captions"]
     return [captions[row] for row in np.load(explored / "split" / "test.npz")["text_rows"]]
 
@@ -52,9 +52,9 @@ def test_every_image_finds_its_best_caption_at_the_rank_of_the_evaluation(found,
         assert [result["image_row"] for result in results].index(image) == rank
 
 
-def test_a_text_finds_what_the_row_of_that_text_finds(found, test_captions):
-    by_text, by_row = found("--text", test_captions[4]), found("--caption-row", 4)
-    assert by_text["query"] == {"kind": "text", "text": test_captions[4]}
+def test_a_text_finds_what_the_row_of_that_text_finds(found, captions_of_test):
+    by_text, by_row = found("--text", captions_of_test[4]), found("--caption-row", 4)
+    assert by_text["query"] == {"kind": "text", "text": captions_of_test[4]}
     assert rows_of(by_text) == rows_of(by_row)
     assert by_text["find"] == "images"
 

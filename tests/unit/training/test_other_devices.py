@@ -90,8 +90,8 @@ def test_an_evaluation_finds_what_the_cpu_finds(head, data, files, device):
 
 def _evaluated(model: DualEncoder, files: dict[str, PairFiles], device: torch.device) -> Evaluation:
     training = project_files(model, files["train"], device)
-    correction = HubnessCorrection(CANDIDATES[0], training, validation_rsum=0.0)
-    assert choose_correction(training, training).validation_rsum > 0
+    correction = HubnessCorrection(CANDIDATES[0], training, plain={}, corrected={})
+    assert sum(choose_correction(training, training).corrected.values()) > 0
     retrieval = Retrieval.of(model, files["val"], device, correction)
     return evaluate(retrieval, retrieval.counts(), "val", "all")
 

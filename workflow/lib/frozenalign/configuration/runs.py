@@ -15,10 +15,10 @@ from frozenalign.configuration.variants import variants_of
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
+# Before the name of a study, the name of what it has found.
+TUNED = "tuned-"
 # Folders beside those of the experiments.
-RESERVED = (
-    *("split", "tuning", "report", "logs", "benchmarks", "embeddings", "encode", "evaluation_sets", "encodings"),
-)
+RESERVED = ("split", "tuning", "report", "logs", "benchmarks", "embeddings", "encode", "evaluation_sets", "encodings")
 # What encodes generated pictures and captions, in the places that demo_data gives them.
 OF_THE_DEMO = {"image_encoder": "demo-pictures", "text_encoder": "demo-words"}
 DRAWN = {"images": "images", "captions": "captions.json"}
@@ -124,14 +124,14 @@ def _refuse_names(run: Mapping[str, Any], where: str) -> None:
     """Refuse names of experiments, variants and ensembles that are reserved, taken or unknown."""
     for key in ("experiments", "ensembles"):
         for name in run[key]:
-            if name in RESERVED or name.startswith("tuned-"):
+            if name in RESERVED or name.startswith(TUNED):
                 raise UserError(
                     f"{where}: {key}: found {name!r}; the names {', '.join(RESERVED)} and tuned-… belong to other "
                     "results: rename it"
                 )
     variants = variants_of(run)
     trained = [*run["experiments"], *(variant.experiment for variant in variants)]
-    trained += [f"tuned-{study}" for study in run["tuning"]]
+    trained += [f"{TUNED}{study}" for study in run["tuning"]]
     names = [*trained, *baselines()]
     for variant in variants:
         if variant.base not in run["experiments"]:

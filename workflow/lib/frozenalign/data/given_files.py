@@ -13,7 +13,7 @@ from frozenalign.system.files import read_json, text_hash, write_json
 from frozenalign.system.fingerprints import remembered_hash, remembered_part
 
 # Metadata are checked by the split; here nothing but memory bounds them.
-METADATA_BYTES = 4 << 30
+LARGEST_METADATA = 4 << 30
 # Names of the hash of the image ids: of the set that is split, and of the one that is split with it.
 PAIRS, EXTRA_PAIRS = "pairs", "pairs of val2017"
 LINKS = ".snakemake"
@@ -59,7 +59,7 @@ def pairs_hash(metadata: str | Path, known: Path) -> str:
     """Return `pairs_digest` of a metadata file, or "unreadable" if the split will refuse it."""
 
     def digest() -> str:
-        content = read_json(metadata, METADATA_BYTES)
+        content = read_json(metadata, LARGEST_METADATA)
         ids, unique = (content.get(name) for name in ("image_ids", "unique_image_ids"))
         return pairs_digest(map(str, ids), None if unique is None else map(str, unique))
 
@@ -81,7 +81,7 @@ def split_as_one(assignments: str | Path, metadata: str | Path, extra: str | Pat
     """
 
     def answer() -> str:
-        ids = [list(map(str, read_json(path, METADATA_BYTES)["image_ids"])) for path in (metadata, extra)]
+        ids = [list(map(str, read_json(path, LARGEST_METADATA)["image_ids"])) for path in (metadata, extra)]
         images = sum(len(set(each)) for each in ids)
         return "yes" if Assignments.read(assignments, images).name_both(*ids) else "no"
 

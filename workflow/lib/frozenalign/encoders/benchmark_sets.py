@@ -1,6 +1,5 @@
 """An evaluation set, encoded: its embeddings with the document that says what the rows mean, and encoding.json."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from frozenalign.encoders.pictures import STOP, Pictures
 from frozenalign.encoders.record import encoding_record
 from frozenalign.encoders.settings import load_encoder
 from frozenalign.encoders.texts import Texts
+from frozenalign.encoders.writing import json_text
 from frozenalign.system.files import file_hash, replacing
 
 MADE = Places("encode_evaluation_set", (*ROW_FILES, ROWS_FILE, ENCODING))
@@ -50,13 +50,9 @@ def write_benchmark(folder: Path, items: BenchmarkItems, images: Encoded, texts:
         paths = {name: written.enter_context(replacing(folder / name)) for name in (*names, ENCODING)}
         for name, encoded in zip(names, (images, texts), strict=False):
             write_rows(paths[name], encoded, np.ones(encoded.rows, bool))
-        paths[items.name].write_text(_json(items.meaning), encoding="utf-8")
+        paths[items.name].write_text(json_text(items.meaning), encoding="utf-8")
         hashes = {name: file_hash(paths[name]) for name in names}
         record = encoding_record(images, texts, items.texts, len(items.texts), hashes)
-        paths[ENCODING].write_text(_json(record), encoding="utf-8")
+        paths[ENCODING].write_text(json_text(record), encoding="utf-8")
         begin(hashes | {ENCODING: file_hash(paths[ENCODING])})
     return record
-
-
-def _json(content: Any) -> str:
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

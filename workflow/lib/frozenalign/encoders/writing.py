@@ -36,10 +36,11 @@ def write_set(
         paths = {name: written.enter_context(replacing(folder / name)) for name in names}
         write_rows(paths[ROW_FILES[0]], images, np.ones(images.rows, bool))
         write_rows(paths[ROW_FILES[1]], texts, kept)
-        paths[ROW_FILES[2]].write_text(_json(_metadata(captioned, kept, _prefix(pictures, folder))), encoding="utf-8")
+        metadata = _metadata(captioned, kept, _prefix(pictures, folder))
+        paths[ROW_FILES[2]].write_text(json_text(metadata), encoding="utf-8")
         hashes = {name: file_hash(paths[name]) for name in ROW_FILES}
         record = encoding_record(images, texts, captioned.captions, int(kept.sum()), hashes)
-        paths[ENCODING].write_text(_json(record), encoding="utf-8")
+        paths[ENCODING].write_text(json_text(record), encoding="utf-8")
         begin(hashes | {ENCODING: file_hash(paths[ENCODING])})
     return record
 
@@ -66,5 +67,6 @@ def _prefix(pictures: Path, folder: Path) -> str:
     return "" if within == "." else f"{within}/"
 
 
-def _json(content: Any) -> str:
+def json_text(content: Any) -> str:
+    """Return a document as it stands in the files of an encoded set."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

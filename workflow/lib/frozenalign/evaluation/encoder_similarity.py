@@ -14,11 +14,11 @@ from frozenalign.system.files import read_json, write_json
 from frozenalign.system.memory_left import memory_left
 
 logger = logging.getLogger(__name__)
-KNOWN_ALIGNMENTS = "known_alignments.json"
+KNOWN_CKA = "known_cka.json"
 
 
-class KnownAlignments:
-    """Alignments by pairs, in a file: all models of a run are evaluated on the same pairs, whose encoders are the same.
+class KnownCKA:
+    """The CKA of the encoders by pairs, in a file: all models of a run are evaluated on the same pairs.
 
     What cannot be read or written there is computed again.
     """
@@ -27,14 +27,14 @@ class KnownAlignments:
         self.path = path
 
     def of(self, pairs: str) -> float | None:
-        """Return the alignment of the encoders on the pairs that a hash stands for, None if it is not known."""
+        """Return the CKA of the encoders on the pairs that a hash stands for, None if it is not known."""
         found = self._all().get(pairs)
         return found if isinstance(found, float) and 0 <= found <= 1 + 1e-6 else None
 
-    def add(self, pairs: str, alignment: float) -> None:
-        """Remember the alignment of the encoders on these pairs."""
+    def add(self, pairs: str, cka: float) -> None:
+        """Remember the CKA of the encoders on these pairs."""
         with contextlib.suppress(UserError, OSError):
-            write_json(self.path, self._all() | {pairs: alignment})
+            write_json(self.path, self._all() | {pairs: cka})
 
     def _all(self) -> dict:
         with contextlib.suppress(UserError, OSError):
@@ -44,12 +44,12 @@ class KnownAlignments:
 
 
 class EncoderSimilarity:
-    """Sums over so many pairs, every pair counted once, until the alignment of their encoders is known.
+    """Sums over so many pairs, every pair counted once, until the CKA of their encoders is known.
 
-    alignment: what `linear_cka` returns, None before the last pair.
+    cka: what `linear_cka` returns, None before the last pair.
     """
 
-    alignment: float | None = None
+    cka: float | None = None
 
     def __init__(self, pairs: int, device: torch.device) -> None:
         # MPS has no float64.
@@ -77,7 +77,7 @@ class EncoderSimilarity:
         self.sums.add(images, texts, owner)
         self.pairs_left -= len(texts)
         if not self.pairs_left:
-            self.alignment, self.sums = linear_cka(self.sums.moments()), None
+            self.cka, self.sums = linear_cka(self.sums.moments()), None
 
 
 def linear_cka(moments: Moments) -> float | None:

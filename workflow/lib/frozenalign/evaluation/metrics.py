@@ -9,7 +9,8 @@ DIRECTIONS = ("i2t", "t2i")
 # The recalls of RSUM and their cutoffs.
 RECALLS = {"R@1": 1, "R@5": 5, "R@10": 10}
 # Further rankings by a model: key in metrics.json and name on the leaderboard.
-SECOND_RANKINGS = {"reranked": "re-ranked", "hubness_corrected": "hubness-corrected"}
+CORRECTED = "hubness_corrected"
+SECOND_RANKINGS = {"reranked": "re-ranked", CORRECTED: "hubness-corrected"}
 
 
 @dataclass(frozen=True)

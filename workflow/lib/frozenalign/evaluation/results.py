@@ -13,7 +13,7 @@ from frozenalign.data.inputs import EXTRA_SET, Manifest
 from frozenalign.data.manifests import open_sets
 from frozenalign.evaluation.diagnostics import diagnostics
 from frozenalign.evaluation.doubts import log_doubts, log_doubts_about_extra, seen_by
-from frozenalign.evaluation.encoder_similarity import KNOWN_ALIGNMENTS, EncoderSimilarity, KnownAlignments
+from frozenalign.evaluation.encoder_similarity import KNOWN_CKA, EncoderSimilarity, KnownCKA
 from frozenalign.evaluation.evaluated_sets import EvaluatedSets
 from frozenalign.evaluation.examples import retrieval_examples, worst_queries
 from frozenalign.evaluation.image_batches import ImageBatch
@@ -74,7 +74,7 @@ def write_evaluation(
     sets = EvaluatedSets.of(protocol, opened)
     sets.refuse_too_many(model, device)
     files = sets.evaluated[protocol.split]
-    found, cka = _Comparison(model, members, sets, protocol, device, parts).evaluations_and_alignment()
+    found, cka = _Comparison(model, members, sets, protocol, device, parts).evaluations_and_cka()
     if sets.extra:
         found[EXTRA_SET].metrics["warnings"] = log_doubts_about_extra(sets.extra, index, opened)
     main_set = found[protocol.split]
@@ -118,22 +118,22 @@ class _Comparison:
     device: torch.device
     parts: Sequence[Path]
 
-    def evaluations_and_alignment(self) -> tuple[dict[str, Evaluation], float | None]:
+    def evaluations_and_cka(self) -> tuple[dict[str, Evaluation], float | None]:
         """Return the evaluation of each set, and how alike the encoders are on the main one, where memory allows.
 
         The first evaluation of a split computes that, the others find it.
         """
         sets, name = self.sets, self.protocol.split
         files = sets.evaluated[name]
-        known = KnownAlignments(self.protocol.split_dir / KNOWN_ALIGNMENTS)
+        known = KnownCKA(self.protocol.split_dir / KNOWN_CKA)
         pairs = fingerprint(files.split.digest(), sets.opened.manifest.inputs().digest(), self.device.type)
-        if (alignment := known.of(pairs)) is not None:
-            return self.evaluations({}), alignment
+        if (cka := known.of(pairs)) is not None:
+            return self.evaluations({}), cka
         similarity = EncoderSimilarity.where_it_fits(files, self.device, sets.bytes_on_cpu(self.model, self.device))
         found = self.evaluations({name: similarity.add} if similarity else {})
-        if similarity and (alignment := similarity.alignment) is not None:
-            known.add(pairs, alignment)
-        return found, alignment
+        if similarity and (cka := similarity.cka) is not None:
+            known.add(pairs, cka)
+        return found, cka
 
     def evaluations(self, see: Mapping[str, Callable[[ImageBatch], None]]) -> dict[str, Evaluation]:
         """Return the evaluation of each set; see: by set, what is given its rows while they are projected."""

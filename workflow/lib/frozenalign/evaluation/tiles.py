@@ -38,11 +38,11 @@ class ScoreTiles:
 
     def text_block(self, columns: slice) -> Tensor:
         """Return the texts of a block of columns, padded."""
-        return _padded(self.texts[self.order[columns]], self.size)
+        return padded(self.texts[self.order[columns]], self.size)
 
     def product(self, rows: slice, columns: slice, texts: Tensor) -> Tensor:
         """Return the scores of a tile without its padding."""
-        scores = product(_padded(self.images[rows], self.size), texts.T)
+        scores = product(padded(self.images[rows], self.size), texts.T)
         return scores[: rows.stop - rows.start, : columns.stop - columns.start]
 
     def of(self, share: Share) -> Iterator[tuple[slice, slice, Tensor]]:
@@ -57,5 +57,6 @@ class ScoreTiles:
             yield row_blocks[row], column_blocks[column], self.product(row_blocks[row], column_blocks[column], texts)
 
 
-def _padded(part: Tensor, size: int) -> Tensor:
+def padded(part: Tensor, size: int) -> Tensor:
+    """Return the rows of a part, (size, D), with zeros below where there are fewer."""
     return part if len(part) == size else functional.pad(part, (0, 0, 0, size - len(part)))

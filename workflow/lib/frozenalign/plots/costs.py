@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, NullLocator
 
-from frozenalign.plots.figures import MARK, NEUTRAL, literal, new_axes
 from frozenalign.plots.labels import label_points
 from frozenalign.plots.leaderboard import KINDS
+from frozenalign.plots.style import MARK, NEUTRAL, literal, new_axes
 
 COSTS = {
     "seconds": ("training, seconds", FuncFormatter(lambda value, _: f"{value:g}")),

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from frozenalign.plots.figures import MARK, NEUTRAL, literal, new_axes
+from frozenalign.plots.style import MARK, NEUTRAL, literal, new_axes
 
 MAP = "Blues"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#6B7280", "#111827")

@@ -1,33 +1,15 @@
-"""Pictures of a run, all in one style; each function returns a matplotlib figure."""
+"""Pictures of a training and of an evaluation; each function returns a matplotlib figure."""
 
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-IMAGE, TEXT = "#0072B2", "#D55E00"
-I2T, T2I = "#0072B2", "#D55E00"
-NEUTRAL, MARK = "#6B7280", "#111827"
-RECALLS = {"R@1": "-", "R@5": "--", "R@10": ":"}
+from frozenalign.plots.style import I2T, IMAGE, MARK, NEUTRAL, T2I, TEXT, literal, new_axes
+
+RECALL_STYLES = {"R@1": "-", "R@5": "--", "R@10": ":"}
 # The least range of similarities that a histogram shows.
 NARROWEST = 1e-3
-
-
-def new_axes(columns: int = 1, width: float = 6.0, height: float = 3.8) -> tuple[Figure, list[Axes]]:
-    """Return a figure with axes side by side, with a light grid and no frame at the top and right."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = list(np.atleast_1d(figure.subplots(1, columns)))
-    for each in axes:
-        each.grid(color="#E5E7EB", linewidth=0.8)
-        each.set_axisbelow(True)
-        each.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def literal(text: str) -> str:
-    """Return a name for matplotlib, which would read text between dollar signs as mathematics."""
-    return text.replace("$", r"\$")
 
 
 def training_curves(history: dict[str, Any], title: str) -> Figure:
@@ -43,7 +25,7 @@ def training_curves(history: dict[str, Any], title: str) -> Figure:
     loss.set(title="Training loss", xlabel="epoch", ylabel="loss")
     epochs = [record["epoch"] for record in records]
     for direction, color in (("i2t", I2T), ("t2i", T2I)):
-        for name, style in RECALLS.items():
+        for name, style in RECALL_STYLES.items():
             values = [record["val"][direction][name] for record in records]
             recall.plot(epochs, values, style, color=color, label=f"{direction} {name}")
     recall.set(title="Validation recall", xlabel="epoch", ylabel="recall, %", ylim=(0, None))

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from frozenalign.plots.figures import I2T, MARK, NEUTRAL, T2I, literal, new_axes
+from frozenalign.plots.style import I2T, MARK, NEUTRAL, T2I, literal, new_axes
 
 
 def optimization_history(trials: pd.DataFrame, title: str, monitor: str = "RSUM") -> Figure:

@@ -11,10 +11,10 @@ import pandas as pd
 from frozenalign.configuration.result_files import read_result
 from frozenalign.configuration.variants import checked_name
 from frozenalign.data.given_files import PAIRS
+from frozenalign.data.splits import SPLITS
 from frozenalign.system.errors import UserError
 
 SIDES = ("images", "texts")
-DIVISIONS = ("train", "val", "test")
 MEASURES = {"cka": "CKA", "mutual_neighbours": "mutual k-NN"}
 
 
@@ -65,7 +65,7 @@ def refuse_other_pairs(sets: Sequence[EncodedSet]) -> None:
                 f"{each.folder} has other images or captions than {first.folder}, so that their heads cannot be "
                 "compared: encode the same pictures and captions in both; a picture that one cannot read counts"
             )
-        for part in DIVISIONS:
+        for part in SPLITS:
             if each.manifest["rows"][part] != first.manifest["rows"][part]:
                 raise UserError(
                     f"{each.folder} divides the images in another way than {first.folder}, first seen in {part}: "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from frozenalign.configuration.runs import TUNED
 from frozenalign.evaluation.uncertainty import Comparison, ImageHits, compared, resampled_recalls
 from frozenalign.plots.costs import COSTS, front_names
 from frozenalign.reporting.figures import cost_panels, paid_rows
@@ -12,7 +13,6 @@ from frozenalign.reporting.pictures import embedded_figure
 from frozenalign.tuning.trial_tables import read_trials
 
 CCA = "cca"
-TUNED = "tuned-"
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,11 @@ import numpy as np
 import pandas as pd
 
 from frozenalign.configuration.result_files import read_ranks, read_result
-from frozenalign.evaluation.metrics import DIRECTIONS, RECALLS, SECOND_RANKINGS
+from frozenalign.evaluation.metrics import CORRECTED, DIRECTIONS, RECALLS, SECOND_RANKINGS
 from frozenalign.evaluation.uncertainty import Comparison, ImageHits, compared, interval, resampled_recalls
 from frozenalign.system.errors import UserError, quoted
 
 SHOWN_METRICS = (*RECALLS, "MedR", "MRR")
-CORRECTED = "hubness_corrected"
 PLAIN = "plain"
 # Kinds whose settings describe a training.
 TRAINED = ("head", "variant", "control")

@@ -6,13 +6,13 @@ from typing import Any
 
 from frozenalign.configuration.arguments import HUBNESS_WISHES
 from frozenalign.evaluation.hubness import Method, method_of
+from frozenalign.evaluation.metrics import CORRECTED
 from frozenalign.serving.galleries import CAPTIONS, IMAGES
 from frozenalign.system.errors import UserError
 
 AUTO, ON, OFF = HUBNESS_WISHES
 # What is found, and the direction in which metrics.json measures it.
 DIRECTIONS = {IMAGES: "t2i", CAPTIONS: "i2t"}
-CORRECTED = "hubness_corrected"
 
 
 @dataclass(frozen=True)

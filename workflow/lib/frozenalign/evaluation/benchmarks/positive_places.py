@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
+from frozenalign.evaluation.tiles import padded
 from frozenalign.system.memory import FittingSize
 from frozenalign.system.products import SMALLEST_TILE, blocks, product, tile_size
 
@@ -55,16 +55,11 @@ def _places(size: int, queries: Tensor, gallery: Tensor, query: np.ndarray, item
 
 def _scores(queries: Tensor, gallery: Tensor, size: int) -> Tensor:
     """Return the scores (n, G) of up to `size` queries, from tiles of one shape, which round equal rows alike."""
-    padded = _padded(queries, size)
+    rows = padded(queries, size)
     parts = [
-        product(padded, _padded(gallery[part], size).T)[:, : part.stop - part.start]
-        for part in blocks(len(gallery), size)
+        product(rows, padded(gallery[part], size).T)[:, : part.stop - part.start] for part in blocks(len(gallery), size)
     ]
     return torch.cat(parts, dim=1)[: len(queries)]
-
-
-def _padded(rows: Tensor, size: int) -> Tensor:
-    return rows if len(rows) == size else functional.pad(rows, (0, 0, 0, size - len(rows)))
 
 
 def _places_in(scores: Tensor, row: Tensor, item: Tensor) -> Tensor:
