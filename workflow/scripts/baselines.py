@@ -7,9 +7,10 @@ axes that whiten their rows.
 import argparse
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ import torch
 from frozenalign.closed_forms.canonical_maps import CanonicalMaps, choose_canonical_maps, save_canonical_maps
 from frozenalign.closed_forms.choice import ChosenMaps, choose_maps, model_of, refuse_too_wide
 from frozenalign.closed_forms.decompositions import PrincipalAxes
-from frozenalign.closed_forms.registry import BASELINES
+from frozenalign.closed_forms.registry import BASELINES, Candidate
 from frozenalign.configuration.arguments import add_options
 from frozenalign.configuration.foreign_results import refuse_foreign_results
 from frozenalign.data.manifests import SplitFiles, open_split
 from frozenalign.data.moments import Moments
-from frozenalign.data.pairs import RAW, PairFiles, caption_chunks, load_pairs, pair_statistics
+from frozenalign.data.pairs import RAW, PairFiles, ResidentPairs, caption_chunks, load_pairs, pair_statistics
 from frozenalign.models.model_file import save_heads
 from frozenalign.system.errors import run
 from frozenalign.system.files import write_json, write_yaml
@@ -34,7 +35,8 @@ from frozenalign.system.provenance import run_facts, versions
 from frozenalign.system.random_state import refuse_negative_seed
 
 logger = logging.getLogger(__name__)
-RESULTS = ("best_model.pt", "resolved_config.yaml", "run.json")
+MODEL = "best_model.pt"
+RESULTS = (MODEL, "resolved_config.yaml", "run.json")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -77,11 +79,8 @@ def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Fin
     found = {}
     for name, step in steps.items():
         began = time.perf_counter()
-        # The CCA has further maps, for narrower outputs.
-        chosen = choose_canonical_maps(moments, val) if name == "cca" else {None: choose_maps(name, moments, val)}
-        axes = _axes(moments, opened.pairs["train"]) if name == "cca" else None
+        best, save = _chosen(name, moments, val, opened.pairs["train"])
         seconds = shared + time.perf_counter() - began
-        best = chosen[None]
         for text in best.warnings:
             logger.warning("warning: %s: %s", name, text)
         facts = {
@@ -93,11 +92,27 @@ def _fit(arguments: argparse.Namespace, opened: SplitFiles, steps: dict[str, Fin
             "inputs": asdict(opened.manifest.inputs()),
             "warnings": best.warnings,
         }
-        _save(step.folder, facts, chosen, axes, seconds)
+        save(step.folder / MODEL, facts=facts)
+        _write_settings(step.folder, facts, best.candidate, seconds)
         found[name] = f"{best.rsum:.1f}"
         step.keep(found[name])
         logger.info("%s: val RSUM %s with %s", name, found[name], best.candidate.chosen)
     return found
+
+
+def _chosen(
+    name: str, moments: Moments, val: ResidentPairs, train: PairFiles
+) -> tuple[ChosenMaps, Callable[..., None]]:
+    """Return the maps that validation chooses, and the function that saves them to a path, with facts.
+
+    The file of the CCA also holds maps for narrower outputs and the axes that whiten rows, which heads start from.
+    """
+    if name == "cca":
+        chosen = choose_canonical_maps(moments, val)
+        maps = CanonicalMaps.of(chosen, _axes(moments, train))
+        return chosen[None], partial(save_canonical_maps, maps=maps)
+    best = choose_maps(name, moments, val)
+    return best, partial(save_heads, model=model_of(best.candidate.pair))
 
 
 def _axes(moments: Moments, train: PairFiles) -> tuple[PrincipalAxes, PrincipalAxes]:
@@ -109,24 +124,13 @@ def _axes(moments: Moments, train: PairFiles) -> tuple[PrincipalAxes, PrincipalA
     )
 
 
-def _save(
-    folder: Path,
-    facts: dict[str, Any],
-    chosen: dict[int | None, ChosenMaps],
-    axes: tuple[PrincipalAxes, PrincipalAxes] | None,
-    seconds: float,
-) -> None:
-    best, name, model_file = chosen[None].candidate, facts["experiment"], folder / "best_model.pt"
-    model = model_of(best.pair)
-    if name == "cca":
-        save_canonical_maps(model_file, CanonicalMaps.of(chosen, axes), facts)
-    else:
-        save_heads(model_file, model, facts)
+def _write_settings(folder: Path, facts: dict[str, Any], chosen: Candidate, seconds: float) -> None:
     described = {key: facts[key] for key in ("experiment", "kind", "seed")}
-    baseline = {"type": name, "chosen": best.chosen}
+    baseline = {"type": facts["experiment"], "chosen": chosen.chosen}
     write_yaml(folder / "resolved_config.yaml", {"format": 1} | described | {"baseline": baseline})
-    parameters = sum(value.numel() for value in model.parameters())
-    write_json(folder / "run.json", run_facts(torch.device("cpu"), torch.float32, seconds, parameters, [model_file]))
+    parameters = sum(value.numel() for value in model_of(chosen.pair).parameters())
+    costs = run_facts(torch.device("cpu"), torch.float32, seconds, parameters, [folder / MODEL])
+    write_json(folder / "run.json", costs)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -73,6 +73,8 @@ def test_the_table_has_a_row_for_each_trial_that_counts(study, add):
     assert table[RATE].tolist() == [0.01, 0.02, 0.03]
     empty = [table["value"][2], table["epochs"][2], table["reason"][0], table[DROPOUT][1]]
     assert all(value is None or math.isnan(value) for value in empty)
+    last = table.to_csv(index=False).splitlines()[2:]
+    assert last == ["2,PRUNED,90.0,2,0.5,,0.02,", "3,FAIL,,,0.1,the loss became nan,0.03,"]
 
 
 def test_the_best_experiment_loads_again_as_a_file(study, add, tmp_path):

@@ -18,7 +18,7 @@ from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import project_standardized
 from frozenalign.evaluation.ranks import all_finite
 from frozenalign.losses.queue import QueueLoss
-from frozenalign.losses.registry import build_loss
+from frozenalign.losses.registry import ContrastiveLoss, build_loss
 from frozenalign.models.batch_norm import share_batch_norms
 from frozenalign.models.dual_encoder import DualEncoder
 from frozenalign.system.memory import keep_freed_memory
@@ -106,31 +106,12 @@ def start(
     """Return a training before its first step. data, canonical, processes: as for `fit`."""
     keep_freed_memory()
     torch.manual_seed(seed)
-    settings, device = experiment.training, data.train.device
-    model = DualEncoder(experiment.model, *data.train.widths)
-    data.image.fill(model.image_statistics)
-    data.text.fill(model.text_statistics)
-    maps = None
-    if experiment.starts_from_cca:
-        output_dim = experiment.model["output_dim"]
-        maps = (canonical or fit_start(data, [output_dim])).of_width(output_dim)
-        start_from(model, maps.pair)
-    whiten(model, data, canonical and canonical.axes)
-    model.to(device)
-    place_prototypes(model, data.train)
-    loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(device)
-    loss.processes = processes
+    settings = experiment.training
+    model, maps = _model(experiment, data, canonical)
     augmentation = _augmentation(settings, maps)
-    calibration: dict[str, Any] = {}
-    if loss.fitted:
-        batch = len(data.train) / steps_of_epoch(data.train, settings)
-        calibration = processes.from_first(lambda: calibrate(model, loss, data.val, augmentation, batch))
-        loss.set_scalars({name: value for name, value in calibration.items() if name in loss.fitted})
-    if not model.traits.learnable_temp:
-        loss.freeze_temperature()
+    loss, calibration = _loss(experiment, model, data, augmentation, processes)
     optimizer = AdamW([model, loss], settings.weight_decay)
     steps = settings.num_epochs * steps_of_epoch(data.train, settings)
-    learning_rate = warmup_cosine(settings.learning_rate, settings.warmup_steps, steps)
     momentum_copy, average = _momentum_copy(model, loss), _average(model, settings, steps)
     if processes.count > 1:
         # After the copies, which one process alone evaluates.
@@ -142,11 +123,45 @@ def start(
         average,
         augmentation,
         optimizer,
-        learning_rate,
-        loss_sum=torch.zeros((), device=device),
+        warmup_cosine(settings.learning_rate, settings.warmup_steps, steps),
+        loss_sum=torch.zeros((), device=data.train.device),
         calibration=calibration,
         processes=processes,
     )
+
+
+def _model(
+    experiment: Experiment, data: TrainingData, canonical: CanonicalMaps | None
+) -> tuple[DualEncoder, Candidate | None]:
+    """Return the model at its start, and the maps of the CCA where it or its noise is derived from them."""
+    model, maps = DualEncoder(experiment.model, *data.train.widths), None
+    data.image.fill(model.image_statistics)
+    data.text.fill(model.text_statistics)
+    if experiment.starts_from_cca:
+        output_dim = experiment.model["output_dim"]
+        maps = (canonical or fit_start(data, [output_dim])).of_width(output_dim)
+        start_from(model, maps.pair)
+    whiten(model, data, canonical and canonical.axes)
+    model.to(data.train.device)
+    place_prototypes(model, data.train)
+    return model, maps
+
+
+def _loss(
+    experiment: Experiment, model: DualEncoder, data: TrainingData, augmentation: Augmentation, processes: Processes
+) -> tuple[ContrastiveLoss, dict[str, Any]]:
+    """Return the loss with its scalars at their start, and what calibration has found, empty without automatic ones."""
+    settings = experiment.training
+    loss = build_loss(experiment.loss, settings.batch_size, settings.same_image == "masked").to(data.train.device)
+    loss.processes = processes
+    calibration: dict[str, Any] = {}
+    if loss.fitted:
+        batch = len(data.train) / steps_of_epoch(data.train, settings)
+        calibration = processes.from_first(lambda: calibrate(model, loss, data.val, augmentation, batch))
+        loss.set_scalars({name: value for name, value in calibration.items() if name in loss.fitted})
+    if not model.traits.learnable_temp:
+        loss.freeze_temperature()
+    return loss, calibration
 
 
 def _augmentation(settings: TrainingSettings, maps: Candidate | None) -> Augmentation:

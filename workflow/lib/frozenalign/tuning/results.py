@@ -11,7 +11,10 @@ from frozenalign.tuning.trial_budget import REASON, counted_trials
 
 
 def trials_table(study: optuna.Study) -> pd.DataFrame:
-    """Return one row for each trial that counts: number, state, value, epochs, seconds, reason and its parameters."""
+    """Return one row for each trial that counts: number, state, value, epochs, seconds, reason and its parameters.
+
+    Whole numbers stay such in columns where some trials have none.
+    """
     rows = [
         {
             "number": trial.number,
@@ -22,7 +25,7 @@ def trials_table(study: optuna.Study) -> pd.DataFrame:
         }
         for trial in counted_trials(study)
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, dtype=object)
 
 
 def best_trial(study: optuna.Study) -> FrozenTrial:
