@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from frozenalign.data.pairs import ResidentPairs
 from frozenalign.evaluation.metrics import summarize
 from frozenalign.evaluation.projections import project_files, project_standardized
 from frozenalign.losses import structure
@@ -252,8 +253,14 @@ def test_averaged_weights_are_what_is_validated_and_kept(average, data, always_b
     assert not torch.equal(state.model.image_tower[0].weight, plain.model.image_tower[0].weight)
 
 
-def test_averaged_batch_norms_have_the_statistics_of_all_pairs_whatever_the_batch_size_leaves_over(data, always_better):
-    settings = experiment("align", weight_average="ema", batch_size=len(data.train) - 1, num_epochs=1)
+@pytest.mark.parametrize("batch_size", [2, 7, 118])
+def test_averaged_batch_norms_have_the_statistics_of_all_pairs_whatever_the_batch_size_leaves_over(
+    batch_size, data, always_better
+):
+    train = data.train
+    odd = ResidentPairs(train.images, train.texts[:-1], train.text_image[:-1], train.compute)
+    data = dataclasses.replace(data, train=odd)
+    settings = experiment("align", weight_average="ema", batch_size=batch_size, num_epochs=1)
     first, norm, *_ = fit(settings, data, seed=0).model.image_tower
     with torch.no_grad():
         entering = first(data.train.batch(torch.arange(len(data.train)))[0].float())

@@ -243,7 +243,8 @@ def choice_warnings(history: Sequence[dict[str, Any]], monitor: str) -> list[str
 def _renewal_batches(train: TrainingPairs, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield images and texts of equal batches spread over the training pairs, enough for batch-norm statistics."""
     chosen = torch.linspace(0, len(train) - 1, min(len(train), RENEWAL_PAIRS)).long().to(train.text_image.device)
-    for pairs in chosen.tensor_split(-(-len(chosen) // batch_size)):
+    # At least two in each, without which a batch norm has no variance.
+    for pairs in chosen.tensor_split(max(1, min(-(-len(chosen) // batch_size), len(chosen) // 2))):
         images, texts, _ = train.batch(pairs)
         yield images.float(), texts.float()
 
