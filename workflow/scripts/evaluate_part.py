@@ -7,7 +7,7 @@ from pathlib import Path
 
 from frozenalign.configuration.arguments import add_one_of, add_options
 from frozenalign.configuration.foreign_results import COUNTS_FILE, refuse_foreign_results
-from frozenalign.evaluation.members import evaluated_model
+from frozenalign.evaluation.evaluated_model import evaluated_model
 from frozenalign.evaluation.protocol import Protocol
 from frozenalign.evaluation.results import write_part
 from frozenalign.evaluation.shares import Share

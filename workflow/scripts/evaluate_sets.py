@@ -10,7 +10,7 @@ from typing import Any
 from frozenalign.configuration.arguments import add_one_of, add_options
 from frozenalign.configuration.foreign_results import SETS_FILE, refuse_foreign_results
 from frozenalign.evaluation.benchmarks.results import files_of_sets, refuse_wrong_sets, write_sets
-from frozenalign.evaluation.members import evaluated_model
+from frozenalign.evaluation.evaluated_model import evaluated_model
 from frozenalign.evaluation.protocol import Protocol
 from frozenalign.system.devices import choose_device
 from frozenalign.system.errors import UserError, quoted, run

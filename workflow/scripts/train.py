@@ -95,7 +95,7 @@ class Task:
     def of(cls, arguments: argparse.Namespace) -> "Task":
         """Read the experiment and open the data."""
         changes = _changes(arguments)
-        experiment = load_experiment(arguments.experiment, changes)
+        experiment, name = load_experiment(arguments.experiment, changes), _name(arguments, changes)
         device = choose_device(arguments.device)
         precision = choose_precision(arguments.precision, device)
         opened = open_split(arguments.data_dir, arguments.split_dir, [arguments.train_split, "val"])
@@ -104,7 +104,7 @@ class Task:
         formats = precision, held_format(precision, arguments.precision)
         decisive = experiment, arguments.seed, *data, device.type, formats, code_hash(Path(__file__))
         train = opened.pairs[arguments.train_split]
-        return cls(experiment, _name(arguments, changes), changes, opened, train, inputs, device, precision, decisive)
+        return cls(experiment, name, changes, opened, train, inputs, device, precision, decisive)
 
 
 def _train(arguments: argparse.Namespace, processes: Processes) -> None:

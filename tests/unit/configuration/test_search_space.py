@@ -219,6 +219,8 @@ def test_the_largest_experiments_meet_every_condition_of_what_is_drawn(study):
     """The largest batch goes with one choice of the three, and the widest head with a number within a range."""
     negative, fifth = {"training.same_image": ["negative"]}, {"training.warmup_steps": [5]}
     space = study(
+        {"key": "training.noise", "type": "float", "low": 0.0, "high": 0.4},
+        {**DROPOUT, "when": {"training.noise": ["auto"]}},
         {"key": "training.same_image", "type": "categorical", "choices": ["apart", "masked", "negative"]},
         {"key": "training.batch_size", "type": "int", "low": 64, "high": 4096, "when": negative},
         {"key": "training.warmup_steps", "type": "int", "low": 0, "high": 9},

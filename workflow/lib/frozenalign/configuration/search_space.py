@@ -78,7 +78,8 @@ def _decisive_values(entry: SearchEntry, study: Study) -> list[Any]:
     if entry.type == "categorical":
         return list(entry.choices)
     named = (value for other in study.search_space for value in other.when.get(entry.key, ()))
-    return [entry.high, entry.low, *(value for value in named if entry.low < value < entry.high)]
+    numbers = (value for value in named if type(value) in (int, float))
+    return [entry.high, entry.low, *(value for value in numbers if entry.low < value < entry.high)]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from typing import Any
 
 from frozenalign.configuration.result_files import checked_facts
 from frozenalign.models.dual_encoder import DualEncoder
-from frozenalign.models.ensemble import Ensemble
 from frozenalign.models.model_file import load_heads
 
 
@@ -17,12 +16,6 @@ class Member:
 
     path: Path
     facts: Mapping[str, Any]
-
-
-def evaluated_model(alone: Path | None, together: Sequence[Path] | None) -> tuple[DualEncoder, list[Member]]:
-    """Return the model of the file `alone`, or the ensemble of the files `together`, and its members."""
-    models, members = load_members(together or [alone])
-    return Ensemble(models).eval() if together else models[0], members
 
 
 def load_members(paths: Sequence[Path]) -> tuple[list[DualEncoder], list[Member]]:
