@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from frozenalign.models.model_file import load_heads
 from frozenalign.system.errors import UserError, run
 from frozenalign.system.signals import Terminated
+from workflow.scripts import baselines, train
 
 ROOT = Path(__file__).parents[2]
 SOURCES = {path.stem: path for path in sorted((ROOT / "workflow" / "scripts").glob("[!_]*.py"))}
@@ -137,3 +139,16 @@ def test_a_mistake_in_the_code_keeps_its_traceback():
 def test_what_only_opens_a_study_starts_without_pytorch(name):
     command = f"import sys; import workflow.scripts.{name}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", command], cwd=ROOT, check=False).returncode == 0
+
+
+def test_a_step_by_hand_takes_the_name_of_the_data_set_from_its_split(data_dir, split_dir, tmp_path):
+    (tmp_path / "small.yaml").write_text(
+        "model: {type: linear, output_dim: 4}\nloss: {type: clip}\ntraining: {num_epochs: 1, batch_size: 60}\n"
+    )
+    where = ["--data-dir", str(data_dir), "--split-dir", str(split_dir)]
+    baselines.main(["--baselines", "cca", *where, "--output-dir", str(tmp_path)])
+    head = ["--experiment", str(tmp_path / "small.yaml"), "--device", "cpu"]
+    train.main([*head, *where, "--output-dir", str(tmp_path / "head")])
+    train.main([*head, *where, "--output-dir", str(tmp_path / "named"), "--dataset", "other"])
+    for folder, dataset in (("cca/seed0", "small"), ("head", "small"), ("named", "other")):
+        assert load_heads(tmp_path / folder / "best_model.pt")[1]["dataset"] == dataset

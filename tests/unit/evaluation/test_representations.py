@@ -116,6 +116,19 @@ def test_each_image_of_a_split_is_compared_with_its_first_caption(captioned):
     assert found.mutual_neighbours == pytest.approx(mutual_neighbours(images, texts, 2))
 
 
+def test_fewer_images_than_a_split_has_are_spread_evenly_over_it(tmp_path, generator):
+    """Ten subjects one after the other: a block of neighbours would hold one of them."""
+    subjects = torch.randn(10, 8, generator=generator).repeat_interleave(40, 0)
+    images, texts = subjects + 0.1 * torch.randn(400, 8, generator=generator), subjects.clone()
+    write_set(tmp_path, images, texts, {"image_ids": list(range(400))})
+    SplitIndex(np.arange(400), np.arange(400), np.arange(400)).save(tmp_path / "train.npz")
+    names = [tmp_path / f"train2017_{kind}_embeddings.pt" for kind in ("image", "text")]
+    found = representation_similarity(PairFiles.open(*names, tmp_path / "train.npz"), images=10, k=3)
+    chosen = np.linspace(0, 399, 10).astype(int)
+    assert found.images == 10
+    assert found.cka == pytest.approx(debiased_cka(images[chosen].double(), texts[chosen].double()))
+
+
 def test_too_few_images_are_one_sentence(captioned):
     with pytest.raises(UserError, match="3 images are too few to compare encoders"):
         representation_similarity(captioned, images=3)
