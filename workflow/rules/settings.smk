@@ -4,9 +4,9 @@ import functools
 import json
 
 from frozenalign.configuration import runs
-from frozenalign.configuration.runs import TUNED
 from frozenalign.configuration.held_weights import held_numbers
 from frozenalign.configuration.search_space import largest_experiments
+from frozenalign.configuration.studies import TUNED
 from frozenalign.configuration.variants import variants_of
 
 

@@ -10,13 +10,11 @@ from frozenalign.configuration.evaluation_sets import checked_sets
 from frozenalign.configuration.experiments import Experiment, load_experiment
 from frozenalign.configuration.registrations import baselines
 from frozenalign.configuration.schemas import read_schema, refuse_single_values, validated, with_plain_values
-from frozenalign.configuration.studies import Study, load_study
+from frozenalign.configuration.studies import TUNED, Study, load_study
 from frozenalign.configuration.variants import variants_of
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
-# Before the name of a study, the name of what it has found.
-TUNED = "tuned-"
 # Folders beside those of the experiments.
 RESERVED = ("split", "tuning", "report", "logs", "benchmarks", "embeddings", "encode", "evaluation_sets", "encodings")
 # What encodes generated pictures and captions, in the places that demo_data gives them.

@@ -15,6 +15,8 @@ from frozenalign.configuration.schemas import describe, read_schema, unknown_key
 from frozenalign.configuration.yaml_text import read_yaml
 from frozenalign.system.errors import UserError, quoted
 
+# Before the name of a study: the name of the experiment that it has found.
+TUNED = "tuned-"
 AUTO = "auto"
 FILE_STORAGES = ("journal", "sqlite")
 # Columns of trials.csv besides the parameters of a trial.

@@ -13,10 +13,9 @@ from frozenalign.data.made_files import ROW_FILES, Places
 from frozenalign.encoders.job import Job, encode_share
 from frozenalign.encoders.merging import Encoded, gathered, write_rows
 from frozenalign.encoders.pictures import STOP, Pictures
-from frozenalign.encoders.record import encoding_record
+from frozenalign.encoders.record import encoding_record, json_text
 from frozenalign.encoders.settings import load_encoder
 from frozenalign.encoders.texts import Texts
-from frozenalign.encoders.writing import json_text
 from frozenalign.system.files import file_hash, replacing
 
 MADE = Places("encode_evaluation_set", (*ROW_FILES, ROWS_FILE, ENCODING))

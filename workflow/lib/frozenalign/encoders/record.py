@@ -1,5 +1,6 @@
 """encoding.json: what encoded the rows of a set, and what of it the split and the report keep."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,3 +42,8 @@ def _described(encoded: Encoded) -> dict[str, Any]:
         "seconds": seconds,
         "rows_per_second": encoded.rows / seconds if seconds else None,
     }
+
+
+def json_text(content: Any) -> str:
+    """Return a document as it stands in the files of an encoded set."""
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -1,6 +1,5 @@
 """The files of an encoded set: rows, metadata and encoding.json, all of them or none."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from frozenalign.data.captions.pairs import CaptionedPictures
 from frozenalign.data.made_files import ROW_FILES
 from frozenalign.encoders.merging import Encoded, write_rows
 from frozenalign.encoders.places import ENCODED, ENCODING
-from frozenalign.encoders.record import encoding_record
+from frozenalign.encoders.record import encoding_record, json_text
 from frozenalign.system.errors import UserError
 from frozenalign.system.files import file_hash, replacing
 
@@ -65,8 +64,3 @@ def _prefix(pictures: Path, folder: Path) -> str:
         return ""
     within = pictures.absolute().relative_to(folder.absolute()).as_posix()
     return "" if within == "." else f"{within}/"
-
-
-def json_text(content: Any) -> str:
-    """Return a document as it stands in the files of an encoded set."""
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from frozenalign.configuration.runs import TUNED
+from frozenalign.configuration.studies import TUNED
 from frozenalign.evaluation.uncertainty import Comparison, ImageHits, compared, resampled_recalls
 from frozenalign.plots.costs import COSTS, front_names
 from frozenalign.reporting.figures import cost_panels, paid_rows

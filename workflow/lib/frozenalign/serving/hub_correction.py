@@ -48,7 +48,7 @@ def chosen_correction(metrics: Mapping[str, Any] | None, kind: str, wish: str) -
     if method is None:
         raise UserError("the evaluation of the head names an unknown correction of hubness: run the evaluation again")
     if validation is None:
-        unknown = "the evaluation of the head, of an earlier version, does not say what it does on the validation split"
+        unknown = "the evaluation of the head is of an earlier version: validation does not say whether that helps"
         return HubCorrection(method if wish == ON else None, unknown)
     plain, corrected = (validation[which][DIRECTIONS[kind]] for which in ("plain", "corrected"))
     sums = f"{corrected:.1f} with the correction, {plain:.1f} without"
